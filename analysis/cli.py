@@ -1,0 +1,78 @@
+"""The command line `python -m analysis VERB TABLE`: options common to the verbs, errors, exit codes.
+
+What a verb does is in its module under `analysis.verbs`, imported only when it is asked for.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import UserError
+from analysis.runs import load_table
+
+VERBS = ("fit", "extrapolate", "isoflop", "emergence", "plots", "report")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; 0, or 2 with one line on stderr that says what is wrong and where."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser(argv).parse_args(argv)
+        verb = importlib.import_module(f"analysis.verbs.{args.verb}")
+        table = load_table(args.table, columns=args.columns, where=args.where)
+        answer = verb.run(table, args)
+        if args.json:
+            _write_json(args.json, answer.json)
+        if args.json != "-":
+            print(answer.text)
+    except UserError as error:
+        print(f"analysis: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(prog="analysis", description="Fits, forecasts and flags from a table of runs.")
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    asked = argv[0] if argv else ""
+    for name in VERBS:
+        # Importing a verb costs up to a second (scipy, matplotlib): only the one that was asked for is.
+        wanted = importlib.import_module(f"analysis.verbs.{name}") if name == asked else None
+        sub = subparsers.add_parser(name, help=wanted.HELP if wanted else None, add_help=True)
+        sub.add_argument("table", metavar="TABLE", help="a run folder, or a CSV or Parquet file")
+        sub.add_argument("--json", metavar="FILE", help="write the answer as JSON ('-' for stdout)")
+        sub.add_argument("--columns", metavar="NAME=COLUMN,...", default="", help="e.g. params=N,tokens=D")
+        sub.add_argument(
+            "--where", metavar="EXPRESSION", default="", help='rows to keep, e.g. "flops < 1e21"'
+        )
+        if wanted:
+            wanted.add_arguments(sub)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is one line and no usage block."""
+
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message} (see `python -m {self.prog} --help`)")
+
+
+def _write_json(target: str, answer: Any) -> None:
+    text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(target)
+    if not path.parent.is_dir():
+        raise UserError(f"--json {target}: the folder {path.parent} does not exist")
+    # Written beside and renamed, so that a reader never meets half a file.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    Path(temporary).replace(path)

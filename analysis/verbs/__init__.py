@@ -1,0 +1,16 @@
+"""One module a verb: `HELP`, `add_arguments(parser)` and `run(table, args) -> Answer`.
+
+The command line is their only caller; the work itself is in `analysis`, as functions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb returns: the JSON of DESIGN.md's contract, and the same for a person's eyes."""
+
+    json: Mapping[str, Any]
+    text: str

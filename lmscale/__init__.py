@@ -1,0 +1,4 @@
+"""Train a ladder of small language models and log loss against compute.
+
+`analysis`, beside this package, reads what it writes and imports nothing of it.
+"""

@@ -1,0 +1,14 @@
+"""Fixtures that several areas share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """Other people's results, beside a checkout; not redistributable, so absent in most places."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "published"
+    if not folder.is_dir():
+        pytest.skip(f"the published tables are not at {folder}: their figures are not checked")
+    return folder
