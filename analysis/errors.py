@@ -1,4 +1,4 @@
-"""The two things an analysis can say besides its answer: that the input is wrong, or that it is not to be trusted."""
+"""What an analysis can say besides its answer: the input is wrong, or the answer is not to be trusted."""
 
 from dataclasses import dataclass
 
