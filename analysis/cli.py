@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import UserError
+from analysis.folders import share
 from analysis.runs import load_table
 
 VERBS = ("fit", "extrapolate", "isoflop", "emergence", "plots", "report")
@@ -25,15 +26,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser(argv).parse_args(argv)
         verb = importlib.import_module(f"analysis.verbs.{args.verb}")
-        table = load_table(args.table, columns=args.columns, where=args.where)
+        kind = getattr(verb, "TABLE", "runs")
+        table = load_table(args.table, kind=kind, columns=args.columns, where=args.where)
+        for problem in table.attrs["problems"]:
+            print(f"analysis: note: {problem}", file=sys.stderr)
         answer = verb.run(table, args)
         if args.json:
             _write_json(args.json, answer.json)
         if args.json != "-":
             print(answer.text)
+        sys.stdout.flush()
     except UserError as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # `... | head` has read enough; Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -75,4 +83,5 @@ def _write_json(target: str, answer: Any) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     with os.fdopen(handle, "w") as file:
         file.write(text)
+    share(Path(temporary))
     Path(temporary).replace(path)
