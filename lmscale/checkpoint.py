@@ -1,0 +1,211 @@
+"""Checkpoints: one file each, arrays and what they belong to, that loads whole or not at all and runs no
+code.
+
+The file: 8 bytes of magic, the header's length (8 bytes, little-endian), the header (JSON: step, meta,
+arrays), zeros up to a multiple of 64, the arrays' bytes (little-endian, each padded to 64), SHA-256 of
+all before it. When to save, and what belongs in a state, is the loop's business.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmscale.errors import UserError
+from lmscale.files import Fence, explained, make_folder, replace
+from lmscale.records import canonical
+
+_MAGIC = b"lmsckpt1"
+_ALIGN = 64
+_DIGEST = 32
+_NAME = re.compile(r"step-(\d{12})(\.pinned)?\.ckpt")
+_log = logging.getLogger(__name__)
+
+
+class CheckpointMismatch(UserError):
+    """A checkpoint of another run or another execution: it is refused, with the keys that differ."""
+
+
+class _Bad(Exception):
+    """Why a file is no checkpoint."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state to go on from: arrays by name, at `step`. `problems` names files that were set aside."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    problems: tuple[str, ...] = ()
+
+
+def _path(folder: Path, step: int, pinned: bool) -> Path:
+    return folder / f"step-{step:012d}{'.pinned' if pinned else ''}.ckpt"
+
+
+def saved(folder: Path) -> list[tuple[int, bool, Path]]:
+    """(step, pinned, path) of the checkpoints in a folder, oldest first, by their names alone."""
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _NAME.fullmatch(path.name)
+        if match:
+            found.append((int(match[1]), bool(match[2]), path))
+    return sorted(found)
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint, by its name alone; -1 where there is none."""
+    return max((step for step, _, _ in saved(folder)), default=-1)
+
+
+def save(
+    folder: Path,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any],
+    pinned: bool = False,
+    keep: int = 2,
+    fence: Fence | None = None,
+) -> Path:
+    """Write the checkpoint of `step`, then remove all but the newest `keep` unpinned ones.
+
+    `meta` is what a state depends on (spec, execution), as JSON: `load` refuses to give the state to another.
+    A pinned checkpoint stays until it is removed by hand: branches start from it.
+    Raises DiskError, LostClaim, and TypeError for an array that holds objects.
+    """
+    make_folder(folder)
+    path = _path(folder, step, pinned)
+    replace(path, _encode(step, arrays, meta), fence, kind="checkpoint")
+    unpinned = [old for _, is_pinned, old in saved(folder) if not is_pinned]
+    for old in unpinned[: max(0, len(unpinned) - keep)]:
+        with contextlib.suppress(OSError):  # an old file too many does no harm
+            old.unlink()
+    return path
+
+
+def _encode(
+    step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]
+) -> Iterator[bytes | memoryview]:
+    entries, parts = [], []
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        if array.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects ({array.dtype})")
+        array = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray makes a scalar [1]
+        if array.dtype.byteorder == ">":
+            array = array.astype(array.dtype.newbyteorder("<"))
+        entries.append({"name": name, "dtype": array.dtype.name, "shape": list(array.shape)})
+        parts.append(array)
+    header = canonical({"step": step, "meta": meta, "arrays": entries}).encode()
+    digest = hashlib.sha256()
+    start = _MAGIC + len(header).to_bytes(8, "little") + header
+    for chunk in (start + bytes(-len(start) % _ALIGN), *(part for array in parts for part in _padded(array))):
+        digest.update(chunk)
+        yield chunk
+    yield digest.digest()
+
+
+def _padded(array: np.ndarray) -> Iterator[bytes | memoryview]:
+    if array.size:
+        yield array.reshape(-1).view(np.uint8).data
+    if array.nbytes % _ALIGN:
+        yield bytes(-array.nbytes % _ALIGN)
+
+
+def _dtype(name: str) -> np.dtype:
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes  # bfloat16 and the float8 family; comes with jax
+
+        return np.dtype(getattr(ml_dtypes, name))
+
+
+def _decode(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
+    """(step, arrays, meta) of a file. Raises _Bad saying why it is not to be believed."""
+    try:
+        content = np.fromfile(path, np.uint8)  # one buffer; the arrays are views of it
+    except OSError as error:
+        raise _Bad(f"cannot be read ({error.strerror})") from error
+    if len(content) < len(_MAGIC) + 8 + _DIGEST:
+        raise _Bad("truncated")
+    if content[: len(_MAGIC)].tobytes() != _MAGIC:
+        raise _Bad("not a checkpoint of lmscale")
+    if hashlib.sha256(content[:-_DIGEST].data).digest() != content[-_DIGEST:].tobytes():
+        raise _Bad("truncated or damaged: its checksum does not match")
+    at = len(_MAGIC) + 8
+    length = int.from_bytes(content[len(_MAGIC) : at].tobytes(), "little")
+    try:
+        header = json.loads(content[at : at + length].tobytes())
+        at += length
+        arrays = {}
+        for entry in header["arrays"]:
+            at += -at % _ALIGN
+            dtype, shape = _dtype(entry["dtype"]), tuple(entry["shape"])
+            nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+            arrays[entry["name"]] = content[at : at + nbytes].view(dtype).reshape(shape)
+            at += nbytes
+        return int(header["step"]), arrays, dict(header["meta"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _Bad(f"its checksum matches but its header does not parse ({error!r})") from error
+
+
+def load(folder: Path, meta: Mapping[str, Any], step: int | None = None) -> Checkpoint | None:
+    """The newest good checkpoint of a folder, or the one of `step`; None where there is none.
+
+    A file that is truncated, damaged or foreign is renamed to *.bad, named in a warning and in
+    `problems`, and the one before it is taken. Raises CheckpointMismatch where `meta` differs from the
+    checkpoint's.
+    """
+    problems: list[str] = []
+    wanted = [item for item in saved(folder) if step is None or item[0] == step]
+    for named_step, _, path in reversed(wanted):
+        try:
+            found_step, arrays, found_meta = _decode(path)
+            if found_step != named_step:
+                raise _Bad(f"its name does not match what it holds, step {found_step}")
+        except _Bad as error:
+            problems.append(f"checkpoint {path} set aside: {error}")
+            _log.warning(problems[-1])
+            with contextlib.suppress(OSError):  # a folder that cannot be written can still be read
+                path.rename(path.with_name(path.name + ".bad"))
+            continue
+        different = differences(json.loads(canonical(meta)), found_meta)
+        if different:
+            raise CheckpointMismatch(
+                f"checkpoint {path} belongs to something else: {'; '.join(different)}; "
+                f"put these back, or move {folder} away to start over"
+            )
+        return Checkpoint(found_step, arrays, found_meta, tuple(problems))
+    return None
+
+
+def differences(asked: Any, found: Any, where: str = "") -> list[str]:
+    """The keys, dotted, in which two JSON values differ, with both values."""
+    if isinstance(asked, dict) and isinstance(found, dict):
+        keys = sorted(set(asked) | set(found))
+        absent = "(absent)"
+        return [
+            line
+            for key in keys
+            for line in differences(
+                asked.get(key, absent), found.get(key, absent), f"{where}.{key}" if where else key
+            )
+        ]
+    return [] if asked == found else [f"{where or 'meta'} is {asked!r} now, {found!r} in the checkpoint"]
+
+
+def remove(folder: Path, pinned: bool = False) -> None:
+    """Remove a finished pack's checkpoints, the pinned ones only where asked."""
+    for _, is_pinned, path in saved(folder):
+        if pinned or not is_pinned:
+            with explained(path, "remove"):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,220 @@
+"""The ledger: one holder a pack, whatever happens to the others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from lmscale import checkpoint, records
+from lmscale.ledger import Claim, Ledger, LostClaim
+
+EXECUTION = {"lanes": ["run-a", "run-b"], "width": 2}
+
+
+def states(ledger: Ledger) -> list[str]:
+    return [row.state for row in ledger.status()]
+
+
+def give_outcomes(folder: Path, lanes: list[str]) -> None:
+    for lane in lanes:
+        (folder / lane).mkdir(exist_ok=True)
+        records.write_json(folder / lane / "outcome.json", {"outcome": "done"})
+
+
+def test_a_held_pack_is_nobody_elses_and_a_finished_one_needs_nobody(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    claim = ledger.claim("p1", EXECUTION)
+    assert claim is not None and claim.number == 1 and claim.execution == EXECUTION
+    assert Ledger(tmp_path).claim("p1", EXECUTION) is None
+    assert states(ledger) == ["running"]
+    give_outcomes(tmp_path, EXECUTION["lanes"])
+    claim.finish()
+    assert states(ledger) == ["finished"]
+    assert ledger.claim("p1", EXECUTION) is None
+
+
+def test_a_deleted_run_folder_reopens_its_pack(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    give_outcomes(tmp_path, EXECUTION["lanes"])
+    ledger.claim("p1", EXECUTION).finish()
+    (tmp_path / "run-b" / "outcome.json").unlink()
+    assert ledger.claim("p1", EXECUTION).number == 2
+
+
+def test_the_first_claim_freezes_the_execution(tmp_path: Path) -> None:
+    Ledger(tmp_path).claim("p1", EXECUTION).release()
+    again = Ledger(tmp_path).claim("p1", EXECUTION | {"width": 8})
+    assert again.number == 2 and again.execution == EXECUTION
+    assert Ledger(tmp_path).frozen() == [{"pack_id": "p1", "execution": EXECUTION}]
+
+
+def test_a_run_belongs_to_one_pack(tmp_path: Path) -> None:
+    """Two sweeps that pack differently never train one run twice."""
+    ledger = Ledger(tmp_path)
+    ledger.claim("p1", EXECUTION).release()
+    assert ledger.claim("p2", {"lanes": ["run-b", "run-c"]}) is None
+    assert ledger.claim("p3", {"lanes": ["run-c"]}) is not None
+
+
+def test_failures_in_a_row_park_a_pack_and_retry_frees_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, max_tries=3)
+    for number, parked in ((1, False), (2, False), (3, True)):
+        claim = ledger.claim("p1", EXECUTION)
+        assert claim.number == number and claim.tries == number - 1
+        assert claim.fail("ZeroDivisionError", "the last lines") is parked
+    assert ledger.claim("p1", EXECUTION) is None
+    (row,) = ledger.status()
+    assert (row.state, row.tries) == ("parked", 3)
+    assert (row.reason, row.log_tail) == ("ZeroDivisionError", "the last lines")
+    ledger.retry("p1")
+    assert ledger.claim("p1", EXECUTION).tries == 0
+
+
+def test_interruptions_and_failures_after_progress_do_not_park(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, max_tries=2)
+    for step in range(5):
+        claim = ledger.claim("p1", EXECUTION)
+        checkpoint.save(claim.folder, step, {}, {}, fence=claim)
+        assert claim.fail("crash") is False
+    for _ in range(5):
+        ledger.claim("p1", EXECUTION).release()
+    assert states(ledger) == ["released"]
+
+
+def hold(folder: str, pack: str, ready, go) -> None:
+    claim = Ledger(Path(folder), lease=1.0).claim(pack, EXECUTION)
+    ready.put(claim.number)
+    go.get()
+
+
+@pytest.fixture
+def holder(tmp_path: Path):
+    """Another process that holds pack p1 with a lease of one second."""
+    context = get_context("spawn")
+    ready, go = context.Queue(), context.Queue()
+    process = context.Process(target=hold, args=(str(tmp_path), "p1", ready, go))
+    process.start()
+    assert ready.get(timeout=30) == 1
+    yield process
+    process.kill()
+    process.join()
+    ready.close()
+    go.close()
+
+
+def test_a_living_holder_keeps_its_claim_past_the_lease(tmp_path: Path, holder) -> None:
+    time.sleep(1.5)
+    assert Ledger(tmp_path, lease=1.0).claim("p1", EXECUTION) is None
+
+
+def test_a_killed_holder_is_known_to_be_dead_at_once(tmp_path: Path, holder) -> None:
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    assert states(Ledger(tmp_path)) == ["stale"]
+    assert Ledger(tmp_path).claim("p1", EXECUTION).number == 2  # the lease is a minute
+
+
+def test_a_holder_of_unknown_place_has_its_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another machine: nothing but the heartbeat can tell."""
+    monkeypatch.setattr("lmscale.ledger._is_dead", lambda holder: False)
+    first = Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION)
+    first._ended.set()  # its thread stops, as if its machine had
+    assert Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION) is None
+    time.sleep(0.9)
+    assert Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION).number == 2
+    with pytest.raises(LostClaim):
+        first.heartbeat()
+
+
+def let_lapse(claim: Claim) -> None:
+    """As if the holder had been paused for long."""
+    claim._ended.set()
+    past = time.time() - 1000
+    os.utime(claim.folder / "claims" / f"{claim.number:06d}.json", (past, past))
+
+
+WRITES = {
+    "checkpoint": lambda claim, run: checkpoint.save(claim.folder, 2, {}, {}, fence=claim),
+    "json": lambda claim, run: records.write_json(run / "outcome.json", {"outcome": "failed"}, claim),
+    "record": lambda claim, run: records.append(run / "records.jsonl", {"step": 2}, claim),
+    "claim": lambda claim, run: claim.fail("crash"),
+}
+
+
+@pytest.mark.parametrize("paused", ["before its check", "after its check"])
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_lost_claim_cannot_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, paused: str
+) -> None:
+    """A holder sleeps anywhere, even between its last check and its write; meanwhile another takes over."""
+    monkeypatch.setattr("lmscale.ledger._is_dead", lambda holder: False)
+    run = tmp_path / "run-a"
+    run.mkdir()
+    late, holders = Ledger(tmp_path).claim("p1", EXECUTION), []
+
+    def take_over(name: str) -> None:
+        if name == f"{kind}.checked" and not holders:
+            let_lapse(late)
+            holders.append(Ledger(tmp_path).claim("p1", EXECUTION))
+            records.truncate_after(run / "records.jsonl", None, holders[0])
+            records.append(run / "records.jsonl", {"step": 1}, holders[0])
+
+    if paused == "before its check":
+        take_over(f"{kind}.checked")
+        with pytest.raises(LostClaim):
+            WRITES[kind](late, run)
+    else:
+        monkeypatch.setattr("lmscale.faults.point", take_over)
+        if kind == "record":
+            WRITES[kind](late, run)  # it goes to a file that nobody can open any more
+        else:
+            with pytest.raises(LostClaim):
+                WRITES[kind](late, run)
+    (holder,) = holders
+    assert holder.number == 2
+    assert records.read(run / "records.jsonl") == ([{"step": 1}], [])
+    assert [child.name for child in run.iterdir()] == ["records.jsonl"]
+    assert checkpoint.newest_step(holder.folder) == -1
+    assert states(Ledger(tmp_path)) == ["running"]
+    holder.finish()
+
+
+CLAIMERS = """
+import sys, time
+from pathlib import Path
+from lmscale.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+while not Path(sys.argv[1], "go").exists():
+    time.sleep(0.001)
+for pack in range(40):
+    claim = ledger.claim(f"p{pack}", {"lanes": [f"run-{pack}"]})
+    if claim is not None:
+        print(pack, flush=True)
+time.sleep(60)
+"""
+
+
+def test_of_processes_that_race_one_gets_each_pack(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CLAIMERS, str(tmp_path)]
+    racers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    try:
+        time.sleep(0.5)
+        (tmp_path / "go").touch()
+        while [row.claims for row in Ledger(tmp_path).status()] != [1] * 40:
+            time.sleep(0.05)
+    finally:
+        for racer in racers:
+            racer.kill()
+    got = [int(line) for racer in racers for line in racer.communicate()[0].split()]
+    assert sorted(got) == list(range(40))
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "x" * 200])
+def test_a_pack_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="pack id"):
+        Ledger(tmp_path).claim(name, EXECUTION)
