@@ -1,0 +1,88 @@
+"""Configuration to manifest: the text scanned once, the tasks described, everything hashed. No jax."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lmscale import tasks as families
+from lmscale.data import corpus
+from lmscale.data.config import DataConfig, TasksConfig
+from lmscale.data.manifest import FILE, Component, Manifest, digest
+from lmscale.errors import UserError
+from lmscale.tasks.base import Task
+
+PRIMARY = "text"
+
+
+def scan(data: DataConfig, tasks: TasksConfig, folder: Path, rescan: bool = False) -> Manifest:
+    """The manifest of these configurations, also written to `folder`/manifest.json.
+
+    The text is read and tokenised once and re-used until `rescan`; describing the tasks costs milliseconds.
+    """
+    folder = Path(folder)
+    described = {name: describe(families.build(name, data.seed)) for name in tasks.weights}
+    key = "text-" + corpus.text_key(data)
+    text = corpus.scan_text(data, folder / key, rescan)
+    unique = text["train"]["tokens"]
+    if data.unique_tokens is not None:
+        if data.unique_tokens > unique:
+            raise UserError(f"data.unique_tokens={data.unique_tokens}: the corpus has only {unique}")
+        unique = data.unique_tokens
+    least = 2 * data.context + 2
+    for split, tokens in (("train", unique), ("heldout", text["heldout"]["tokens"])):
+        if tokens < least:
+            raise UserError(
+                f"data.context={data.context}: the {split} split has {tokens} tokens, {least} needed"
+            )
+    total = sum(tasks.weights.values())
+    components = (
+        Component(PRIMARY, 1 - tasks.weight, data.rows, "all"),
+        *(
+            Component(name, tasks.weight * weight / total, tasks.rows, "answer")
+            for name, weight in tasks.weights.items()
+        ),
+    )
+    fixed = {
+        "text": [text["train"]["sha256"], text["heldout"]["sha256"], unique],
+        "shape": [data.context, data.seed, data.heldout_rows, tasks.items],
+        "components": [[c.name, c.weight, c.rows, c.counted] for c in components],
+        "tasks": described,
+    }
+    manifest = Manifest(
+        name=data.name,
+        content_hash=digest(fixed),
+        primary=PRIMARY,
+        unique_tokens=unique,
+        heldout_tokens=text["heldout"]["tokens"],
+        vocab_size=text["vocab_size"],
+        context=data.context,
+        components=components,
+        tasks=described,
+        sources=text,
+        text_key=key,
+    )
+    path = folder / FILE
+    written = json.dumps(manifest.to_json(), indent=1) + "\n"
+    if not path.is_file() or path.read_text() != written:
+        path.write_text(written)
+    return manifest
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """What spec.json says of a task; enough to score, judge and draw it."""
+    return {
+        "about": task.about,
+        "chance": task.chance,
+        "ceiling": task.ceiling,
+        "intended_class": task.intended_class,
+        "metric": task.metric,
+        "heldout": task.heldout,
+        "version": task.version,
+        "variants": {
+            v.name: {
+                "chance": task.chance if v.chance is None else v.chance,
+                "intended_class": v.intended_class or task.intended_class,
+            }
+            for v in task.variants
+        },
+    }

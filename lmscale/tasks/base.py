@@ -1,0 +1,153 @@
+"""What a task is: a sampler that renders ASCII examples and says where the answers are.
+
+`lmscale.data.world` packs examples into rows and holds some back; `lmscale.evaluate` scores them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from lmscale.data.vocab import PAD
+
+Bytes = np.ndarray  # uint8 [n, width], or uint16 with PAD where a part is shorter than its width
+
+LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)
+DIGITS = np.frombuffer(b"0123456789", np.uint8)
+
+
+class Examples(NamedTuple):
+    """n rendered examples, left-aligned. counted: bytes whose prediction trains (chain and answer).
+    answer: bytes that a score looks at. key: what may not be shared by training and held-out examples."""
+
+    tokens: np.ndarray  # uint16 [n, L]
+    counted: np.ndarray  # bool [n, L]
+    answer: np.ndarray  # bool [n, L]
+    key: np.ndarray  # uint64 [n]
+
+    def take(self, index: np.ndarray) -> "Examples":
+        return Examples(*(array[index] for array in self))
+
+
+class Part(NamedTuple):
+    """A stretch of an example: its bytes, whether they train, whether they are scored."""
+
+    bytes: Bytes | str
+    counted: bool
+    answer: bool
+
+
+def chain(text: Bytes | str) -> Part:
+    """Steps before the answer: trained on, not scored by themselves."""
+    return Part(text, counted=True, answer=False)
+
+
+def answer(text: Bytes | str) -> Part:
+    """The answer: trained on and scored."""
+    return Part(text, counted=True, answer=True)
+
+
+def render(*parts: Part | Bytes | str, key: np.ndarray | None = None) -> Examples:
+    """Join parts (literals, uint8 arrays [n, w], `chain(...)`, `answer(...)`) into examples.
+
+    The key defaults to a hash of the arrays before the first chain or answer: the question.
+    """
+    whole = [part if isinstance(part, Part) else Part(part, False, False) for part in parts]
+    n = next(len(part.bytes) for part in whole if not isinstance(part.bytes, str))
+    arrays, question = [], []
+    for part in whole:
+        if isinstance(part.bytes, str):
+            literal = np.frombuffer(part.bytes.encode("ascii"), np.uint8)
+            arrays.append(np.broadcast_to(literal, (n, len(literal))))
+        else:
+            arrays.append(part.bytes)
+            if not any(p.counted for p in whole[: len(arrays)]):
+                question.append(part.bytes)
+    tokens = np.concatenate(arrays, axis=1, dtype=np.uint16)
+    width = [array.shape[1] for array in arrays]
+    counted = np.repeat([part.counted for part in whole], width)
+    scored = np.repeat([part.answer for part in whole], width)
+    if key is None:
+        key = hash_bytes(np.concatenate(question, axis=1))
+    real = tokens != PAD
+    if not real.all():  # left-align what a narrow part left open
+        order = np.argsort(~real, axis=1, kind="stable")
+        tokens = np.take_along_axis(tokens, order, axis=1)
+        return Examples(
+            tokens,
+            np.take_along_axis(real & counted, order, axis=1),
+            np.take_along_axis(real & scored, order, axis=1),
+            key,
+        )
+    shape = tokens.shape
+    return Examples(tokens, np.broadcast_to(counted, shape), np.broadcast_to(scored, shape), key)
+
+
+def hash_bytes(text: np.ndarray, salt: int = 0) -> np.ndarray:
+    """A 64-bit hash of each row of `text` [n, w] -> uint64 [n]: multiply-add, then splitmix64's finish."""
+    value = np.full(len(text), (0x9E3779B97F4A7C15 * (salt + 1)) % 2**64, np.uint64)
+    with np.errstate(over="ignore"):
+        for column in text.T:
+            value = value * np.uint64(0x100000001B3) + column.astype(np.uint64) + np.uint64(1)
+        return mix(value)
+
+
+def mix(value: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser (Steele, Lea and Flood 2014): a bijection of uint64 that scatters well."""
+    with np.errstate(over="ignore"):
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return value ^ (value >> np.uint64(31))
+
+
+def letters(rng: Generator, n: int, width: int, alphabet: np.ndarray = LETTERS) -> Bytes:
+    """Uniform random characters, uint8 [n, width]."""
+    return alphabet[rng.integers(len(alphabet), size=(n, width))]
+
+
+def shuffled(rng: Generator, n: int, population: int, width: int) -> np.ndarray:
+    """`width` different numbers below `population` in random order, a row each: int [n, width]."""
+    return np.argsort(rng.random((n, population)), axis=1)[:, :width]
+
+
+Sampler = Callable[[Generator, int], Examples]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to score a task. sample: how its items are drawn (None: as the task trains)."""
+
+    name: str
+    sample: Sampler | None = None
+    chance: float | None = None
+    intended_class: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task family with its tables drawn.
+
+    chance: the expected score of a guess among valid answers. ceiling: the best possible score. metric: the
+    score a curve is drawn of ("correct" or "byte_accuracy"). intended_class: the curve over size that it is
+    meant to show, a claim that the report checks. heldout: the share of questions (by key) kept from training
+    and used for evaluation; 0 where questions must have been seen. choices: the valid one-byte answers.
+    """
+
+    name: str
+    about: str
+    sample: Sampler
+    chance: float
+    intended_class: str
+    metric: str = "correct"
+    ceiling: float = 1.0
+    heldout: float = 0.0
+    choices: bytes = b""
+    variants: tuple[Variant, ...] = (Variant("direct"),)
+    version: int = 1
+
+
+def is_heldout(key: np.ndarray, share: float) -> np.ndarray:
+    """Which questions are kept from training: a fixed function of the key, so twins hold out the same."""
+    return mix(key) < np.uint64(share * 2**64) if share else np.zeros(len(key), bool)
