@@ -1,0 +1,200 @@
+"""Predict runs beyond the data: loss with an interval for one new run, and the best split of a budget."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.cost import Cost, cost_model, optimum
+from analysis.errors import UserError, Warn
+from analysis.fit import Fit, finite, fit
+from analysis.forms import Array, Form
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One new run: `lower, upper` bound its loss at `level`, seed noise included.
+
+    `flops_ratio` is its compute over that of the largest run fitted. `params`,
+    `tokens`, `flops` are None where the table has none.
+    """
+
+    params: float | None
+    tokens: float | None
+    flops: float | None
+    loss: float
+    lower: float
+    upper: float
+    level: float
+    flops_ratio: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: finite(v) if v is not None else None for name, v in self.__dict__.items()}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Predictions of new runs, the fit behind them, and what not to believe about them."""
+
+    predictions: tuple[Prediction, ...]
+    fit: Fit
+    cost: Cost
+    status: str
+    warnings: tuple[Warn, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of DESIGN.md's `extrapolate`; `cost` says which C(N, D) split the budgets."""
+        return {
+            "predictions": [prediction.to_json() for prediction in self.predictions],
+            "form": self.fit.form.name,
+            "cost": self.cost.source,
+            "status": self.status,
+            "warnings": [{"code": warn.code, "message": warn.message} for warn in self.warnings],
+        }
+
+    def summary(self) -> str:
+        """The forecast as a table for a person."""
+        lines = [f"{self.fit.form.name} on {len(self.fit.observations)} runs; compute: {self.cost.source}"]
+        lines.append(f"{'params':>12} {'tokens':>12} {'flops':>12} {'x largest':>10} {'loss':>9}   interval")
+        for p in self.predictions:
+            cells = [f"{v:12.4g}" if v is not None else f"{'-':>12}" for v in (p.params, p.tokens, p.flops)]
+            ratio = f"{p.flops_ratio:10.3g}" if p.flops_ratio is not None else f"{'-':>10}"
+            interval = f"[{p.lower:.5g}, {p.upper:.5g}] {100 * p.level:g}%"
+            lines.append(" ".join([*cells, ratio, f"{p.loss:9.5g}", "", interval]))
+        lines += [
+            f"left out: {len(left.rows)} rows: {left.reason}" for left in self.fit.observations.left_out
+        ]
+        lines += [f"{warn.code}: {warn.message}" for warn in self.warnings]
+        return "\n".join(lines)
+
+
+def extrapolate(
+    table: pd.DataFrame,
+    *,
+    budgets: Sequence[float] = (),
+    targets: pd.DataFrame | None = None,
+    at: Sequence[Mapping[str, float]] = (),
+    level: float = 0.9,
+    form: str | Form = "chinchilla",
+    loss: str = "huber",
+    scale: str = "log",
+    delta: float = 1e-3,
+    bootstrap: int = 1000,
+    group: str | None = None,
+    regime: str = "all",
+    seed: int = 0,
+    x: str | None = None,
+) -> Forecast:
+    """Predict the loss of new runs from `table`.
+
+    They are: compute `budgets` (FLOPs, split for the least loss), the rows of `targets`, and `at` given
+    columns (params and tokens). The other options are `fit`'s.
+    """
+    if not budgets and targets is None and not at:
+        raise UserError(
+            "nothing to predict: give --budget FLOPS, --at params=...,tokens=... or --targets FILE"
+        )
+    fitted = fit(
+        table,
+        form,
+        loss=loss,
+        scale=scale,
+        delta=delta,
+        bootstrap=bootstrap,
+        group=group,
+        regime=regime,
+        seed=seed,
+        level=level,
+        x=x,
+    )
+    cost = cost_model(fitted.observations)
+    wanted = _targets(fitted, cost, budgets, targets, at)
+    predicted = fitted.predict(wanted)
+    lower, upper = _interval(fitted, wanted, level, seed)
+    largest = float(np.max(fitted.observations.flops))
+    predictions = []
+    for i in range(len(wanted)):
+        flops = float(wanted["flops"].iloc[i])
+        values = {name: float(wanted[name].iloc[i]) for name in ("params", "tokens", "flops")}
+        predictions.append(
+            Prediction(
+                **{name: v if np.isfinite(v) else None for name, v in values.items()},
+                loss=float(predicted[i]),
+                lower=float(lower[i]),
+                upper=float(upper[i]),
+                level=level,
+                flops_ratio=flops / largest if np.isfinite(flops / largest) else None,
+            )
+        )
+    return Forecast(tuple(predictions), fitted, cost, fitted.status, fitted.warnings)
+
+
+def _interval(fitted: Fit, wanted: pd.DataFrame, level: float, seed: int) -> tuple[Array, Array]:
+    draws = fitted.predict_draws(wanted)
+    residuals = fitted.residuals()
+    inflate = np.sqrt(len(residuals) / (len(residuals) - len(fitted.params)))
+    noise = np.random.default_rng(seed).choice(residuals, size=draws.shape) * inflate
+    tail = 50.0 * (1.0 - level)
+    low, high = np.percentile(draws * np.exp(noise), [tail, 100.0 - tail], axis=0)
+    return low, high
+
+
+def _targets(
+    fitted: Fit,
+    cost: Cost,
+    budgets: Sequence[float],
+    targets: pd.DataFrame | None,
+    at: Sequence[Mapping[str, float]],
+) -> pd.DataFrame:
+    """One row a prediction: the form's columns, and params, tokens, flops (NaN where unknown)."""
+    frames = []
+    if budgets:
+        frames.append(_split(fitted, cost, np.asarray(budgets, dtype=np.float64)))
+    if targets is not None:
+        frames.append(targets.reset_index(drop=True))
+    if at:
+        frames.append(pd.DataFrame([dict(point) for point in at]))
+    completed = []
+    for frame in frames:
+        frame = frame.copy()
+        if "flops" not in frame and {"params", "tokens"} <= set(frame.columns):
+            frame["flops"] = frame["tokens"] * cost.per_token(frame["params"].to_numpy(np.float64))
+        if fitted.form.one_variable and "x" not in frame and "flops" in frame:
+            frame["x"] = frame["flops"]
+        for name in fitted.form.columns:
+            if name not in frame:
+                raise UserError(
+                    f"a target needs {name}: {fitted.form.name} reads {', '.join(fitted.form.columns)}"
+                )
+            values = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64)
+            bad = ~(np.isfinite(values) & (values > 0))
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise UserError(f"target {row}: {name} = {frame[name].iloc[row]}: give a positive number")
+        for name in ("params", "tokens", "flops"):
+            if name not in frame:
+                frame[name] = np.nan
+        completed.append(frame[[*dict.fromkeys([*fitted.form.columns, "params", "tokens", "flops"])]])
+    return pd.concat(completed, ignore_index=True)
+
+
+def _split(fitted: Fit, cost: Cost, budgets: Array) -> pd.DataFrame:
+    if not (np.isfinite(budgets) & (budgets > 0)).all():
+        raise UserError(f"--budget {budgets.tolist()}: give positive FLOPs, e.g. --budget 1e21")
+    if fitted.form.one_variable:
+        return pd.DataFrame({"x": budgets, "flops": budgets})
+    if not {"params", "tokens"} <= set(fitted.form.columns) or len(fitted.form.columns) > 2:
+        raise UserError(
+            f"--budget cannot be split under {fitted.form.name}: "
+            f"give --at with {', '.join(fitted.form.columns)}"
+        )
+    seen = fitted.observations.x["params"]
+    params, tokens = optimum(
+        lambda n, d: fitted.form.predict(fitted.params, {"params": n, "tokens": d}),
+        cost,
+        budgets,
+        (float(seen.min()), float(seen.max())),
+    )
+    return pd.DataFrame({"params": params, "tokens": tokens, "flops": budgets})
