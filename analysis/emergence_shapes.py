@@ -1,0 +1,141 @@
+"""The shapes a score may take over size, each with the class that the definitions give it.
+
+A shape is a function of x, the log of size scaled to 0..1, itself scaled to gain 1 over the sizes at
+hand. The class is computed from the values at those sizes, never from the formula's name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# A plateau holds at most this share of the whole gain, judged on the curve and not on its noise.
+PLATEAU_SHARE = 0.08
+# Saturated: at least this share of the gain is had in the first third of the log-size range.
+EARLY_SHARE = 0.85
+RISING = ("smooth", "saturated", "emergent")
+
+
+@dataclass(frozen=True)
+class Library:
+    """J shapes at K sizes: `values` [J, K], `kind` [J] (class of a positive gain), `weight` [J] (sums to 1
+    in each kind), `threshold` [J, 2] in x: the stretch in which it lies (NaN unless emergent)."""
+
+    x: Floats
+    values: Floats
+    kind: NDArray[np.str_]
+    weight: Floats
+    threshold: Floats
+
+    def of(self, kind: str) -> NDArray[np.intp]:
+        return np.flatnonzero(self.kind == kind)
+
+
+def scaled_log(size: Floats) -> Floats:
+    """log size, scaled so that the smallest is 0 and the largest 1."""
+    log = np.log(size)
+    return np.asarray((log - log[0]) / (log[-1] - log[0]))
+
+
+def library(x: Floats) -> Library:
+    """The library at the positions x (0 = x[0] < ... < x[-1] = 1)."""
+    return _library(tuple(np.round(x, 9)))
+
+
+@lru_cache(maxsize=64)
+def _library(positions: tuple[float, ...]) -> Library:
+    x = np.array(positions)
+    found: dict[tuple[str, bytes], list[tuple[Floats, float, float]]] = {}
+    for family in (_rising(x), _valleys(x)):
+        members = [member for member in family if member[1]]
+        for values, kind, threshold, name in members:
+            alike = sum(1.0 for _, k, _, n in members if k == kind and n == name)
+            found.setdefault((kind, np.round(values, 3).tobytes()), []).append((values, 1 / alike, threshold))
+    # Curves that differ only between the sizes are one shape; its threshold is all of theirs.
+    margin = 1 / (8 * (len(x) - 1))
+    kinds = np.array([key[0] for key in found])
+    weight = np.array([sum(w for _, w, _ in group) for group in found.values()])
+    for one in set(kinds):
+        weight[kinds == one] /= weight[kinds == one].sum()
+    ends = [[t for _, _, t in group] for group in found.values()]
+    stretches = np.array([(min(t) - margin, min(max(t) + margin, 1.0)) for t in ends])
+    return Library(x, np.array([group[0][0] for group in found.values()]), kinds, weight, stretches)
+
+
+def _logistic(x: Floats, middle: float, scale: float) -> Floats:
+    return np.asarray(0.5 * (1 + np.tanh((x - middle) / (2 * scale))))
+
+
+def _rising(x: Floats) -> Iterator[tuple[Floats, str, float, str]]:
+    """(values, kind, threshold, family) of curves that never fall, scaled to run from 0 to 1."""
+    spacing = 1 / (len(x) - 1)
+    for power in (0.5, 0.7, 1.0, 1.4, 2.0):
+        yield _classed(x, x**power, np.nan, "power")
+    for scale in (0.1, 0.14, 0.2, 0.3):
+        for middle in np.arange(0.2, 0.85, 0.1):
+            yield _classed(x, _logistic(x, middle, scale), middle, "gradual")
+    # A sharp rise between any two sizes: where in the gap shows as a value between the two levels.
+    for scale in (0.01, 0.025, 0.05, 0.07):
+        for middle in np.arange(spacing / 4, 1, spacing / (4 if scale < 0.03 else 2)):
+            yield _classed(x, _logistic(x, middle, scale), middle, "sharp")
+    for onset in np.arange(spacing / 2, 1 - spacing / 2 + 1e-9, spacing / 2):
+        for power in (0.5, 1.0):
+            ramp = np.maximum(x - onset, 0) / (1 - onset)
+            yield _classed(x, ramp**power, onset, "hinge")
+    for rate in (0.04, 0.07, 0.1, 0.14, 0.25, 0.4):
+        yield _classed(x, 1 - np.exp(-x / rate), np.nan, "exponential")
+    for end in (0.15, 0.25, 0.33, 0.5, 0.7):
+        yield _classed(x, np.minimum(x / end, 1), np.nan, "ramp")
+    for half in (0.02, 0.05, 0.15):
+        yield _classed(x, x / (x + half), np.nan, "hyperbola")
+
+
+def _classed(x: Floats, values: Floats, threshold: float, name: str) -> tuple[Floats, str, float, str]:
+    span = values[-1] - values[0]
+    if span < 0.2:
+        return values, "", np.nan, name
+    values = (values - values[0]) / span
+    kind = rising_kind(x, values)
+    return values, kind, threshold if kind == "emergent" else np.nan, name
+
+
+def rising_kind(x: Floats, values: Floats) -> str:
+    """The class of a curve that rises from 0 to 1 at the positions x; docs/emergence.md has the reasons.
+
+    emergent: level (within PLATEAU_SHARE of the gain) over three sizes or more and half of the range,
+    counted to the middle of the gap in which it leaves; saturated: EARLY_SHARE had by a third of the range;
+    smooth: the rest.
+    """
+    left = int(np.argmax(values > PLATEAU_SHARE))
+    if left >= 3 and (x[left - 1] + x[left]) / 2 >= 0.5 - 1e-9:
+        return "emergent"
+    if float(np.interp(1 / 3, x, values)) >= EARLY_SHARE:
+        return "saturated"
+    return "smooth"
+
+
+def _valleys(x: Floats) -> Iterator[tuple[Floats, str, float, str]]:
+    """Curves that fall and rise again, the lesser of the two legs scaled to 1."""
+    for bottom in np.arange(0.2, 0.85, 0.1):
+        for other in (0.0, 0.5, 1.0, 2.0, 4.0):
+            for name in ("vee", "parabola", "basin"):
+                yield _valley(x, bottom, other, name)
+
+
+def _valley(x: Floats, bottom: float, rise_over_fall: float, name: str) -> tuple[Floats, str, float, str]:
+    left, right = np.clip((bottom - x) / bottom, 0, 1), np.clip((x - bottom) / (1 - bottom), 0, 1)
+    if name == "parabola":
+        left, right = left**2, right**2
+    elif name == "basin":
+        left, right = _logistic(left, 0.6, 0.1), _logistic(right, 0.6, 0.1)
+    values = left + (rise_over_fall or 0.25) * right
+    low = int(np.argmin(values))
+    fall, rise = values[0] - values[low], values[-1] - values[low]
+    lesser = min(fall, rise)
+    if low in (0, len(x) - 1) or lesser < 0.15 * max(fall, rise):
+        return values, "", np.nan, name
+    return (values - values[0]) / lesser, "u_shaped", np.nan, name

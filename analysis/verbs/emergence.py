@@ -1,0 +1,25 @@
+"""`python -m analysis emergence TABLE`: the class of every task over size."""
+
+import argparse
+
+import pandas as pd
+
+from analysis.emergence import emergence
+from analysis.verbs import Answer
+
+HELP = "flag the tasks whose score jumps past a size"
+TABLE = "tasks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--min-effect", type=float, default=0.05, help="the least change of score that matters (0.05)")
+    add("--fdr", type=float, default=0.05, help="false-discovery level of the emergent calls (0.05)")
+    add("--level", type=float, default=0.9, help="level of the threshold's interval (0.9)")
+    add("--draws", type=int, default=8000, help="most bootstrap draws a test may take (8000)")
+    add("--seed", type=int, default=0, help="of the bootstrap (0)")
+
+
+def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+    found = emergence(table, args.min_effect, args.fdr, args.level, args.draws, args.seed)
+    return Answer(found.to_json(), found.summary())
