@@ -137,12 +137,13 @@ class Ledger:
         these."""
         return list(self._read_log())
 
-    def claim(self, pack_id: str, execution: Mapping[str, Any]) -> Claim | None:
+    def claim(self, pack_id: str, execution: Mapping[str, Any], reopen: bool = False) -> Claim | None:
         """Claim a pack, and freeze its execution if this is the first claim. execution["lanes"] are its
         run ids.
 
-        None where it is held by a live process, parked, finished (all its runs having an outcome.json),
-        or where one of its runs is frozen in another pack. Raises DiskError.
+        None where it is held by a live process, parked, finished (all its runs having an outcome.json), or
+        where one of its runs is frozen in another pack. `reopen`: a finished pack too: the caller knows of
+        work it lacks, such as a new horizon of a trunk. Raises DiskError.
         """
         if not _PACK_ID.fullmatch(pack_id):
             raise ValueError(f"pack id {pack_id!r}: letters, digits, _ . - only")
@@ -153,7 +154,7 @@ class Ledger:
         make_folder(folder / "claims")
         past = _past(folder)
         state = self._state(past, frozen["lanes"], folder)
-        if state in ("running", "parked", "finished"):
+        if state in ("running", "parked") or (state == "finished" and not reopen):
             return None
         number = past[-1].number + 1 if past else 1
         content: dict[str, Any] = {"holder": _identity(), "from_step": newest_step(folder)}

@@ -36,6 +36,7 @@ def test_a_held_pack_is_nobody_elses_and_a_finished_one_needs_nobody(tmp_path: P
     claim.finish()
     assert states(ledger) == ["finished"]
     assert ledger.claim("p1", EXECUTION) is None
+    assert ledger.claim("p1", EXECUTION, reopen=True).number == 2
 
 
 def test_a_deleted_run_folder_reopens_its_pack(tmp_path: Path) -> None:
