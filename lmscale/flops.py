@@ -1,0 +1,38 @@
+"""Exact FLOPs, term by term, and the field's conventions for C.
+
+A multiply and an add are two FLOPs. Only matrix products count; an embedding look-up is zero; attention
+scores count as they are computed, every query against every key of the context, masked ones included.
+A training token costs three forward passes (one forward, two backward).
+"""
+
+from lmscale.family import Shape, parameter_conventions
+
+TRAINING_FACTOR = 3
+
+
+def forward_terms(shape: Shape) -> dict[str, int]:
+    """FLOPs of one token's forward pass, by term."""
+    d, width = shape.d_model, shape.n_head * shape.d_head
+    return {
+        "qkv": shape.n_layer * 2 * d * 3 * width,
+        "scores": shape.n_layer * 2 * shape.context * width,
+        "mix": shape.n_layer * 2 * shape.context * width,
+        "out": shape.n_layer * 2 * width * d,
+        "mlp": shape.n_layer * 2 * 2 * d * shape.d_mlp,
+        "unembedding": 2 * d * shape.vocab_size,
+    }
+
+
+def training_flops_per_token(shape: Shape) -> int:
+    """Exact C of one training token: three times the forward pass."""
+    return TRAINING_FACTOR * sum(forward_terms(shape).values())
+
+
+def conventions(shape: Shape, tokens: int) -> dict[str, int]:
+    """C as the field counts it: exact, 6ND with all parameters (Hoffmann), 6ND without embeddings (Kaplan)."""
+    n = parameter_conventions(shape)
+    return {
+        "flops": training_flops_per_token(shape) * tokens,
+        "flops_6nd": 6 * n["params"] * tokens,
+        "flops_6nd_nonembedding": 6 * n["params_nonembedding"] * tokens,
+    }

@@ -1,0 +1,125 @@
+"""The network, and nothing else: a decoder-only transformer. Everything about its shape comes from `Shape`.
+
+Dimension letters, used in array names here and nowhere else:
+B rows, T positions, D d_model, H heads, K d_head, F width of the MLP, V vocabulary.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from lmscale.family import Shape
+
+Params = Any  # a plain pytree of arrays
+ROTARY_BASE = 10_000.0
+
+
+def _tagged(group: str, init: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """An initialiser whose parameter remembers its group (see `family.GROUPS`): tagged where it is made."""
+    return nn.with_partitioning(init, (group,))
+
+
+def _normal(std: float) -> Callable[..., jax.Array]:
+    return nn.initializers.normal(std)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis with a learned gain (Zhang & Sennrich 2019)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gain = self.param("gain", _tagged("norm", nn.initializers.ones), (x.shape[-1],))
+        x32 = x.astype(jnp.float32)
+        scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + 1e-6)
+        return (x32 * scale * gain).astype(x.dtype)
+
+
+def rotary(x_BTHK: jax.Array, positions_T: jax.Array) -> jax.Array:
+    """Rotate pairs of channels by an angle proportional to position (Su et al. 2021, RoFormer, eq. 34)."""
+    half = x_BTHK.shape[-1] // 2
+    frequency_K = ROTARY_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle_TK = positions_T[:, None].astype(jnp.float32) * frequency_K
+    cos, sin = jnp.cos(angle_TK)[:, None, :], jnp.sin(angle_TK)[:, None, :]
+    first, second = x_BTHK[..., :half], x_BTHK[..., half:]
+    rotated = jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+    return rotated.astype(x_BTHK.dtype)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention with normed queries and keys (Henry et al. 2020; Dehghani et al. 2023)."""
+
+    shape: Shape
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        d, h, k = self.shape.d_model, self.shape.n_head, self.shape.d_head
+        w_qkv = self.param("qkv", _tagged("attention", _normal(d**-0.5)), (d, 3 * h * k))
+        # Output projections start small by depth, so that the residual stream does not grow with it (GPT-2).
+        std = (h * k * 2 * self.shape.n_layer) ** -0.5
+        w_out = self.param("out", _tagged("attention", _normal(std)), (h * k, d))
+        rows, length, _ = x_BTD.shape
+        qkv = (x_BTD @ w_qkv.astype(self.dtype)).reshape(rows, length, 3, h, k)
+        q, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        positions_T = jnp.arange(length)
+        q = rotary(RMSNorm(name="q_norm")(q), positions_T)
+        key = rotary(RMSNorm(name="k_norm")(key), positions_T)
+        mixed = jax.nn.dot_product_attention(q, key, value, is_causal=True)
+        return mixed.reshape(rows, length, h * k) @ w_out.astype(self.dtype)
+
+
+class MLP(nn.Module):
+    """Two matrices and a GELU (tanh approximation, as GPT-2)."""
+
+    shape: Shape
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        d, f = self.shape.d_model, self.shape.d_mlp
+        w_in = self.param("in", _tagged("mlp", _normal(d**-0.5)), (d, f))
+        w_out = self.param("out", _tagged("mlp", _normal((f * 2 * self.shape.n_layer) ** -0.5)), (f, d))
+        return nn.gelu(x_BTD @ w_in.astype(self.dtype)) @ w_out.astype(self.dtype)
+
+
+class Transformer(nn.Module):
+    """tokens [B, T] -> logits [B, T, V] in float32. Pre-norm residual blocks, untied unembedding."""
+
+    shape: Shape
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
+        d, v = self.shape.d_model, self.shape.vocab_size
+        embedding = self.param("embedding", _tagged("embedding", _normal(d**-0.5)), (v, d))
+        x_BTD = embedding[tokens_BT].astype(self.dtype)
+        for layer in range(self.shape.n_layer):
+            attended = Attention(self.shape, self.dtype, name=f"attention_{layer}")
+            x_BTD = x_BTD + attended(RMSNorm(name=f"attention_norm_{layer}")(x_BTD))
+            mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
+            x_BTD = x_BTD + mlp(RMSNorm(name=f"mlp_norm_{layer}")(x_BTD))
+        unembedding = self.param("unembedding", _tagged("unembedding", _normal(d**-0.5)), (d, v))
+        x_BTD = RMSNorm(name="final_norm")(x_BTD)
+        return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32)
+
+
+def init(shape: Shape, key: jax.Array) -> Params:
+    """Fresh parameters in float32, a plain pytree."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    return nn.meta.unbox(Transformer(shape).init(key, tokens)["params"])
+
+
+def groups(shape: Shape) -> Params:
+    """The pytree of `init` with each array's group name in its place."""
+    boxed = jax.eval_shape(lambda: Transformer(shape).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))
+    is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
+    return jax.tree.map(lambda box: box.names[0], boxed["params"], is_leaf=is_box)
+
+
+def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:
+    """(params, tokens [B, T]) -> logits [B, T, V], for one model."""
+    network = Transformer(shape, dtype)
+    return lambda params, tokens: network.apply({"params": params}, tokens)

@@ -1,0 +1,131 @@
+"""One training step of a pack: every lane its own model, data, rate, schedule and end, in one program.
+
+Guard: a step whose loss or gradient norm is not finite, or lies more than six standard deviations above the
+mean of the last 128 taken, changes nothing but its count. All of it happens on the device, lane by lane.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lmscale import model
+from lmscale.config import OptimConfig
+from lmscale.family import Shape
+from lmscale.loss import component_losses, token_losses
+from lmscale.optim import Lane, adam, update
+
+WINDOW = 128
+SIGMAS = 6.0
+PATIENCE = 64  # skipped steps in a row after which a lane counts as diverged
+
+
+class Guard(NamedTuple):
+    """What the guard of one lane remembers of the steps it took."""
+
+    losses: jax.Array  # [WINDOW], a ring
+    norms: jax.Array  # [WINDOW], a ring
+    taken: jax.Array  # steps taken
+    skipped: jax.Array  # steps skipped
+    skipped_in_row: jax.Array
+
+
+class State(NamedTuple):
+    """Everything a lane carries from step to step; in a pack every array has a leading lane axis."""
+
+    params: Any
+    optimiser: Any
+    guard: Guard
+    step: jax.Array
+
+
+class Metrics(NamedTuple):
+    """What a step says, a lane: losses in nats."""
+
+    total: jax.Array
+    components: jax.Array
+    gradient_norm: jax.Array
+
+
+def init_lane(shape: Shape, optim: OptimConfig, seed: jax.Array) -> State:
+    """A lane at step 0. The seed alone decides its parameters."""
+    params = model.init(shape, jax.random.key(seed))
+    zeros = jnp.zeros(WINDOW, jnp.float32)
+    zero = jnp.zeros((), jnp.int32)
+    return State(params, adam(optim).init(params), Guard(zeros, zeros, zero, zero, zero), zero)
+
+
+def _spikes(ring: jax.Array, taken: jax.Array, value: jax.Array) -> jax.Array:
+    """Whether `value` stands out above the ring; never before the ring is full."""
+    return (taken >= WINDOW) & (value > jnp.mean(ring) + SIGMAS * jnp.std(ring))
+
+
+def _remember(guard: Guard, good: jax.Array, bad: jax.Array, loss: jax.Array, norm: jax.Array) -> Guard:
+    at = guard.taken % WINDOW
+    return Guard(
+        losses=guard.losses.at[at].set(jnp.where(good, loss, guard.losses[at])),
+        norms=guard.norms.at[at].set(jnp.where(good, norm, guard.norms[at])),
+        taken=guard.taken + good,
+        skipped=guard.skipped + bad,
+        skipped_in_row=jnp.where(good, 0, guard.skipped_in_row + bad),
+    )
+
+
+def lane_step(
+    shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
+) -> Callable[..., tuple[State, Metrics]]:
+    """The step of one lane: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
+    forward = model.forward(shape, dtype)
+    groups = model.groups(shape)
+    rows = jnp.asarray(component_of_row)
+
+    def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
+        tokens = tokens.astype(jnp.int32)
+        losses = token_losses(forward(params, tokens[:, :-1]), tokens[:, 1:])
+        return jnp.sum(losses * weight), component_losses(losses, counted, rows, n_components)
+
+    def step(
+        state: State, lane: Lane, tokens: jax.Array, counted: jax.Array, weight: jax.Array
+    ) -> tuple[State, Metrics]:
+        (total, components), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params, tokens, counted, weight
+        )
+        norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(gradient)))
+        guard = state.guard
+        active = (state.step < lane.end_step) & (guard.skipped_in_row < PATIENCE)
+        sound = jnp.isfinite(total) & jnp.isfinite(norm)
+        sound &= ~_spikes(guard.losses, guard.taken, total) & ~_spikes(guard.norms, guard.taken, norm)
+        good, bad = active & sound, active & ~sound
+        moved = update(optim, groups, lane, state.step, state.params, gradient, norm, state.optimiser)
+        params, optimiser = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old), moved, (state.params, state.optimiser)
+        )
+        guard = _remember(guard, good, bad, total, norm)
+        return State(params, optimiser, guard, state.step + active), Metrics(total, components, norm)
+
+    return step
+
+
+def pack_program(
+    shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any = jnp.float32
+) -> Callable[..., tuple[State, Metrics]]:
+    """Several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
+
+    (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
+    The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
+    """
+    one = lane_step(shape, optim, component_of_row, n_components, dtype)
+    lanes_step = jax.vmap(one)
+
+    def run(state: State, lanes: Lane, batches: tuple[jax.Array, ...], count: jax.Array) -> Any:
+        n_lanes = lanes.end_step.shape[0]
+
+        def body(index: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+            batch = [jax.lax.dynamic_index_in_dim(part, index, keepdims=False) for part in batches]
+            return lanes_step(carry[0], lanes, *batch)
+
+        nothing = Metrics(jnp.zeros(n_lanes), jnp.zeros((n_lanes, n_components)), jnp.zeros(n_lanes))
+        return jax.lax.fori_loop(0, count, body, (state, nothing))
+
+    return jax.jit(run, donate_argnums=0)
