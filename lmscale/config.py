@@ -123,13 +123,14 @@ class SweepConfig:
     """One composed configuration: a ladder of dials x seeds x horizons, and how to train it.
 
     dial: the widths of the rungs. seed: every rung is trained with each, except the rungs in `one_seed`, which
-    are trained with the first only.
+    are trained with the first only. job: set by the sweeper, the one pack that a job trains.
     """
 
     name: str
     action: str = "sweep"
     runs: str = "runs"
     corpora: str = "corpora"
+    job: str | None = None
     dial: tuple[int, ...] = (16, 32)
     seed: tuple[int, ...] = (0,)
     one_seed: tuple[int, ...] = ()
@@ -186,6 +187,8 @@ def _cast(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise UserError(f"{path}={value}: must be a group of keys, such as {path}.name")
         return build(hint, value, f"{path}.")  # type: ignore[arg-type]
+    if hint is Any:
+        return value
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         for option in typing.get_args(hint):
@@ -195,7 +198,9 @@ def _cast(hint: Any, value: Any, path: str) -> Any:
                 continue
     elif origin is tuple:
         if isinstance(value, list | tuple):
-            return tuple(_cast(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+            return tuple(
+                _cast(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value)
+            )
     elif origin is dict:
         if isinstance(value, Mapping):
             inner = typing.get_args(hint)[1]

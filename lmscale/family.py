@@ -52,7 +52,9 @@ def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) 
         )
     d_head = dial // n_head
     if d_head % 2:
-        raise UserError(f"dial={dial}: its head of {d_head} channels is odd and rotary positions pair channels")
+        raise UserError(
+            f"dial={dial}: its head of {d_head} channels is odd and rotary positions pair channels"
+        )
     layers = family.n_layer or max(1, round(dial / (family.aspect or 1.0)))
     return Shape(layers, dial, n_head, d_head, family.mlp_ratio * dial, context, vocab_size)
 

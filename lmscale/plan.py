@@ -190,9 +190,7 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
 
 
 def _with_horizon(base: RunSpec, steps: int, **changes: Any) -> RunSpec:
-    return dataclasses.replace(
-        base, horizon_steps=steps, horizon_tokens=steps * base.batch_tokens, **changes
-    )
+    return dataclasses.replace(base, horizon_steps=steps, horizon_tokens=steps * base.batch_tokens, **changes)
 
 
 def _decay_start(config: SweepConfig, steps: int) -> int:
@@ -301,10 +299,13 @@ def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[in
 
 
 def evaluation_steps(spec: RunSpec, start: int, end: int) -> list[int]:
-    """The steps after which a run is evaluated: the grid of tokens, the same for every run, and the end."""
+    """The steps after which a run is evaluated: the grid of tokens, the same for every run, and its horizon.
+
+    A trunk has no horizon: where it stops today is where its longest branch begins, and may move.
+    """
     first, per_doubling = spec.evaluation["first_tokens"], spec.evaluation["per_doubling"]
-    steps, k = {end}, 0
-    while (step := math.ceil(first * 2 ** (k / per_doubling) / spec.batch_tokens)) < end:
+    steps, k = set() if spec.kind == TRUNK else {end}, 0
+    while (step := math.ceil(first * 2 ** (k / per_doubling) / spec.batch_tokens)) <= end:
         if step > start:
             steps.add(step)
         k += 1

@@ -2,12 +2,15 @@
 contract with whoever reads run folders; what the numbers mean is the evaluation's business.
 """
 
+import io
 import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lmscale import faults
 from lmscale.files import Fence, disk_error, explained, replace, sync_folder
@@ -42,6 +45,19 @@ def write_json(path: Path, value: Any, fence: Fence | None = None) -> None:
     """Write a JSON file for people and programs (keys sorted, indented), whole or not at all."""
     text = json.dumps(plain(value), sort_keys=True, indent=1, allow_nan=False) + "\n"
     replace(path, [text.encode()], fence, kind="json")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises DiskError where it cannot be read."""
+    with explained(path, "read"):
+        return json.loads(path.read_text())
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any], fence: Fence | None = None) -> None:
+    """Write arrays by name, whole or not at all; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    replace(path, [buffer.getvalue()], fence, kind="items")
 
 
 def append(path: Path, record: Mapping[str, Any], fence: Fence | None = None) -> None:

@@ -46,6 +46,7 @@ class Metrics(NamedTuple):
     total: jax.Array
     components: jax.Array
     gradient_norm: jax.Array
+    skipped_in_row: jax.Array
 
 
 def init_lane(shape: Shape, optim: OptimConfig, seed: jax.Array) -> State:
@@ -102,7 +103,8 @@ def lane_step(
             lambda new, old: jnp.where(good, new, old), moved, (state.params, state.optimiser)
         )
         guard = _remember(guard, good, bad, total, norm)
-        return State(params, optimiser, guard, state.step + active), Metrics(total, components, norm)
+        metrics = Metrics(total, components, norm, guard.skipped_in_row)
+        return State(params, optimiser, guard, state.step + active), metrics
 
     return step
 
@@ -125,7 +127,8 @@ def pack_program(
             batch = [jax.lax.dynamic_index_in_dim(part, index, keepdims=False) for part in batches]
             return lanes_step(carry[0], lanes, *batch)
 
-        nothing = Metrics(jnp.zeros(n_lanes), jnp.zeros((n_lanes, n_components)), jnp.zeros(n_lanes))
+        zeros = jnp.zeros(n_lanes)
+        nothing = Metrics(zeros, jnp.zeros((n_lanes, n_components)), zeros, jnp.zeros(n_lanes, jnp.int32))
         return jax.lax.fori_loop(0, count, body, (state, nothing))
 
     return jax.jit(run, donate_argnums=0)

@@ -8,6 +8,7 @@ from lmscale import tasks as families
 from lmscale.data import corpus
 from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.data.manifest import FILE, Component, Manifest, digest
+from lmscale.data.vocab import VOCAB_SIZE
 from lmscale.errors import UserError
 from lmscale.tasks.base import Task
 
@@ -34,14 +35,7 @@ def scan(data: DataConfig, tasks: TasksConfig, folder: Path, rescan: bool = Fals
             raise UserError(
                 f"data.context={data.context}: the {split} split has {tokens} tokens, {least} needed"
             )
-    total = sum(tasks.weights.values())
-    components = (
-        Component(PRIMARY, 1 - tasks.weight, data.rows, "all"),
-        *(
-            Component(name, tasks.weight * weight / total, tasks.rows, "answer")
-            for name, weight in tasks.weights.items()
-        ),
-    )
+    components = _components(data, tasks)
     fixed = {
         "text": [text["train"]["sha256"], text["heldout"]["sha256"], unique],
         "shape": [data.context, data.seed, data.heldout_rows, tasks.items],
@@ -66,6 +60,35 @@ def scan(data: DataConfig, tasks: TasksConfig, folder: Path, rescan: bool = Fals
     if not path.is_file() or path.read_text() != written:
         path.write_text(written)
     return manifest
+
+
+def _components(data: DataConfig, tasks: TasksConfig) -> tuple[Component, ...]:
+    total = sum(tasks.weights.values())
+    return (
+        Component(PRIMARY, 1 - tasks.weight, data.rows, "all"),
+        *(
+            Component(name, tasks.weight * weight / total, tasks.rows, "answer")
+            for name, weight in tasks.weights.items()
+        ),
+    )
+
+
+def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
+    """What is known of a corpus before it is scanned: enough to find out whether a plan is possible."""
+    described = {name: describe(families.build(name, data.seed)) for name in tasks.weights}
+    return Manifest(
+        name=data.name,
+        content_hash="not scanned",
+        primary=PRIMARY,
+        unique_tokens=0,
+        heldout_tokens=0,
+        vocab_size=VOCAB_SIZE,
+        context=data.context,
+        components=_components(data, tasks),
+        tasks=described,
+        sources={},
+        text_key="",
+    )
 
 
 def describe(task: Task) -> dict[str, Any]:

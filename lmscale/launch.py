@@ -1,0 +1,45 @@
+"""The Hydra application: `python -m lmscale.launch`. With `lmscale_sweeper`, the only place that sees Hydra.
+
+The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one pack.
+"""
+
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lmscale.errors import UserError
+
+
+@hydra.main(version_base="1.3", config_path="pkg://sweeps", config_name="config")
+def app(config: DictConfig) -> None:
+    """One job: train the pack that the sweeper named."""
+    from lmscale.job import train_job
+
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    train_job({str(key): value for key, value in values.items()})
+
+
+def main() -> int:
+    """Run; 0, 1 when a run failed, 2 with one line when a person's input is wrong, 130 when interrupted."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of printing and exiting
+    try:
+        app()
+    except UserError as error:
+        return _refuse(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refuse(" ".join(str(error).split()))
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"lmscale: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

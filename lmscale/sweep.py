@@ -1,0 +1,215 @@
+"""A sweep from composed configurations to an exit status: data, plan, ledger, waves, what is left.
+
+Hydra stays outside: `launch` is a function that trains a list of named jobs and returns when they have ended.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmscale import checkpoint
+from lmscale.config import SweepConfig, build
+from lmscale.data import Manifest, scan
+from lmscale.errors import UserError
+from lmscale.job import write_pack
+from lmscale.ledger import Ledger
+from lmscale.plan import TRUNK, Pack, Plan, make_plan, write_specs
+from lmscale.records import read_json, write_json
+from lmscale.show import Display, plan_table, speeds_of, status_table
+
+Launch = Callable[[list[str]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What a command works on: the compositions, their corpora's manifests, and the experiment's folder."""
+
+    configs: tuple[SweepConfig, ...]
+    manifests: tuple[Manifest, ...]
+    folder: Path
+
+    def plan(self) -> Plan:
+        return make_plan(
+            self.configs, self.manifests, device_of(self.configs[0]), Ledger(self.folder).frozen()
+        )
+
+
+def run(values: Sequence[Mapping[str, Any]], launch: Launch) -> int:
+    """Do what `action` says with every composition; the exit status. Nothing is written before all is valid."""
+    configs = tuple(build(SweepConfig, value) for value in values)
+    first = configs[0]
+    for field in ("name", "action", "runs", "corpora"):
+        if len({getattr(config, field) for config in configs}) > 1:
+            raise UserError(f"{field}: cannot be an axis of a sweep; give it one value")
+    for config in configs:
+        check(config)
+    manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
+    sweep = Sweep(configs, manifests, Path(first.runs) / first.name)
+    if first.action == "sweep":
+        return train(sweep, launch)
+    return {"data": show_data, "plan": show_plan, "status": show_status, "peek": show_peek}[first.action](
+        sweep
+    )
+
+
+def check(config: SweepConfig) -> None:
+    """Plan against an imaginary corpus: what is wrong with shapes and horizons shows before any scanning."""
+    from lmscale.data.scan import draft_manifest
+
+    make_plan([config], [draft_manifest(config.data, config.tasks)], device_of(config))
+
+
+def device_of(config: SweepConfig) -> str:
+    """cpu, gpu or tpu, without importing jax: a plan must print at once."""
+    if config.pack.device != "auto":
+        return config.pack.device
+    platforms = os.environ.get("JAX_PLATFORMS", "").lower()
+    if platforms.startswith("cpu"):
+        return "cpu"
+    if Path("/dev/nvidia0").exists():
+        return "gpu"
+    return "tpu" if Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists() else "cpu"
+
+
+def show_data(sweep: Sweep) -> int:
+    """make data: what the corpora hold."""
+    for manifest in sweep.manifests:
+        print(
+            f"{manifest.name}: {manifest.unique_tokens:,} training tokens, {manifest.heldout_tokens:,} held out, "
+            f"content {manifest.content_hash}, in {sweep.configs[0].corpora}/"
+        )
+        for part in manifest.components:
+            print(f"  {part.name:<16} weight {part.weight:.4f}  rows {part.rows}  counted {part.counted}")
+    return 0
+
+
+def show_plan(sweep: Sweep) -> int:
+    """make plan: the table of runs and packs; nothing is written."""
+    print(plan_table(sweep.plan(), sweep.folder, speeds_of(sweep.folder.parent)))
+    return 0
+
+
+def show_status(sweep: Sweep) -> int:
+    """make status: what of the plan is done, running, failed."""
+    print(status_table(sweep.plan(), sweep.folder))
+    return 0
+
+
+def show_peek(sweep: Sweep) -> int:
+    """make peek: samples of every component as text."""
+    from lmscale.data import open_world
+    from lmscale.peek import peek
+
+    for config in sweep.configs:
+        print(peek(open_world(config.data, config.tasks, Path(config.corpora))))
+    return 0
+
+
+def train(sweep: Sweep, launch: Launch) -> int:
+    """Train what is missing, wave after wave; 0, or 1 when a run failed."""
+    plan = sweep.plan()
+    write_specs(sweep.folder, plan)
+    contexts = {
+        spec_hash(manifest): {
+            "data": dataclasses.asdict(config.data),
+            "tasks": dataclasses.asdict(config.tasks),
+            "pack": dataclasses.asdict(config.pack),
+            "corpora": config.corpora,
+        }
+        for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)
+    }
+    ledger = Ledger(sweep.folder, max_tries=sweep.configs[0].pack.tries)
+    with Display(plan, sweep.folder) as display:
+        for wave in plan.waves:
+            _train_wave(sweep, wave, contexts, ledger, launch, display)
+    failed = [pack for pack in plan.packs if needs_work(sweep.folder, pack)]
+    for pack in failed:
+        state = {row.pack_id: row for row in ledger.status()}.get(pack.pack_id)
+        print(
+            f"failed: pack {pack.pack_id} (dial {pack.runs[0].dial}, runs {', '.join(pack.execution['lanes'])}): "
+            f"{state.reason if state else 'never began'}",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def spec_hash(manifest: Manifest) -> str:
+    return manifest.content_hash
+
+
+def _train_wave(
+    sweep: Sweep,
+    wave: Sequence[Pack],
+    contexts: Mapping[str, Mapping[str, Any]],
+    ledger: Ledger,
+    launch: Launch,
+    display: Display,
+) -> None:
+    """Launch until every pack of the wave is trained, parked, or impossible for want of its trunk."""
+    for pack in wave:
+        reopen(sweep.folder, pack)
+        write_pack(sweep.folder, pack, contexts[pack.runs[0].data["content_hash"]])
+    for _ in range(10 * ledger.max_tries):
+        missing = [pack for pack in wave if needs_work(sweep.folder, pack)]
+        missing = [pack for pack in missing if not without_trunk(sweep.folder, pack)]
+        states = {row.pack_id: row.state for row in ledger.status()}
+        ready = [p for p in missing if states.get(p.pack_id) not in ("running", "parked")]
+        if ready:
+            try:
+                launch([f"pack_{pack.pack_id}" for pack in ready])
+            except KeyboardInterrupt:
+                raise
+            except Exception as error:  # a launcher gives up when one worker is killed: the others go on
+                display.say(
+                    f"the launcher stopped ({type(error).__name__}: {error}); going on with what is left"
+                )
+        elif any(states.get(p.pack_id) == "running" for p in missing):
+            display.say("waiting for packs that another process holds")
+            time.sleep(2)
+        else:
+            return
+
+
+def needs_work(folder: Path, pack: Pack) -> bool:
+    """Whether a lane of the pack has no outcome, or a trunk lacks a state that a branch starts from."""
+    outcomes = [outcome_of(folder, run.run_id) for run in pack.runs]
+    if any(outcome is None for outcome in outcomes):
+        return True
+    if pack.runs[0].kind != TRUNK or "diverged" in outcomes or "failed" in outcomes:
+        return False
+    return bool(_missing_pins(folder, pack))
+
+
+def _missing_pins(folder: Path, pack: Pack) -> set[int]:
+    saved = checkpoint.saved(folder / "packs" / pack.pack_id)
+    return set(pack.pins) - {step for step, pinned, _ in saved if pinned}
+
+
+def reopen(folder: Path, pack: Pack) -> None:
+    """A trunk that was done for fewer or shorter horizons is not done any more."""
+    if pack.runs[0].kind == TRUNK and needs_work(folder, pack):
+        for run in pack.runs:
+            (folder / run.run_id / "outcome.json").unlink(missing_ok=True)
+
+
+def without_trunk(folder: Path, pack: Pack) -> bool:
+    """Whether a branch cannot begin, its trunk having failed or diverged; then it says so as its outcome."""
+    for run in pack.runs:
+        outcome = outcome_of(folder, run.trunk) if run.trunk else None
+        if outcome in ("diverged", "failed") and outcome_of(folder, run.run_id) is None:
+            reason = f"its trunk {run.trunk} {outcome} before step {run.decay_start}"
+            write_json(
+                folder / run.run_id / "outcome.json",
+                {"outcome": outcome, "reason": reason, "step": None, "tokens": None},
+            )
+    return all(outcome_of(folder, run.run_id) is not None for run in pack.runs)
+
+
+def outcome_of(folder: Path, run_id: str) -> str | None:
+    """done, diverged or failed; None while there is none."""
+    path = folder / run_id / "outcome.json"
+    return str(read_json(path)["outcome"]) if path.exists() else None

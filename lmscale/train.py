@@ -1,0 +1,319 @@
+"""One pack's loop: claim, restore, train, evaluate, record, checkpoint, finish.
+
+Everything that decides a result comes from the pack (its specs and its execution); what stops or resumes it
+is the business of `ledger`, `checkpoint` and `records`, and leaves no trace in the records.
+"""
+
+import dataclasses
+import logging
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lmscale import checkpoint, model, records
+from lmscale.config import PackConfig
+from lmscale.data import World
+from lmscale.evaluate import Evaluator, make_evaluator
+from lmscale.ledger import Claim, LostClaim
+from lmscale.optim import Lane
+from lmscale.plan import BRANCH, TRUNK, Pack, RunSpec, evaluation_steps
+from lmscale.step import PATIENCE, State, init_lane, pack_program
+from lmscale.timing import Clock, Timer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed pack and where it lives. folder: runs/<experiment>."""
+
+    pack: Pack
+    config: PackConfig
+    folder: Path
+    claim: Claim
+
+
+def configure_jax(cache: Path) -> None:
+    """The compilation cache, at a minimum time of 0: by default it skips the small programs we have."""
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def train_pack(job: Job, world: World) -> str:
+    """Train what is missing of a claimed pack; "done", "diverged" or "lost" (another process has it now).
+
+    Raises what went wrong after saying so in the ledger, with the tail of the traceback.
+    """
+    try:
+        outcome = _train(job, world)
+        job.claim.finish()
+        return outcome
+    except LostClaim as lost:
+        _log.warning("%s", lost)
+        return "lost"
+    except (KeyboardInterrupt, SystemExit):
+        job.claim.release()
+        raise
+    except BaseException as error:
+        parked = job.claim.fail(f"{type(error).__name__}: {error}", traceback.format_exc()[-4000:])
+        if parked:
+            _say_failed(job, error)
+        raise
+
+
+def _say_failed(job: Job, error: BaseException) -> None:
+    for spec in job.pack.runs:
+        path = job.folder / spec.run_id / "outcome.json"
+        if not path.exists():
+            tail = traceback.format_exc()[-4000:]
+            reason = f"{type(error).__name__}: {error}"
+            records.write_json(
+                path, {"outcome": "failed", "reason": reason, "step": None, "tokens": None, "log_tail": tail}
+            )
+
+
+def _train(job: Job, world: World) -> str:
+    pack, claim = job.pack, job.claim
+    spec = pack.runs[0]
+    dtype = jnp.float32 if pack.execution["precision"] == "float32" else jnp.bfloat16
+    lanes = jax.tree.map(
+        lambda *values: jnp.stack(values),
+        *[lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)],
+    )
+    program = pack_program(
+        spec.shape, spec.optim, world.component_of_row(spec.batch_multiple), len(world.components), dtype
+    )
+    evaluator = make_evaluator(world, model.forward(spec.shape, dtype))
+    state = _restore(job)
+    for run in pack.runs:
+        run_folder = job.folder / run.run_id
+        records.write_json(run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim)
+    clock = Clock(time.perf_counter())
+    return _finish(job, _loop(job, world, program, evaluator, lanes, state, clock))
+
+
+def lane_numbers(spec: RunSpec, end: int) -> Lane:
+    """The traced numbers of a lane."""
+    never = np.iinfo(np.int32).max // 2
+    decay_start = never if spec.kind == TRUNK else spec.decay_start
+    decay_end = never + 1 if spec.kind == TRUNK else spec.horizon_steps
+    return Lane(
+        peak_rate=jnp.float32(spec.learning_rate),
+        weight_decay=jnp.float32(spec.weight_decay),
+        warmup_steps=jnp.int32(spec.schedule["warmup_steps"]),
+        decay_start=jnp.int32(decay_start),
+        decay_end=jnp.int32(decay_end),
+        cosine=jnp.float32(spec.schedule["name"] == "cosine"),
+        floor=jnp.float32(spec.schedule.get("floor", 0.0)),
+        end_step=jnp.int32(end),
+    )
+
+
+def _meta(job: Job) -> dict[str, Any]:
+    """What a checkpoint must match: the science of every lane, by id, and the execution."""
+    return {"lanes": [run.run_id for run in job.pack.runs], "execution": job.pack.execution}
+
+
+def _restore(job: Job) -> State:
+    """The newest state of this pack; else its trunks' states where the branches begin; else step 0."""
+    pack = job.pack
+    template = jax.eval_shape(lambda: _fresh(pack))
+    found = checkpoint.load(job.claim.folder, _meta(job), _resume_step(job))
+    if found is not None:
+        state = _from_arrays(template, found.arrays)
+    elif pack.runs[0].kind == BRANCH:
+        state = _join([_trunk_state(job, run, template) for run in pack.runs])
+    else:
+        state = _fresh(pack)
+    steps = np.asarray(state.step)
+    for lane, run in enumerate(pack.runs):
+        path = job.folder / run.run_id / "records.jsonl"
+        for problem in records.truncate_after(path, int(steps[lane]) if found else None, job.claim):
+            _log.warning("%s", problem)
+    return state
+
+
+def _resume_step(job: Job) -> int | None:
+    """A trunk that lacks a pin goes on from the newest checkpoint before it; all else from the newest."""
+    if not job.pack.pins:
+        return None
+    have = {step for step, pinned, _ in checkpoint.saved(job.claim.folder) if pinned}
+    first_missing = min(set(job.pack.pins) - have, default=None)
+    if first_missing is None:
+        return None
+    before = [step for step, _, _ in checkpoint.saved(job.claim.folder) if step <= first_missing]
+    return max(before, default=0)
+
+
+def _fresh(pack: Pack) -> State:
+    seeds = jnp.asarray([run.seed for run in pack.runs])
+    spec = pack.runs[0]
+    return jax.vmap(lambda seed: init_lane(spec.shape, spec.optim, seed))(seeds)
+
+
+def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
+    """One lane's state from the pinned checkpoint of its trunk, at the step where the rate begins to fall."""
+    execution = records.read_json(job.folder / str(run.trunk) / "execution.json")
+    pack_id = execution.pop("pack_id")
+    folder = job.folder / "packs" / pack_id
+    meta = {"lanes": execution["lanes"], "execution": execution}
+    found = checkpoint.load(folder, meta, run.decay_start)
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder}: no checkpoint of trunk {run.trunk} at step {run.decay_start}; start the sweep again "
+            "and the trunk is trained once more"
+        )
+    lane = execution["lanes"].index(run.trunk)
+    return _from_arrays(template, {name: array[lane : lane + 1] for name, array in found.arrays.items()})
+
+
+def _join(states: list[State]) -> State:
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
+
+
+def to_arrays(state: State) -> dict[str, np.ndarray]:
+    """A state as named arrays, for a checkpoint."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
+    paths, tree = jax.tree_util.tree_flatten_with_path(template)
+    # copied: the state is donated to the step, and a checkpoint's arrays are views of one buffer
+    leaves = [jnp.array(arrays[jax.tree_util.keystr(path)]) for path, _ in paths]
+    return jax.tree.unflatten(tree, leaves)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """At which steps something happens, a lane: evaluations, and the pins of the pack."""
+
+    evaluations: tuple[frozenset[int], ...]
+    ends: tuple[int, ...]
+    pins: frozenset[int]
+
+    def next_stop(self, steps: np.ndarray) -> int:
+        """How many steps until something happens in some lane that still runs."""
+        stops = [
+            min(stop for stop in (*marks, *self.pins, end) if stop > step) - step
+            for step, marks, end in zip(steps.tolist(), self.evaluations, self.ends, strict=True)
+            if step < end
+        ]
+        return min(stops, default=0)
+
+
+def _grid(pack: Pack) -> Grid:
+    marks = [
+        frozenset(evaluation_steps(run, start, end))
+        for run, start, end in zip(pack.runs, pack.start_steps, pack.end_steps, strict=True)
+    ]
+    return Grid(tuple(marks), pack.end_steps, frozenset(pack.pins))
+
+
+def _loop(
+    job: Job, world: World, program: Any, evaluator: Evaluator, lanes: Lane, state: State, clock: Clock
+) -> State:
+    pack, grid = job.pack, _grid(job.pack)
+    ends = np.asarray(grid.ends)
+    steps = np.asarray(state.step).astype(int)
+    timer = Timer(job.folder, pack, steps)
+    saved_at = time.perf_counter()
+    batches = _batches(pack, world, steps, clock)
+    while (left := grid.next_stop(steps)) > 0 and not timer.all_diverged:
+        count = min(left, pack.execution["steps"])
+        state, metrics = program(state, lanes, batches, jnp.int32(count))
+        before, steps = steps, np.minimum(steps + count, ends)
+        if grid.next_stop(steps):
+            batches = _batches(pack, world, steps, clock)  # while the device works
+        due = [i for i, marks in enumerate(grid.evaluations) if before[i] < steps[i] and steps[i] in marks]
+        if due:
+            _evaluate(job, evaluator, state, steps, due, clock)
+        pinned = int(steps.max()) in grid.pins
+        if pinned or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
+            _save(job, state, int(steps.max()), pinned, clock)
+            saved_at = time.perf_counter()
+        timer.tick(steps, metrics, clock)
+    timer.write(steps, clock)
+    return state
+
+
+def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple[np.ndarray, ...]:
+    """The next batches of every lane: [steps of a dispatch, lanes, ...]."""
+    began = time.perf_counter()
+    count = pack.execution["steps"]
+    parts = [
+        world.batches(run.seed, int(step), count, run.batch_multiple)
+        for run, step in zip(pack.runs, steps, strict=True)
+    ]
+    stacked = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    clock.data += time.perf_counter() - began
+    return stacked
+
+
+def _evaluate(
+    job: Job, evaluator: Evaluator, state: State, steps: np.ndarray, due: list[int], clock: Clock
+) -> None:
+    """Evaluate the pack and append a record to the run of each lane that is due and has not diverged."""
+    began = time.perf_counter()
+    skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
+    evaluations = evaluator(state.params)
+    for lane in due:
+        if in_row[lane] >= PATIENCE:
+            continue
+        spec, evaluation = job.pack.runs[lane], evaluations[lane]
+        tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
+        record = {
+            "step": int(steps[lane]),
+            "tokens": tokens,
+            "flops": tokens * spec.flops_per_token,
+            "skipped_steps": int(skipped[lane]),
+            "loss": evaluation.loss,
+            "tasks": evaluation.tasks,
+        }
+        records.check_record(record, dataclasses.asdict(spec))
+        folder = job.folder / spec.run_id
+        records.append(folder / "records.jsonl", record, job.claim)
+        if steps[lane] == spec.horizon_steps:
+            records.write_npz(folder / "items.npz", evaluation.items, job.claim)
+    clock.evaluating += time.perf_counter() - began
+
+
+def _save(job: Job, state: State, step: int, pinned: bool, clock: Clock) -> None:
+    began = time.perf_counter()
+    checkpoint.save(
+        job.claim.folder,
+        step,
+        to_arrays(state),
+        _meta(job),
+        pinned=pinned,
+        keep=job.config.checkpoints,
+        fence=job.claim,
+    )
+    clock.saving += time.perf_counter() - began
+
+
+def _finish(job: Job, state: State) -> str:
+    """outcome.json of every lane; the checkpoints that nobody starts from are removed."""
+    rows = np.asarray(state.guard.skipped_in_row)
+    skipped, steps = np.asarray(state.guard.skipped), np.asarray(state.step)
+    worst = "done"
+    for lane, spec in enumerate(job.pack.runs):
+        outcome, reason = "done", None
+        if rows[lane] >= PATIENCE:
+            outcome = worst = "diverged"
+            reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
+        tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
+        records.write_json(
+            job.folder / spec.run_id / "outcome.json",
+            {"outcome": outcome, "reason": reason, "step": int(steps[lane]), "tokens": tokens},
+            job.claim,
+        )
+    checkpoint.remove(job.claim.folder)
+    return worst
