@@ -5,6 +5,8 @@ Kept from `launch` so that workers, which unpickle the application, import what 
 """
 
 import fcntl
+import functools
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmscale.config import PackConfig, build
+from lmscale.data import World, open_world
 from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.ledger import Ledger
 from lmscale.plan import Pack, RunSpec
-from lmscale.records import read_json, write_json
+from lmscale.records import canonical, read_json, write_json
 
 _core: IO[str] | None = None  # the lock on this process's core, held until it ends
 
@@ -48,16 +51,22 @@ def train_job(values: Mapping[str, Any]) -> None:
         if pack.execution["device"] == "cpu":
             take_core()
         from lmscale import train
-        from lmscale.data import open_world
 
         train.configure_jax(Path(values["runs"]) / ".xla")
-        world = open_world(
-            build(DataConfig, context["data"]), build(TasksConfig, context["tasks"]), Path(context["corpora"])
+        world = _world(
+            canonical({"data": context["data"], "tasks": context["tasks"]}), Path(context["corpora"])
         )
     except BaseException:
         claim.release()
         raise
     train.train_pack(train.Job(pack, config, folder, claim), world)
+
+
+@functools.lru_cache(maxsize=2)
+def _world(configs: str, corpora: Path) -> World:
+    """A worker opens a corpus once for all the packs that it trains on it."""
+    found = json.loads(configs)
+    return open_world(build(DataConfig, found["data"]), build(TasksConfig, found["tasks"]), corpora)
 
 
 def take_core() -> None:

@@ -5,6 +5,7 @@ is the business of `ledger`, `checkpoint` and `records`, and leaves no trace in 
 """
 
 import dataclasses
+import functools
 import logging
 import time
 import traceback
@@ -17,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, model, records
-from lmscale.config import PackConfig
+from lmscale.config import OptimConfig, PackConfig
 from lmscale.data import World
 from lmscale.evaluate import Evaluator, make_evaluator
+from lmscale.family import Shape
 from lmscale.ledger import Claim, LostClaim
 from lmscale.optim import Lane
 from lmscale.plan import BRANCH, TRUNK, Pack, RunSpec, evaluation_steps
@@ -82,21 +84,30 @@ def _say_failed(job: Job, error: BaseException) -> None:
 def _train(job: Job, world: World) -> str:
     pack, claim = job.pack, job.claim
     spec = pack.runs[0]
-    dtype = jnp.float32 if pack.execution["precision"] == "float32" else jnp.bfloat16
     lanes = jax.tree.map(
         lambda *values: jnp.stack(values),
         *[lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)],
     )
-    program = pack_program(
-        spec.shape, spec.optim, world.component_of_row(spec.batch_multiple), len(world.components), dtype
+    program, evaluator = _programs(
+        world, spec.shape, spec.optim, spec.batch_multiple, pack.execution["precision"]
     )
-    evaluator = make_evaluator(world, model.forward(spec.shape, dtype))
     state = _restore(job)
     for run in pack.runs:
         run_folder = job.folder / run.run_id
         records.write_json(run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim)
     clock = Clock(time.perf_counter())
     return _finish(job, _loop(job, world, program, evaluator, lanes, state, clock))
+
+
+@functools.lru_cache(maxsize=4)
+def _programs(
+    world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str
+) -> tuple[Any, Evaluator]:
+    """The step and the evaluation, traced once for all the packs of one shape that a worker trains."""
+    dtype = jnp.float32 if precision == "float32" else jnp.bfloat16
+    rows = world.component_of_row(batch_multiple)
+    program = pack_program(shape, optim, rows, len(world.components), dtype)
+    return program, make_evaluator(world, model.forward(shape, dtype))
 
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
