@@ -5,6 +5,7 @@ RUNS ?= runs
 ARGS ?=
 PY := .venv/bin/python
 RUN := $(RUNS)/$(EXPERIMENT)
+LAUNCH := $(PY) -m lmscale.launch experiment=$(EXPERIMENT) runs=$(RUNS)
 .DEFAULT_GOAL := help
 .PHONY: help sweep data plan status peek fit extrapolate emergence plots report test test-slow bench lint clean
 
@@ -17,6 +18,40 @@ help: ## this list
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
+
+sweep: .venv/installed ## data, plan, train what is missing, analyse, report
+	@$(LAUNCH) action=sweep $(ARGS); status=$$?; \
+	  if [ $$status -le 1 ]; then $(PY) -m analysis report $(RUN) || exit $$?; fi; exit $$status
+
+data: .venv/installed ## scan the corpus into its manifest
+	@$(LAUNCH) action=data $(ARGS)
+
+plan: .venv/installed ## the table of runs: N, D, C, packs, memory, time
+	@$(LAUNCH) action=plan $(ARGS)
+
+status: .venv/installed ## the ledger: what is done, running, failed
+	@$(LAUNCH) action=status $(ARGS)
+
+peek: .venv/installed ## samples of every component as text
+	@$(LAUNCH) action=peek $(ARGS)
+
+fit: .venv/installed ## fit a law to the runs
+	@$(PY) -m analysis fit $(RUN) $(ARGS)
+
+extrapolate: .venv/installed ## predict beyond them: make extrapolate BUDGET=1e14
+	@$(PY) -m analysis extrapolate $(RUN) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+
+emergence: .venv/installed ## classify every task's curve over size
+	@$(PY) -m analysis emergence $(RUN) $(ARGS)
+
+plots: .venv/installed ## the pictures alone
+	@$(PY) -m analysis plots $(RUN) $(ARGS)
+
+report: .venv/installed ## the report alone
+	@$(PY) -m analysis report $(RUN) $(ARGS)
+
+bench: .venv/installed ## the benchmarks, apart from the tests
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit $$?; done
 
 test: .venv/installed ## the tests, without the slow ones
 	$(PY) -m pytest -q -m 'not slow'
