@@ -158,15 +158,19 @@ def _decode(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
         raise _Bad(f"its checksum matches but its header does not parse ({error!r})") from error
 
 
-def load(folder: Path, meta: Mapping[str, Any], step: int | None = None) -> Checkpoint | None:
-    """The newest good checkpoint of a folder, or the one of `step`; None where there is none.
+def load(
+    folder: Path, meta: Mapping[str, Any], step: int | None = None, at_most: int | None = None
+) -> Checkpoint | None:
+    """The newest good checkpoint of a folder, of those up to `at_most`, or the one of `step`; None where there
+    is none.
 
     A file that is truncated, damaged or foreign is renamed to *.bad, named in a warning and in
     `problems`, and the one before it is taken. Raises CheckpointMismatch where `meta` differs from the
     checkpoint's.
     """
     problems: list[str] = []
-    wanted = [item for item in saved(folder) if step is None or item[0] == step]
+    wanted = [item for item in saved(folder) if step in (None, item[0])]
+    wanted = [item for item in wanted if at_most is None or item[0] <= at_most]
     for named_step, _, path in reversed(wanted):
         try:
             found_step, arrays, found_meta = _decode(path)

@@ -143,6 +143,7 @@ class SweepConfig:
     horizon: HorizonConfig = field(default_factory=HorizonConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    retry: bool = False
 
     def __post_init__(self) -> None:
         # The name becomes a folder: it must not be able to leave the runs folder.

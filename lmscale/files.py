@@ -31,7 +31,7 @@ class Fence(Protocol):
 class DiskError(UserError):
     """The disk refused: what, where, and what to do. Nothing that was whole before is touched."""
 
-    def __init__(self, message: str, number: int | None) -> None:
+    def __init__(self, message: str, number: int | None = None) -> None:  # a default, for workers pickle it
         super().__init__(message)
         self.errno = number
 

@@ -4,22 +4,31 @@ Kept from `launch` so that workers, which unpickle the application, import what 
 `train` so that a process is pinned before jax looks at its cores.
 """
 
+import contextlib
+import faulthandler
 import fcntl
 import functools
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from lmscale import stopping
 from lmscale.config import PackConfig, build
 from lmscale.data import World, open_world
 from lmscale.data.config import DataConfig, TasksConfig
-from lmscale.ledger import Ledger
+from lmscale.errors import UserError
+from lmscale.files import DiskError, explained
+from lmscale.ledger import Claim, Ledger, LostClaim
 from lmscale.plan import Pack, RunSpec
 from lmscale.records import canonical, read_json, write_json
 
+LOG_TAIL = 4000  # bytes
+_log = logging.getLogger(__name__)
 _core: IO[str] | None = None  # the lock on this process's core, held until it ends
 
 
@@ -44,22 +53,102 @@ def train_job(values: Mapping[str, Any]) -> None:
     folder = Path(values["runs"]) / values["name"]
     pack, context = read_pack(folder, str(values["job"]).removeprefix("pack_"))
     config = build(PackConfig, context["pack"])
+    stopping.follow()
+    if stopping.requested():
+        raise stopping.Interrupted
     claim = Ledger(folder, max_tries=config.tries).claim(pack.pack_id, pack.execution)
     if claim is None:
         return
-    try:
-        if pack.execution["device"] == "cpu":
-            take_core()
-        from lmscale import train
+    with _logged(claim):
+        try:
+            if pack.execution["device"] == "cpu":
+                take_core()
+            from lmscale import train
 
-        train.configure_jax(Path(values["runs"]) / ".xla")
-        world = _world(
-            canonical({"data": context["data"], "tasks": context["tasks"]}), Path(context["corpora"])
+            train.configure_jax(Path(values["runs"]) / ".xla")
+            world = _world(
+                canonical({"data": context["data"], "tasks": context["tasks"]}), Path(context["corpora"])
+            )
+            _check_world(world, pack)
+            train.train(train.Job(pack, config, folder, claim), world)
+            claim.finish()
+        except LostClaim as lost:
+            _log.warning("%s", lost)
+        except (stopping.Interrupted, KeyboardInterrupt, UserError) as error:
+            _give_back(claim, str(error) or "interrupted")
+            raise
+        except Exception as error:
+            _log.info("%s", traceback.format_exc())
+            _fail(claim, f"{type(error).__name__}: {error}")
+            raise
+
+
+def log_of(folder: Path) -> Path:
+    """The log of the pack that has this folder."""
+    return folder / "log.txt"
+
+
+def log_tail(folder: Path) -> str:
+    """The end of a pack's log: what its outcome says of a crash."""
+    try:
+        with log_of(folder).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def _logged(claim: Claim) -> Iterator[None]:
+    """Warnings go to the terminal, and with the tracebacks to the pack's log; even that of a crash of Python."""
+    logger = logging.getLogger("lmscale")
+    with explained(log_of(claim.folder)), log_of(claim.folder).open("a") as file:
+        handlers: list[logging.Handler] = [logging.StreamHandler(), logging.StreamHandler(file)]
+        for handler, level, form in zip(
+            handlers,
+            (logging.WARNING, logging.INFO),
+            ("lmscale: %(message)s", "%(asctime)s %(levelname)s %(message)s"),
+            strict=True,
+        ):
+            handler.setLevel(level)
+            handler.setFormatter(logging.Formatter(form))
+            logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        faulthandler.enable(file)
+        _log.info("claim %d by process %d", claim.number, os.getpid())
+        try:
+            yield
+        finally:
+            faulthandler.disable()
+            for handler in handlers:
+                logger.removeHandler(handler)
+
+
+def _give_back(claim: Claim, reason: str) -> None:
+    # A full disk may refuse even this; then the claim ends with the process.
+    with contextlib.suppress(LostClaim, DiskError):
+        claim.release(reason)
+
+
+def _fail(claim: Claim, reason: str) -> None:
+    with contextlib.suppress(LostClaim, DiskError):
+        parked = claim.fail(reason, log_tail(claim.folder))
+        _log.warning(
+            "pack %s failed%s: %s; its log: %s",
+            claim.pack_id,
+            " too often and is parked" if parked else "",
+            reason,
+            log_of(claim.folder),
         )
-    except BaseException:
-        claim.release()
-        raise
-    train.train_pack(train.Job(pack, config, folder, claim), world)
+
+
+def _check_world(world: World, pack: Pack) -> None:
+    planned = pack.runs[0].data["content_hash"]
+    if world.content_hash != planned:
+        raise UserError(
+            f"data: the corpus has changed since the plan (content {world.content_hash}, planned {planned}); "
+            "start the sweep again to plan with what is there now"
+        )
 
 
 @functools.lru_cache(maxsize=2)

@@ -4,6 +4,7 @@ The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one
 """
 
 import os
+import shlex
 import sys
 
 import hydra
@@ -11,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmscale import stopping
 from lmscale.errors import UserError
 
 
@@ -27,13 +29,23 @@ def app(config: DictConfig) -> None:
 def main() -> int:
     """Run; 0, 1 when a run failed, 2 with one line when a person's input is wrong, 130 when interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of printing and exiting
+    stopping.lead()
     try:
         app()
+    except KeyboardInterrupt:
+        print(
+            f"lmscale: stopped, and nothing that was saved is lost; to go on: {_command()}", file=sys.stderr
+        )
+        return stopping.exit_status()
     except UserError as error:
         return _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(" ".join(str(error).split()))
     return 0
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "lmscale.launch", *sys.argv[1:]])
 
 
 def _refuse(message: str) -> int:

@@ -161,6 +161,7 @@ class Display:
         self.thread = threading.Thread(target=self._follow, daemon=True, name="display")
         self.done_before = self._done()
         self.said: set[str] = set(self.done_before)
+        self.said_once: set[str] = set()
         self.live: Any = None
 
     def __enter__(self) -> Self:
@@ -192,6 +193,12 @@ class Display:
             self.live.console.print(text, markup=False, highlight=False)
         else:
             print(text, flush=True)
+
+    def say_once(self, text: str) -> None:
+        """A line that would repeat while one waits."""
+        if text not in self.said_once:
+            self.said_once.add(text)
+            self.say(text)
 
     def _done(self) -> set[str]:
         return {

@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale import checkpoint
+from lmscale import checkpoint, stopping
 from lmscale.config import SweepConfig, build
 from lmscale.data import Manifest, scan
 from lmscale.errors import UserError
-from lmscale.job import write_pack
-from lmscale.ledger import Ledger
+from lmscale.job import log_of, log_tail, write_pack
+from lmscale.ledger import Ledger, PackStatus
 from lmscale.plan import TRUNK, Pack, Plan, make_plan, write_specs
 from lmscale.records import read_json, write_json
 from lmscale.show import Display, plan_table, speeds_of, status_table
 
-Launch = Callable[[list[str]], None]
+Launch = Callable[[list[str]], list[Exception]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,18 +123,40 @@ def train(sweep: Sweep, launch: Launch) -> int:
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)
     }
     ledger = Ledger(sweep.folder, max_tries=sweep.configs[0].pack.tries)
+    if sweep.configs[0].retry:
+        _try_again(sweep.folder, plan, ledger)
     with Display(plan, sweep.folder) as display:
         for wave in plan.waves:
             _train_wave(sweep, wave, contexts, ledger, launch, display)
-    failed = [pack for pack in plan.packs if needs_work(sweep.folder, pack)]
-    for pack in failed:
-        state = {row.pack_id: row for row in ledger.status()}.get(pack.pack_id)
+    return _say_failed(sweep.folder, plan, ledger)
+
+
+def _try_again(folder: Path, plan: Plan, ledger: Ledger) -> None:
+    """Forget the failures of parked packs, and what they said of their runs."""
+    for pack in plan.packs:
+        ledger.retry(pack.pack_id)
+    for run_id in plan.runs:
+        if outcome_of(folder, run_id) == "failed":
+            (folder / run_id / "outcome.json").unlink()
+
+
+def _say_failed(folder: Path, plan: Plan, ledger: Ledger) -> int:
+    """A line on stderr for each pack with a run that failed or could not be trained; 1 if there is one."""
+    rows = {row.pack_id: row for row in ledger.status()}
+    status = 0
+    for pack in plan.packs:
+        failed = [run.run_id for run in pack.runs if outcome_of(folder, run.run_id) in (None, "failed")]
+        if not failed and not needs_work(folder, pack):
+            continue
+        row = rows.get(pack.pack_id)
+        why = f"{row.state}: {row.reason or row.holder}" if row and row.state != "frozen" else "never began"
         print(
-            f"failed: pack {pack.pack_id} (dial {pack.runs[0].dial}, runs {', '.join(pack.execution['lanes'])}): "
-            f"{state.reason if state else 'never began'}",
+            f"lmscale: failed: dial {pack.runs[0].dial}, {pack.runs[0].kind} {', '.join(failed)}; {why}; its "
+            f"log: {log_of(folder / 'packs' / pack.pack_id)}; retry=true tries parked ones again",
             file=sys.stderr,
         )
-    return 1 if failed else 0
+        status = 1
+    return status
 
 
 def spec_hash(manifest: Manifest) -> str:
@@ -153,25 +175,50 @@ def _train_wave(
     for pack in wave:
         reopen(sweep.folder, pack)
         write_pack(sweep.folder, pack, contexts[pack.runs[0].data["content_hash"]])
-    for _ in range(10 * ledger.max_tries):
-        missing = [pack for pack in wave if needs_work(sweep.folder, pack)]
-        missing = [pack for pack in missing if not without_trunk(sweep.folder, pack)]
-        states = {row.pack_id: row.state for row in ledger.status()}
-        ready = [p for p in missing if states.get(p.pack_id) not in ("running", "parked")]
-        if ready:
-            try:
-                launch([f"pack_{pack.pack_id}" for pack in ready])
-            except KeyboardInterrupt:
-                raise
-            except Exception as error:  # a launcher gives up when one worker is killed: the others go on
-                display.say(
-                    f"the launcher stopped ({type(error).__name__}: {error}); going on with what is left"
-                )
-        elif any(states.get(p.pack_id) == "running" for p in missing):
-            display.say("waiting for packs that another process holds")
-            time.sleep(2)
+    tried: list[Any] = []  # the ledger as it was when a launch began: one that changes nothing is the last
+    while True:
+        for pack in wave:
+            _end_branches(sweep.folder, pack)
+        missing = [p for p in wave if needs_work(sweep.folder, p) and has_trunks(sweep.folder, p)]
+        rows = {row.pack_id: row for row in ledger.status()}
+        for pack in missing:
+            if pack.pack_id in rows and rows[pack.pack_id].state == "parked":
+                _give_up(sweep.folder, pack, rows[pack.pack_id])
+        held = [p for p in missing if p.pack_id in rows and rows[p.pack_id].state == "running"]
+        ready = [p for p in missing if p not in held and needs_work(sweep.folder, p)]
+        seen = [(p.pack_id, rows[p.pack_id].claims if p.pack_id in rows else 0) for p in ready]
+        if ready and seen not in tried:
+            tried.append(seen)
+            _launch(launch, [f"pack_{pack.pack_id}" for pack in ready], display)
+        elif held:
+            display.say_once(f"waiting for {len(held)} packs that another process holds")
+            time.sleep(1)
         else:
             return
+
+
+def _launch(launch: Launch, jobs: list[str], display: Display) -> None:
+    """One call of the launcher. What became of each pack is in the ledger; only what concerns all is raised."""
+    with stopping.patiently():
+        try:
+            errors = launch(jobs)
+        except Exception as broken:  # a launcher gives up when one worker is killed: the others go on
+            if not stopping.requested():
+                display.say(f"the launcher stopped ({type(broken).__name__}); going on with the rest")
+            errors = []
+    for error in errors:
+        if isinstance(error, UserError):
+            raise error
+
+
+def _give_up(folder: Path, pack: Pack, row: PackStatus) -> None:
+    """The outcome of the runs of a parked pack."""
+    tail = row.log_tail or log_tail(folder / "packs" / pack.pack_id)
+    reason = row.reason or f"its process ended without a word {row.claims} times, from the same checkpoint"
+    for run in pack.runs:
+        if outcome_of(folder, run.run_id) is None:
+            outcome = {"outcome": "failed", "reason": reason, "step": None, "tokens": None, "log_tail": tail}
+            write_json(folder / run.run_id / "outcome.json", outcome)
 
 
 def needs_work(folder: Path, pack: Pack) -> bool:
@@ -196,17 +243,22 @@ def reopen(folder: Path, pack: Pack) -> None:
             (folder / run.run_id / "outcome.json").unlink(missing_ok=True)
 
 
-def without_trunk(folder: Path, pack: Pack) -> bool:
-    """Whether a branch cannot begin, its trunk having failed or diverged; then it says so as its outcome."""
+def has_trunks(folder: Path, pack: Pack) -> bool:
+    """Whether the trunks of a pack's branches have ended, one way or another."""
+    return all(outcome_of(folder, run.trunk) is not None for run in pack.runs if run.trunk)
+
+
+def _end_branches(folder: Path, pack: Pack) -> None:
+    """A branch whose trunk failed or diverged before it begins ends like its trunk."""
     for run in pack.runs:
-        outcome = outcome_of(folder, run.trunk) if run.trunk else None
-        if outcome in ("diverged", "failed") and outcome_of(folder, run.run_id) is None:
-            reason = f"its trunk {run.trunk} {outcome} before step {run.decay_start}"
-            write_json(
-                folder / run.run_id / "outcome.json",
-                {"outcome": outcome, "reason": reason, "step": None, "tokens": None},
-            )
-    return all(outcome_of(folder, run.run_id) is not None for run in pack.runs)
+        trunk = outcome_of(folder, run.trunk) if run.trunk else None
+        if run.trunk is None or trunk in (None, "done") or outcome_of(folder, run.run_id) is not None:
+            continue
+        step = read_json(folder / run.trunk / "outcome.json")["step"]
+        if step is None or step <= (run.decay_start or 0):
+            reason = f"its trunk {run.trunk} {trunk} before step {run.decay_start}"
+            outcome = {"outcome": trunk, "reason": reason, "step": None, "tokens": None}
+            write_json(folder / run.run_id / "outcome.json", outcome)
 
 
 def outcome_of(folder: Path, run_id: str) -> str | None:

@@ -43,7 +43,7 @@ class Timer:
         self.at, self.steps = time.perf_counter(), steps
         self.waiting: deque[Any] = deque()
         self.loss: float | None = None
-        self.all_diverged = False
+        self.diverged: np.ndarray | None = None  # [lanes], as of the dispatch before the last
 
     def tick(self, steps: np.ndarray, metrics: Any, clock: Clock) -> None:
         """After a dispatch: take the metrics of the one before, and write a line when it is time."""
@@ -51,7 +51,7 @@ class Timer:
         if len(self.waiting) > 1:
             ready = self.waiting.popleft()
             self.loss = float(np.mean(np.asarray(ready.total)))
-            self.all_diverged = bool((np.asarray(ready.skipped_in_row) >= PATIENCE).all())
+            self.diverged = np.asarray(ready.skipped_in_row) >= PATIENCE
         if time.perf_counter() - self.at > EVERY:
             self.write(steps, clock)
 

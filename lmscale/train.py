@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import logging
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, model, records
+from lmscale import checkpoint, faults, model, records, stopping
 from lmscale.config import OptimConfig, PackConfig
 from lmscale.data import World
+from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.family import Shape
-from lmscale.ledger import Claim, LostClaim
+from lmscale.ledger import Claim
 from lmscale.optim import Lane
 from lmscale.plan import BRANCH, TRUNK, Pack, RunSpec, evaluation_steps
 from lmscale.step import PATIENCE, State, init_lane, pack_program
@@ -48,40 +48,12 @@ def configure_jax(cache: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def train_pack(job: Job, world: World) -> str:
-    """Train what is missing of a claimed pack; "done", "diverged" or "lost" (another process has it now).
+def train(job: Job, world: World) -> None:
+    """Train what is missing of a claimed pack, to the outcome of each of its runs.
 
-    Raises what went wrong after saying so in the ledger, with the tail of the traceback.
+    Raises LostClaim where another process has it now, Interrupted (its state saved) where this one was asked to
+    stop, DiskError, CheckpointMismatch, or whatever went wrong; the claim is the caller's to end.
     """
-    try:
-        outcome = _train(job, world)
-        job.claim.finish()
-        return outcome
-    except LostClaim as lost:
-        _log.warning("%s", lost)
-        return "lost"
-    except (KeyboardInterrupt, SystemExit):
-        job.claim.release()
-        raise
-    except BaseException as error:
-        parked = job.claim.fail(f"{type(error).__name__}: {error}", traceback.format_exc()[-4000:])
-        if parked:
-            _say_failed(job, error)
-        raise
-
-
-def _say_failed(job: Job, error: BaseException) -> None:
-    for spec in job.pack.runs:
-        path = job.folder / spec.run_id / "outcome.json"
-        if not path.exists():
-            tail = traceback.format_exc()[-4000:]
-            reason = f"{type(error).__name__}: {error}"
-            records.write_json(
-                path, {"outcome": "failed", "reason": reason, "step": None, "tokens": None, "log_tail": tail}
-            )
-
-
-def _train(job: Job, world: World) -> str:
     pack, claim = job.pack, job.claim
     spec = pack.runs[0]
     lanes = jax.tree.map(
@@ -96,7 +68,7 @@ def _train(job: Job, world: World) -> str:
         run_folder = job.folder / run.run_id
         records.write_json(run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim)
     clock = Clock(time.perf_counter())
-    return _finish(job, _loop(job, world, program, evaluator, lanes, state, clock))
+    _finish(job, _loop(job, world, program, evaluator, lanes, state, clock))
 
 
 @functools.lru_cache(maxsize=4)
@@ -133,34 +105,52 @@ def _meta(job: Job) -> dict[str, Any]:
 
 
 def _restore(job: Job) -> State:
-    """The newest state of this pack; else its trunks' states where the branches begin; else step 0."""
+    """The newest state of this pack; else its trunks' states where the branches begin; else step 0.
+
+    Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another lane's folder
+    was deleted) are padding: they begin as ended ones.
+    """
     pack = job.pack
-    template = jax.eval_shape(lambda: _fresh(pack))
-    found = checkpoint.load(job.claim.folder, _meta(job), _resume_step(job))
+    found = checkpoint.load(job.claim.folder, _meta(job), at_most=_resume_step(job))
+    ended = [found is None and _outcome_path(job, run).exists() for run in pack.runs]
     if found is not None:
-        state = _from_arrays(template, found.arrays)
+        state = _from_arrays(_template(pack), found.arrays)
     elif pack.runs[0].kind == BRANCH:
-        state = _join([_trunk_state(job, run, template) for run in pack.runs])
+        fresh, template = _fresh(pack) if any(ended) else None, _template(pack)
+        state = _join(
+            [
+                jax.tree.map(lambda array, lane=lane: array[lane : lane + 1], fresh)
+                if ended[lane]
+                else _trunk_state(job, run, template)
+                for lane, run in enumerate(pack.runs)
+            ]
+        )
     else:
         state = _fresh(pack)
+    if any(ended):
+        in_row = jnp.where(jnp.asarray(ended), PATIENCE, state.guard.skipped_in_row)
+        state = state._replace(guard=state.guard._replace(skipped_in_row=in_row))
     steps = np.asarray(state.step)
     for lane, run in enumerate(pack.runs):
-        path = job.folder / run.run_id / "records.jsonl"
-        for problem in records.truncate_after(path, int(steps[lane]) if found else None, job.claim):
-            _log.warning("%s", problem)
+        if not ended[lane]:
+            path = job.folder / run.run_id / "records.jsonl"
+            for problem in records.truncate_after(path, int(steps[lane]) if found else None, job.claim):
+                _log.warning("%s", problem)
     return state
+
+
+def _outcome_path(job: Job, run: RunSpec) -> Path:
+    return job.folder / run.run_id / "outcome.json"
+
+
+def _template(pack: Pack) -> State:
+    return jax.eval_shape(lambda: _fresh(pack))
 
 
 def _resume_step(job: Job) -> int | None:
     """A trunk that lacks a pin goes on from the newest checkpoint before it; all else from the newest."""
-    if not job.pack.pins:
-        return None
     have = {step for step, pinned, _ in checkpoint.saved(job.claim.folder) if pinned}
-    first_missing = min(set(job.pack.pins) - have, default=None)
-    if first_missing is None:
-        return None
-    before = [step for step, _, _ in checkpoint.saved(job.claim.folder) if step <= first_missing]
-    return max(before, default=0)
+    return min(set(job.pack.pins) - have, default=None)
 
 
 def _fresh(pack: Pack) -> State:
@@ -177,7 +167,7 @@ def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
     meta = {"lanes": execution["lanes"], "execution": execution}
     found = checkpoint.load(folder, meta, run.decay_start)
     if found is None:
-        raise FileNotFoundError(
+        raise UserError(
             f"{folder}: no checkpoint of trunk {run.trunk} at step {run.decay_start}; start the sweep again "
             "and the trunk is trained once more"
         )
@@ -233,11 +223,11 @@ def _loop(
 ) -> State:
     pack, grid = job.pack, _grid(job.pack)
     ends = np.asarray(grid.ends)
-    steps = np.asarray(state.step).astype(int)
+    steps = _steps(state, ends)
     timer = Timer(job.folder, pack, steps)
     saved_at = time.perf_counter()
     batches = _batches(pack, world, steps, clock)
-    while (left := grid.next_stop(steps)) > 0 and not timer.all_diverged:
+    while (left := grid.next_stop(steps)) > 0:
         count = min(left, pack.execution["steps"])
         state, metrics = program(state, lanes, batches, jnp.int32(count))
         before, steps = steps, np.minimum(steps + count, ends)
@@ -246,13 +236,31 @@ def _loop(
         due = [i for i, marks in enumerate(grid.evaluations) if before[i] < steps[i] and steps[i] in marks]
         if due:
             _evaluate(job, evaluator, state, steps, due, clock)
-        pinned = int(steps.max()) in grid.pins
-        if pinned or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
-            _save(job, state, int(steps.max()), pinned, clock)
+        step, wished = _checkpoint_step(pack, steps), stopping.requested()
+        pinned = step in grid.pins
+        if pinned or wished or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
+            _save(job, state, step, pinned, clock)
             saved_at = time.perf_counter()
         timer.tick(steps, metrics, clock)
+        faults.point("train.stepped")
+        if wished:
+            raise stopping.Interrupted(f"interrupted at step {step}")
+        if timer.diverged is not None:
+            steps = np.where(timer.diverged, ends, steps)  # the device stopped them already
     timer.write(steps, clock)
     return state
+
+
+def _steps(state: State, ends: np.ndarray) -> np.ndarray:
+    """Where every lane is, as the loop counts: one that has diverged is at its end."""
+    diverged = np.asarray(state.guard.skipped_in_row) >= PATIENCE
+    return np.where(diverged, ends, np.asarray(state.step)).astype(int)
+
+
+def _checkpoint_step(pack: Pack, steps: np.ndarray) -> int:
+    """The number of a pack's checkpoint, which must only grow: the step of a trunk's living lanes, which go
+    together; else the steps of all lanes added up, for they begin and end each at its own."""
+    return int(steps.min() if pack.pins else steps.sum())
 
 
 def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple[np.ndarray, ...]:
@@ -310,21 +318,21 @@ def _save(job: Job, state: State, step: int, pinned: bool, clock: Clock) -> None
     clock.saving += time.perf_counter() - began
 
 
-def _finish(job: Job, state: State) -> str:
-    """outcome.json of every lane; the checkpoints that nobody starts from are removed."""
+def _finish(job: Job, state: State) -> None:
+    """outcome.json of every lane that lacks it; the checkpoints that nobody starts from are removed."""
     rows = np.asarray(state.guard.skipped_in_row)
     skipped, steps = np.asarray(state.guard.skipped), np.asarray(state.step)
-    worst = "done"
     for lane, spec in enumerate(job.pack.runs):
+        if _outcome_path(job, spec).exists():
+            continue
         outcome, reason = "done", None
         if rows[lane] >= PATIENCE:
-            outcome = worst = "diverged"
+            outcome = "diverged"
             reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
         tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
         records.write_json(
-            job.folder / spec.run_id / "outcome.json",
+            _outcome_path(job, spec),
             {"outcome": outcome, "reason": reason, "step": int(steps[lane]), "tokens": tokens},
             job.claim,
         )
     checkpoint.remove(job.claim.folder)
-    return worst

@@ -43,12 +43,14 @@ class LmscaleSweeper(Sweeper):
         status = run([_plain(config) for config in composed], lambda jobs: self._launch(points[0], jobs))
         raise SystemExit(status)
 
-    def _launch(self, overrides: list[str], jobs: list[str]) -> None:
-        """One launcher call: a job a pack. What became of each is in the ledger, not in the return."""
+    def _launch(self, overrides: list[str], jobs: list[str]) -> list[Exception]:
+        """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self.task, config=self.config
         )
-        launcher.launch([[*overrides, f"job={job}"] for job in jobs], initial_job_idx=0)
+        returns = launcher.launch([[*overrides, f"job={job}"] for job in jobs], initial_job_idx=0)
+        values = [job._return_value for job in returns]  # the public property raises it
+        return [value for value in values if isinstance(value, Exception)]
 
 
 def _points(arguments: list[str]) -> list[list[str]]:
