@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.emergence_posterior import SCATTER, Means, Posterior, noise_variance, smoothed
+from analysis.emergence_noise import SCATTER, Means, noise_variance, smoothed
+from analysis.emergence_posterior import Posterior
 from analysis.emergence_shapes import RISING, Floats, Library
 
 # Scatters over which the statistic is maximised; the draws use the whole grid.

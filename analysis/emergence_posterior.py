@@ -4,17 +4,15 @@ Gaussian with the binomial's variance and an unknown model-to-model scatter; eve
 and vectorised over tasks. Whether a departure could be chance is left to emergence_bootstrap.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import log_ndtr, logsumexp
 
+from analysis.emergence_noise import SCATTER, SCATTER_PRIOR, Means, noise_variance, smoothed
 from analysis.emergence_shapes import RISING, Floats, Library
 
-# Grid of the scatter's standard deviation (score units) and its prior: half of the mass at .015 or less,
-# a tail up to .15, so that neither a clean simulation nor a rough real grid is off it.
-SCATTER = np.array([0.0, 0.006, 0.012, 0.018, 0.025, 0.035, 0.05, 0.075, 0.11, 0.16])
-SCATTER_PRIOR = np.array([0.22, 0.13, 0.13, 0.12, 0.11, 0.1, 0.08, 0.06, 0.03, 0.02])
 LEVEL_SD, GAIN_SD = 0.5, 0.4
 # Gains that do not matter are drawn with this standard deviation, in units of the least effect.
 DRIFT = 0.35
@@ -22,102 +20,105 @@ CLASSES = ("flat", "saturated", "smooth", "emergent", "inverse", "u_shaped")
 # A hill (rises, then falls) is no class of its own: it competes, and is then named by where it ends.
 HYPOTHESES = (*CLASSES, "hill")
 HYPOTHESIS_PRIOR = np.array([1, 1, 1, 1, 1, 1, 0.3])
+# The table's own frequencies enter the prior against this many tasks of the general one, or this share.
+LEAST_WEIGHT, GENERAL_SHARE = 10.0, 0.25
 
 
 @dataclass(frozen=True)
-class Means:
-    """T tasks at the same K sizes, seeds averaged: `score` [T, K]; its variance is
-    f (1 - f) / `items` where `items` is finite, `variance` elsewhere, plus `extra` (scatter of the seeds
-    beyond the binomial, over their number), each [T, K]."""
+class Prior:
+    """Frequencies of the scatters [W] and of the hypotheses [H] before a task is looked at."""
 
-    score: Floats
-    items: Floats
-    variance: Floats
-    extra: Floats
+    scatter: Floats
+    hypothesis: Floats
+
+
+GENERAL = Prior(SCATTER_PRIOR / SCATTER_PRIOR.sum(), HYPOTHESIS_PRIOR / HYPOTHESIS_PRIOR.sum())
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log marginal likelihoods of T tasks: `hypothesis` [T, W, H]; within the rising kinds `shape`
+    [T, W, J], with the posterior mean `gain` [T, W, J]; the level of the flat curve, `level` [T, W]."""
+
+    hypothesis: Floats
+    shape: Floats
+    gain: Floats
+    level: Floats
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Over hypotheses [T, H], and for each task over scatter and shape within the rising kinds."""
+    """`probability` of the hypotheses [T, H] and of the `scatter` [T, W]; `log_joint` [T, W, J] of scatter
+    and rising shape; `gain` [T, W, J]; `level` [T] of the flat curve."""
 
     probability: Floats
-    log_joint: Floats  # [T, W, J] rising shapes, positive gain of at least the least effect
-    gain: Floats  # [T, W, J] posterior mean of the gain, untruncated
-    scatter: Floats  # [T, W] posterior of the scatter, all hypotheses together
-    level: Floats  # [T] posterior mean level of the flat curve
+    scatter: Floats
+    log_joint: Floats
+    gain: Floats
+    level: Floats
 
 
-def average_seeds(score: Floats, items: Floats, stderr: Floats) -> Means:
-    """Means over the first axis of [S, T, K] arrays with NaN where a seed was not run."""
-    there = np.isfinite(score)
-    count = np.maximum(there.sum(0), 1)
-    mean = np.where(there, score, 0).sum(0) / count
-    inverse = np.where(there & np.isfinite(items), 1 / np.where(np.isfinite(items), items, 1), 0).sum(0)
-    with np.errstate(divide="ignore"):
-        pooled_items = np.where(inverse > 0, count**2 / inverse, np.nan)
-    variance = np.where(there & np.isfinite(stderr), np.nan_to_num(stderr) ** 2, 0).sum(0) / count**2
-    own = np.where(np.isfinite(pooled_items), mean * (1 - mean) / (pooled_items / count), variance * count)
-    spread = np.where(there, (score - mean) ** 2, 0).sum(0)
-    freedom = (count - 1).astype(float)
-    # The variance between seeds beyond the binomial, each size's own drawn towards the task's mean with
-    # the weight of three seeds: seeds part near a threshold and agree elsewhere, and two seeds say little.
-    beyond = spread - freedom * own
-    task = np.maximum(beyond.sum(-1, keepdims=True) / np.maximum(freedom.sum(-1, keepdims=True), 1), 0)
-    each = np.maximum((beyond + 3 * task) / (freedom + 3), 0)
-    return Means(mean, pooled_items, variance, np.where(freedom > 0, each / count, 0))
+def evidence(means: Means, shapes: Library, min_effect: float) -> Evidence:
+    """Marginal likelihoods of every hypothesis and scatter for every task.
 
-
-def noise_variance(means: Means, at: Floats) -> Floats:
-    """Variance of the means [..., K] under a curve `at` [..., K], without the scatter of sizes."""
-    bounded = np.clip(at, 0, 1)
-    # Half an item of either kind is added: no proportion is known without error.
-    with np.errstate(invalid="ignore"):
-        shrunk = (bounded * means.items + 0.5) / (means.items + 1)
-        binomial = shrunk * (1 - shrunk) / means.items
-    return np.where(np.isfinite(means.items), binomial, means.variance) + means.extra
-
-
-def smoothed(score: Floats) -> Floats:
-    """Scores averaged with their neighbours (1/4, 1/2, 1/4): a stand-in for the curve in its variance."""
-    inner = np.concatenate([score[..., :1], score, score[..., -1:]], axis=-1)
-    return np.asarray(inner[..., :-2] / 4 + score / 2 + inner[..., 2:] / 4)
-
-
-def posterior(
-    means: Means, shapes: Library, min_effect: float, scatter_prior: Floats | None = None
-) -> Posterior:
-    """Posterior of every hypothesis for every task. `scatter_prior` [W] or [T, W] over SCATTER."""
-    prior = SCATTER_PRIOR if scatter_prior is None else scatter_prior
-    prior = np.broadcast_to(prior / prior.sum(-1, keepdims=True), (len(means.score), len(SCATTER)))
+    A gain counts for a rising, falling or U-shaped hypothesis from `min_effect` on; below, it is drift,
+    and the curve flat.
+    """
     variance = noise_variance(means, smoothed(means.score))[:, None, :] + (SCATTER**2)[None, :, None]
     weight = 1 / variance
     y = means.score[:, None, :] - 0.5
-    log_noise = 0.5 * np.log(weight / (2 * np.pi)).sum(-1)
-    rising = np.isin(shapes.kind, RISING)
+    log_noise = 0.5 * np.log(weight / (2 * np.pi)).sum(-1)[..., None]
     log_flat = _evidence(y, weight, np.zeros((1, y.shape[-1])), GAIN_SD)[0][..., 0]
-    drift_log, _, _ = _evidence(y, weight, shapes.values[shapes.kind == "smooth"], DRIFT * min_effect)
-    up_log, up_gain, up_sd = _evidence(y, weight, shapes.values, GAIN_SD)
-    positive = _beyond(up_gain, up_sd, min_effect)
-    negative = _beyond(-up_gain, up_sd, min_effect)
+    up, gain, sd = _evidence(y, weight, shapes.values, GAIN_SD)
     log_weight = np.log(shapes.weight)
+    positive = up + log_weight + _beyond(gain, sd, min_effect)
+    negative = up + log_weight + _beyond(-gain, sd, min_effect)
     of = {kind: shapes.of(kind) for kind in (*RISING, "u_shaped")}
-    drift = logsumexp(drift_log + log_weight[of["smooth"]], axis=-1)
-    log_hypothesis = np.full((*log_flat.shape, len(HYPOTHESES)), -np.inf)
-    log_hypothesis[..., 0] = np.logaddexp(log_flat, drift) - np.log(2)
+    drift, _, _ = _evidence(y, weight, shapes.values[of["smooth"]], DRIFT * min_effect)
+    drifting = logsumexp(drift + log_weight[of["smooth"]], axis=-1)
+    hypothesis = np.full((*log_flat.shape, len(HYPOTHESES)), -np.inf)
+    hypothesis[..., 0] = np.logaddexp(log_flat, drifting) - np.log(2)
     for at, kind in ((1, "saturated"), (2, "smooth"), (3, "emergent"), (5, "u_shaped")):
         if len(of[kind]):
-            log_hypothesis[..., at] = logsumexp((up_log + positive + log_weight)[..., of[kind]], axis=-1)
+            hypothesis[..., at] = logsumexp(positive[..., of[kind]], axis=-1)
+    rising = np.isin(shapes.kind, RISING)
     kinds = sum(len(of[kind]) > 0 for kind in RISING)
-    log_hypothesis[..., 4] = logsumexp((up_log + negative + log_weight)[..., rising], axis=-1) - np.log(kinds)
+    hypothesis[..., 4] = logsumexp(negative[..., rising], axis=-1) - np.log(kinds)
     if len(of["u_shaped"]):
-        log_hypothesis[..., 6] = logsumexp((up_log + negative + log_weight)[..., of["u_shaped"]], axis=-1)
-    log_hypothesis += np.log(HYPOTHESIS_PRIOR) + (log_noise + np.log(prior))[..., None]
-    whole = logsumexp(log_hypothesis, axis=(1, 2), keepdims=True)
-    probability = np.exp(logsumexp(log_hypothesis, axis=1) - whole[:, 0])
-    scatter = np.exp(logsumexp(log_hypothesis, axis=2) - whole[..., 0])
-    joint = (up_log + positive + log_weight + (log_noise + np.log(prior))[..., None])[..., rising]
-    level = ((weight * y).sum(-1) / weight.sum(-1) * scatter).sum(-1) + 0.5
-    return Posterior(probability, joint, up_gain[..., rising], scatter, level)
+        hypothesis[..., 6] = logsumexp(negative[..., of["u_shaped"]], axis=-1)
+    level = (weight * y).sum(-1) / weight.sum(-1) + 0.5
+    return Evidence(hypothesis + log_noise, positive[..., rising] + log_noise, gain[..., rising], level)
+
+
+def posterior(found: Evidence, prior: Prior = GENERAL) -> Posterior:
+    """Posterior probabilities under a prior."""
+    log_scatter = np.log(prior.scatter)[:, None]
+    joint = found.hypothesis + log_scatter + np.log(prior.hypothesis)
+    whole = logsumexp(joint, axis=(1, 2))[:, None]
+    probability = np.exp(logsumexp(joint, axis=1) - whole)
+    scatter = np.exp(logsumexp(joint, axis=2) - whole)
+    return Posterior(
+        probability, scatter, found.shape + log_scatter, found.gain, (found.level * scatter).sum(-1)
+    )
+
+
+def estimated_prior(found: Sequence[Evidence]) -> Prior:
+    """Empirical Bayes: the frequencies of scatters and hypotheses over the tasks of the table.
+
+    A few rounds of expectation-maximisation, held towards the general prior so that one task alone is
+    judged by the latter and an odd task among many is not ruled out.
+    """
+    log = np.concatenate([one.hypothesis for one in found])
+    weight = max(LEAST_WEIGHT, GENERAL_SHARE * len(log))
+    prior = GENERAL
+    for _ in range(20):
+        joint = log + np.log(prior.scatter)[:, None] + np.log(prior.hypothesis)
+        share = np.exp(joint - logsumexp(joint, axis=(1, 2), keepdims=True)).sum(0)
+        prior = Prior(
+            (share.sum(1) + weight * GENERAL.scatter) / (len(log) + weight),
+            (share.sum(0) + weight * GENERAL.hypothesis) / (len(log) + weight),
+        )
+    return prior
 
 
 def _evidence(y: Floats, weight: Floats, values: Floats, gain_sd: float) -> tuple[Floats, Floats, Floats]:

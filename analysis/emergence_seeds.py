@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.emergence_posterior import HYPOTHESES, average_seeds, posterior
+from analysis.emergence_noise import average_seeds
+from analysis.emergence_posterior import HYPOTHESES, Prior, evidence, posterior
 from analysis.emergence_shapes import Floats, Library
 from analysis.emergence_table import Curve
 
@@ -22,7 +23,7 @@ class SeedGroups:
 
 
 def classes_without_a_seed(
-    score: Floats, items: Floats, stderr: Floats, shapes: Library, min_effect: float
+    score: Floats, items: Floats, stderr: Floats, shapes: Library, min_effect: float, prior: Prior
 ) -> Floats | None:
     """Posterior of the hypotheses with each seed left out: [S, T, H] from [S, T, K] scores.
 
@@ -38,7 +39,7 @@ def classes_without_a_seed(
         found = np.full((score.shape[1], len(HYPOTHESES)), np.nan)
         if whole.any():
             rest = (a[keep][:, whole] for a in (score, items, stderr))
-            found[whole] = posterior(average_seeds(*rest), shapes, min_effect).probability
+            found[whole] = posterior(evidence(average_seeds(*rest), shapes, min_effect), prior).probability
         out.append(found)
     return np.array(out)
 

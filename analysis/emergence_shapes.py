@@ -15,8 +15,19 @@ Floats = NDArray[np.float64]
 
 # A plateau holds at most this share of the whole gain, judged on the curve and not on its noise.
 PLATEAU_SHARE = 0.08
+# Candidate thresholds lie this share of a spacing apart: finer ones differ by less than the noise.
+STEP = 0.25
+# Where a gradual departure begins is a matter of words: a logistic's threshold is taken to lie between its
+# middle and LEAD scales before, a ramp's between its foot and HINGE_LEAD of its width after.
+LEAD, HINGE_LEAD = 1.4, 0.12
+# ... over half of the log-size range; a threshold lies somewhere in its gap, so that the middle of the gap
+# may lie a little before.
+PLATEAU_RANGE = 0.45
 # Saturated: at least this share of the gain is had in the first third of the log-size range.
 EARLY_SHARE = 0.85
+Stretch = tuple[float, float]
+Candidate = tuple[Floats, str, Stretch, str]  # values, kind, threshold, family
+NOWHERE = (float("nan"), float("nan"))
 RISING = ("smooth", "saturated", "emergent")
 
 
@@ -49,20 +60,22 @@ def library(x: Floats) -> Library:
 @lru_cache(maxsize=64)
 def _library(positions: tuple[float, ...]) -> Library:
     x = np.array(positions)
-    found: dict[tuple[str, bytes], list[tuple[Floats, float, float]]] = {}
+    found: dict[tuple[str, bytes], list[tuple[Floats, float, Stretch]]] = {}
     for family in (_rising(x), _valleys(x)):
         members = [member for member in family if member[1]]
         for values, kind, threshold, name in members:
             alike = sum(1.0 for _, k, _, n in members if k == kind and n == name)
             found.setdefault((kind, np.round(values, 3).tobytes()), []).append((values, 1 / alike, threshold))
     # Curves that differ only between the sizes are one shape; its threshold is all of theirs.
-    margin = 1 / (8 * (len(x) - 1))
+    margin = 0.5 * STEP / (len(x) - 1)
     kinds = np.array([key[0] for key in found])
     weight = np.array([sum(w for _, w, _ in group) for group in found.values()])
     for one in set(kinds):
         weight[kinds == one] /= weight[kinds == one].sum()
     ends = [[t for _, _, t in group] for group in found.values()]
-    stretches = np.array([(min(t) - margin, min(max(t) + margin, 1.0)) for t in ends])
+    stretches = np.array(
+        [(min(low for low, _ in t) - margin, max(high for _, high in t) + margin) for t in ends]
+    )
     return Library(x, np.array([group[0][0] for group in found.values()]), kinds, weight, stretches)
 
 
@@ -70,37 +83,44 @@ def _logistic(x: Floats, middle: float, scale: float) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh((x - middle) / (2 * scale))))
 
 
-def _rising(x: Floats) -> Iterator[tuple[Floats, str, float, str]]:
+def _rising(x: Floats) -> Iterator[Candidate]:
     """(values, kind, threshold, family) of curves that never fall, scaled to run from 0 to 1."""
     spacing = 1 / (len(x) - 1)
     for power in (0.5, 0.7, 1.0, 1.4, 2.0):
-        yield _classed(x, x**power, np.nan, "power")
+        yield _classed(x, x**power, NOWHERE, "power")
     for scale in (0.1, 0.14, 0.2, 0.3):
         for middle in np.arange(0.2, 0.85, 0.1):
-            yield _classed(x, _logistic(x, middle, scale), middle, "gradual")
-    # A sharp rise between any two sizes: where in the gap shows as a value between the two levels.
-    for scale in (0.01, 0.025, 0.05, 0.07):
-        for middle in np.arange(spacing / 4, 1, spacing / (4 if scale < 0.03 else 2)):
-            yield _classed(x, _logistic(x, middle, scale), middle, "sharp")
-    for onset in np.arange(spacing / 2, 1 - spacing / 2 + 1e-9, spacing / 2):
+            yield _classed(x, _logistic(x, middle, scale), (middle - scale * LEAD, middle), "gradual")
+    for middle in np.arange(STEP / 2, 1 / spacing, STEP) * spacing:
+        # A step shows no more than the gap it lies in. Some call the first size past it the threshold:
+        # the stretch is shifted by a seventh of the gap.
+        late = middle + 0.15 * spacing
+        yield _classed(x, (x > middle).astype(float), (late, late), "step")
+        for scale in (0.025, 0.05, 0.07):
+            yield _classed(x, _logistic(x, middle, scale), (middle - scale * LEAD, middle), "sharp")
+    for onset in np.arange(STEP / 2, 1 / spacing - 0.25, STEP) * spacing:
+        lead = (1 - onset) * HINGE_LEAD
         for power in (0.5, 1.0):
             ramp = np.maximum(x - onset, 0) / (1 - onset)
-            yield _classed(x, ramp**power, onset, "hinge")
+            yield _classed(x, ramp**power, (onset, onset + lead), "hinge")
+        for width in (0.15, 0.3):
+            lead = width * HINGE_LEAD
+            yield _classed(x, np.clip((x - onset) / width, 0, 1), (onset, onset + lead), "ramp after")
     for rate in (0.04, 0.07, 0.1, 0.14, 0.25, 0.4):
-        yield _classed(x, 1 - np.exp(-x / rate), np.nan, "exponential")
+        yield _classed(x, 1 - np.exp(-x / rate), NOWHERE, "exponential")
     for end in (0.15, 0.25, 0.33, 0.5, 0.7):
-        yield _classed(x, np.minimum(x / end, 1), np.nan, "ramp")
+        yield _classed(x, np.minimum(x / end, 1), NOWHERE, "ramp")
     for half in (0.02, 0.05, 0.15):
-        yield _classed(x, x / (x + half), np.nan, "hyperbola")
+        yield _classed(x, x / (x + half), NOWHERE, "hyperbola")
 
 
-def _classed(x: Floats, values: Floats, threshold: float, name: str) -> tuple[Floats, str, float, str]:
+def _classed(x: Floats, values: Floats, threshold: Stretch, name: str) -> Candidate:
     span = values[-1] - values[0]
     if span < 0.2:
-        return values, "", np.nan, name
+        return values, "", NOWHERE, name
     values = (values - values[0]) / span
     kind = rising_kind(x, values)
-    return values, kind, threshold if kind == "emergent" else np.nan, name
+    return values, kind, threshold if kind == "emergent" else NOWHERE, name
 
 
 def rising_kind(x: Floats, values: Floats) -> str:
@@ -111,14 +131,14 @@ def rising_kind(x: Floats, values: Floats) -> str:
     smooth: the rest.
     """
     left = int(np.argmax(values > PLATEAU_SHARE))
-    if left >= 3 and (x[left - 1] + x[left]) / 2 >= 0.5 - 1e-9:
+    if left >= 3 and (x[left - 1] + x[left]) / 2 >= PLATEAU_RANGE:
         return "emergent"
     if float(np.interp(1 / 3, x, values)) >= EARLY_SHARE:
         return "saturated"
     return "smooth"
 
 
-def _valleys(x: Floats) -> Iterator[tuple[Floats, str, float, str]]:
+def _valleys(x: Floats) -> Iterator[Candidate]:
     """Curves that fall and rise again, the lesser of the two legs scaled to 1."""
     for bottom in np.arange(0.2, 0.85, 0.1):
         for other in (0.0, 0.5, 1.0, 2.0, 4.0):
@@ -126,7 +146,7 @@ def _valleys(x: Floats) -> Iterator[tuple[Floats, str, float, str]]:
                 yield _valley(x, bottom, other, name)
 
 
-def _valley(x: Floats, bottom: float, rise_over_fall: float, name: str) -> tuple[Floats, str, float, str]:
+def _valley(x: Floats, bottom: float, rise_over_fall: float, name: str) -> Candidate:
     left, right = np.clip((bottom - x) / bottom, 0, 1), np.clip((x - bottom) / (1 - bottom), 0, 1)
     if name == "parabola":
         left, right = left**2, right**2
@@ -137,5 +157,5 @@ def _valley(x: Floats, bottom: float, rise_over_fall: float, name: str) -> tuple
     fall, rise = values[0] - values[low], values[-1] - values[low]
     lesser = min(fall, rise)
     if low in (0, len(x) - 1) or lesser < 0.15 * max(fall, rise):
-        return values, "", np.nan, name
-    return (values - values[0]) / lesser, "u_shaped", np.nan, name
+        return values, "", NOWHERE, name
+    return (values - values[0]) / lesser, "u_shaped", NOWHERE, name

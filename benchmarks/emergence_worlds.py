@@ -1,0 +1,151 @@
+"""Simulated worlds for the emergence detector: tasks of a known class, drawn by seed.
+
+Three makers of curves that share no formula with each other, so that no setting fits one simulator:
+`plain` (steps, ramps, lines), `curved` (power laws, logistics, Gompertz curves, logit scatter) and `rough`
+(uneven sizes, heavy-tailed scatter shared by the tasks of a model, level ground that drifts).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Rng = np.random.Generator
+KINDS = ("flat", "linear", "gradual", "saturating", "inverse", "u", "emergent")
+CLASS_OF = {
+    "flat": "flat",
+    "linear": "smooth",
+    "gradual": "smooth",
+    "saturating": "saturated",
+    "inverse": "inverse",
+    "u": "u_shaped",
+    "emergent": "emergent",
+}
+MAKERS = ("plain", "curved", "rough")
+
+
+@dataclass(frozen=True)
+class World:
+    """`table` as the detector takes it; `kind` and `threshold` (a size, NaN where none) of each task."""
+
+    table: pd.DataFrame
+    kind: dict[str, str]
+    threshold: dict[str, float]
+
+    @property
+    def expected(self) -> dict[str, str]:
+        return {task: CLASS_OF[kind] for task, kind in self.kind.items()}
+
+
+def draw_world(
+    maker: str,
+    seed: int,
+    sizes: int = 12,
+    items: int = 200,
+    scatter: float = 0.0,
+    seeds: int = 1,
+    counts: dict[str, int] | None = None,
+) -> World:
+    """A world of `counts` tasks a kind (ten each unless said), sizes from 10 million to 10 billion."""
+    rng = np.random.default_rng([seed, MAKERS.index(maker), sizes, items])
+    steps = np.ones(sizes - 1) if maker != "rough" else rng.uniform(0.6, 1.4, sizes - 1)
+    x = np.concatenate([[0.0], np.cumsum(steps) / steps.sum()])
+    size = np.round(10 ** (7 + 3 * x))
+    make = {"plain": _plain, "curved": _curved, "rough": _rough}[maker]
+    kinds: dict[str, str] = {}
+    threshold: dict[str, float] = {}
+    rows = []
+    of_model = rng.standard_t(4, (seeds, sizes)) / np.sqrt(2)
+    for kind, count in (counts or dict.fromkeys(KINDS, 10)).items():
+        for number in range(count):
+            task = f"{kind}_{number}"
+            chance = float(rng.choice([0.0, 0.25, 0.5]))
+            curve, at = make(kind, x, chance, rng)
+            kinds[task], threshold[task] = kind, 10 ** (7 + 3 * at)
+            if maker == "rough":
+                error = scatter * (0.7 * of_model + 0.7 * rng.standard_t(4, (seeds, sizes)) / np.sqrt(2))
+            else:
+                error = rng.normal(0, scatter, (seeds, sizes))
+            level = np.clip(curve + error, 0, 1)
+            if maker == "curved" and scatter:
+                inner = np.clip(curve, 0.005, 0.995)
+                logit = np.log(inner / (1 - inner)) + error / np.maximum(inner * (1 - inner), 0.05)
+                level = 1 / (1 + np.exp(-logit))
+            correct = rng.binomial(items, level)
+            for s in range(seeds):
+                rows += [(task, size[k], s, correct[s, k], items, chance) for k in range(sizes)]
+    table = pd.DataFrame(rows, columns=["task", "size", "seed", "correct", "total", "chance"])
+    return World(table, kinds, threshold)
+
+
+def _plain(kind: str, x: Floats, chance: float, rng: Rng) -> tuple[Floats, float]:
+    gain = min(rng.uniform(0.2, 0.6), 0.95 - chance)
+    if kind == "flat":
+        return np.full_like(x, chance if rng.random() < 0.6 else chance + rng.uniform(0.05, 0.35)), np.nan
+    if kind == "linear":
+        return chance + gain * x, np.nan
+    if kind == "gradual":
+        return chance + gain * _scaled(_logistic, x, rng.uniform(0.35, 0.65), rng.uniform(0.1, 0.18)), np.nan
+    if kind == "saturating":
+        if rng.random() < 0.4:
+            return np.full_like(x, rng.uniform(0.965, 0.995)), np.nan
+        return chance + gain * np.minimum(x / rng.uniform(0.1, 0.3), 1), np.nan
+    if kind == "inverse":
+        return chance + gain * (1 - x), np.nan
+    if kind == "u":
+        bottom = rng.uniform(0.35, 0.65)
+        return chance + gain * np.abs(x - bottom) / max(bottom, 1 - bottom), np.nan
+    at = rng.uniform(0.5, 1 - 1 / (len(x) - 1))
+    if rng.random() < 0.5:
+        return chance + gain * (x > at), at
+    return chance + gain * np.clip((x - at) / rng.uniform(0.1, 0.5), 0, 1), at
+
+
+def _curved(kind: str, x: Floats, chance: float, rng: Rng) -> tuple[Floats, float]:
+    gain = min(rng.uniform(0.15, 0.7), 0.98 - chance)
+    if kind == "flat":
+        return np.full_like(x, chance if rng.random() < 0.7 else rng.uniform(chance + 0.05, 0.85)), np.nan
+    if kind == "linear":
+        return chance + gain * x ** rng.uniform(0.6, 1.5), np.nan
+    if kind == "gradual":
+        shape = _scaled(_gompertz, x, rng.uniform(0.25, 0.5), rng.uniform(0.12, 0.25))
+        return chance + gain * shape, np.nan
+    if kind == "saturating":
+        return chance + gain * (1 - np.exp(-x / rng.uniform(0.03, 0.12))), np.nan
+    if kind == "inverse":
+        return chance + gain * (
+            1 - _scaled(_logistic, x, rng.uniform(0.3, 0.8), rng.uniform(0.05, 0.2))
+        ), np.nan
+    if kind == "u":
+        bottom = rng.uniform(0.35, 0.65)
+        return chance + gain * ((x - bottom) / max(bottom, 1 - bottom)) ** 2, np.nan
+    at = rng.uniform(0.55, 0.92)
+    if rng.random() < 0.7:
+        return chance + gain * _logistic(x, at, rng.uniform(0.01, 0.04)), at
+    # A power law of the distance past the threshold, in size and not in its log.
+    past = np.maximum(1 - 10 ** (3 * (at - x)), 0) ** rng.uniform(0.5, 1.0)
+    return chance + gain * past / past[-1], at
+
+
+def _rough(kind: str, x: Floats, chance: float, rng: Rng) -> tuple[Floats, float]:
+    curve, at = (_plain if rng.random() < 0.5 else _curved)(kind, x, chance, rng)
+    drift = rng.uniform(-0.012, 0.012) * x + rng.uniform(0, 0.01)
+    return np.clip(curve + drift, 0, 1), at
+
+
+def _logistic(x: Floats, middle: float, scale: float) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-(x - middle) / scale)))
+
+
+def _gompertz(x: Floats, middle: float, scale: float) -> Floats:
+    return np.asarray(np.exp(-np.exp(-(x - middle) / scale)))
+
+
+def _scaled(
+    shape: Callable[[Floats, float, float], Floats], x: Floats, middle: float, scale: float
+) -> Floats:
+    ends = shape(np.array([0.0, 1.0]), middle, scale)
+    return np.asarray((shape(x, middle, scale) - ends[0]) / (ends[1] - ends[0]))
