@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.emergence_noise import SCATTER, Means, noise_variance, smoothed
+from analysis.emergence_noise import SCATTER, Means, noise_variance, one_task, smoothed
 from analysis.emergence_posterior import Posterior
 from analysis.emergence_shapes import RISING, Floats, Library
 
@@ -67,7 +67,7 @@ def departure_p_value(
     means: Means, shapes: Library, post: Posterior, task: int, rng: np.random.Generator, draws: int
 ) -> float:
     """p of a departure from a plateau, against a flat curve at the task's own level."""
-    one = _one(means, task)
+    one = one_task(means, task)
 
     def null(count: int) -> tuple[Floats, Floats]:
         scatter = rng.choice(SCATTER, count, p=post.scatter[task])
@@ -82,7 +82,7 @@ def break_p_value(
     means: Means, shapes: Library, post: Posterior, task: int, rng: np.random.Generator, draws: int
 ) -> float:
     """p of a break, against the smooth curves that the data leave likely (a flat one among them)."""
-    one = _one(means, task)
+    one = one_task(means, task)
     smooth = np.flatnonzero(shapes.kind[np.isin(shapes.kind, RISING)] == "smooth")
     values = shapes.values[shapes.of("smooth")]
     log_joint = post.log_joint[task][:, smooth]
@@ -100,10 +100,6 @@ def break_p_value(
         return level + rise, SCATTER[at]
 
     return _sequential(one, shapes, null, lambda found: found.break_, rng, draws)
-
-
-def _one(means: Means, task: int) -> Means:
-    return Means(*(a[task : task + 1] for a in (means.score, means.items, means.variance, means.extra)))
 
 
 def _sequential(

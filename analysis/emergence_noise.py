@@ -61,3 +61,9 @@ def smoothed(score: Floats) -> Floats:
     """Scores averaged with their neighbours (1/4, 1/2, 1/4): a stand-in for the curve in its variance."""
     inner = np.concatenate([score[..., :1], score, score[..., -1:]], axis=-1)
     return np.asarray(inner[..., :-2] / 4 + score / 2 + inner[..., 2:] / 4)
+
+
+def one_task(means: Means, task: int) -> Means:
+    """The means of one task, [1, K]."""
+    rows = slice(task, task + 1)
+    return Means(means.score[rows], means.items[rows], means.variance[rows], means.extra[rows])

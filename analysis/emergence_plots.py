@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.emergence import Emergence, Verdict
+from analysis.emergence import Emergence
+from analysis.emergence_verdict import ORDER, Verdict
 
 # Okabe and Ito's palette: told apart by readers who do not see red and green.
 COLOURS = {
@@ -23,12 +24,11 @@ COLOURS = {
     "inverse": "#CC79A7",
     "u_shaped": "#E69F00",
 }
-_ORDER = ("emergent", "smooth", "saturated", "flat", "inverse", "u_shaped")
 
 
 def sorted_by_class(found: Emergence) -> list[Verdict]:
     """Emergent first and by threshold, then the others by effect: the order of the page."""
-    return sorted(found.tasks, key=lambda v: (_ORDER.index(v.label), v.threshold or 0.0, -abs(v.effect)))
+    return sorted(found.tasks, key=lambda v: (ORDER.index(v.label), v.threshold or 0.0, -abs(v.effect)))
 
 
 def small_curves(found: Emergence, columns: int = 5) -> Figure:
@@ -96,5 +96,5 @@ def save(figure: Figure, path: Path) -> None:
 
 def legend_of_classes(found: Emergence) -> Sequence[tuple[str, str, int]]:
     """(class, colour, how many tasks) of the classes that occur, in the page's order."""
-    counts = [(name, COLOURS[name], sum(v.label == name for v in found.tasks)) for name in _ORDER]
+    counts = [(name, COLOURS[name], sum(v.label == name for v in found.tasks)) for name in ORDER]
     return [row for row in counts if row[2]]

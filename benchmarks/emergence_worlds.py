@@ -149,3 +149,52 @@ def _scaled(
 ) -> Floats:
     ends = shape(np.array([0.0, 1.0]), middle, scale)
     return np.asarray((shape(x, middle, scale) - ends[0]) / (ends[1] - ends[0]))
+
+
+def draw_steps(seed: int, gain: float, items: int, count: int, flat: int, sizes: int = 12) -> World:
+    """`count` tasks that step up by `gain` at the last size only, and `flat` ones that never do."""
+    rng = np.random.default_rng([seed, items])
+    size = np.round(np.geomspace(1e7, 1e10, sizes))
+    rows, kinds = [], {}
+    for number in range(count + flat):
+        chance = float(rng.choice([0.0, 0.25, 0.5]))
+        kind = "emergent" if number < count else "flat"
+        task = f"{kind}_{number}"
+        kinds[task] = kind
+        curve = np.full(sizes, chance)
+        curve[-1] += gain if kind == "emergent" else 0.0
+        correct = rng.binomial(items, curve)
+        rows += [(task, size[k], 0, correct[k], items, chance) for k in range(sizes)]
+    table = pd.DataFrame(rows, columns=["task", "size", "seed", "correct", "total", "chance"])
+    return World(table, kinds, dict.fromkeys(kinds, float(np.sqrt(size[-2] * size[-1]))))
+
+
+def draw_twins(seed: int, truth: str, sizes: int, items: int, scatter: float, count: int) -> pd.DataFrame:
+    """Two scores of the same outputs, `bytes` and `exact`, of answers of 5 to 12 bytes.
+
+    truth "metric": the byte accuracy rises from the start and the exact match is its power; "jump": the byte
+    accuracy itself steps up at a threshold. Items are drawn byte by byte, so that both scores are of the same
+    outputs.
+    """
+    rng = np.random.default_rng([seed, len(truth), sizes, items])
+    x = np.linspace(0, 1, sizes)
+    size = np.round(np.geomspace(1e7, 1e10, sizes))
+    rows = []
+    for number in range(count):
+        length = int(rng.integers(5, 13))
+        low, high = rng.uniform(0.1, 0.45), rng.uniform(0.93, 0.99)
+        if truth == "metric":
+            shape = (
+                x
+                if rng.random() < 0.5
+                else _scaled(_logistic, x, rng.uniform(0.4, 0.6), rng.uniform(0.12, 0.2))
+            )
+        else:
+            shape = _logistic(x, rng.uniform(0.55, 0.9), rng.uniform(0.005, 0.03))
+        level = np.clip(low + (high - low) * shape + rng.normal(0, scatter, sizes), 0, 1)
+        right = rng.random((sizes, items, length)) < level[:, None, None]
+        for k in range(sizes):
+            exact = int(right[k].all(-1).sum())
+            rows.append((f"{truth}_{number}", "exact_match", size[k], exact, items))
+            rows.append((f"{truth}_{number}", "byte_accuracy", size[k], right[k].mean() * items, items))
+    return pd.DataFrame(rows, columns=["task", "metric", "size", "correct", "total"])

@@ -1,10 +1,12 @@
 """`python -m analysis emergence TABLE`: the class of every task over size."""
 
 import argparse
+from pathlib import Path
 
 import pandas as pd
 
 from analysis.emergence import emergence
+from analysis.emergence_metrics import answer_lengths
 from analysis.verbs import Answer
 
 HELP = "flag the tasks whose score jumps past a size"
@@ -21,5 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
-    found = emergence(table, args.min_effect, args.fdr, args.level, args.draws, args.seed)
+    lengths = answer_lengths(Path(args.table)) if Path(args.table).is_dir() else None
+    settings = (args.min_effect, args.fdr, args.level, args.draws, args.seed)
+    found = emergence(table, *settings, lengths)
     return Answer(found.to_json(), found.summary())

@@ -1,0 +1,173 @@
+"""From what one task says by itself to its class and its caveats; the results and how they read.
+
+The numbers are made in emergence_posterior, emergence_bootstrap, emergence_seeds and emergence_metrics.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from analysis.emergence_metrics import Other
+from analysis.emergence_noise import SCATTER, Means
+from analysis.emergence_posterior import HYPOTHESES, Posterior, best_curve
+from analysis.emergence_published import published
+from analysis.emergence_seeds import seed_groups
+from analysis.emergence_shapes import Floats, Library
+from analysis.emergence_table import Curve
+from analysis.errors import Warn
+
+# Settings frozen on simulated worlds (benchmarks/emergence.py), never on published scores.
+DEPARTURE_LEVEL = 0.01
+BREAK_LEVEL = 0.2
+LEAST_PROBABILITY = 0.7
+# A class that one seed less would make this unlikely hangs on that seed.
+WITHOUT_A_SEED = 0.1
+ORDER = ("emergent", "smooth", "saturated", "flat", "inverse", "u_shaped")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one task. Sizes in the table's unit, effect and level in the score's.
+
+    `fitted` are the values of the most likely curve of the class at the sizes; `probability` the
+    posterior of each class before the tests were asked.
+    """
+
+    curve: Curve
+    label: str
+    threshold: float | None
+    threshold_interval: tuple[float, float] | None
+    p_value: float
+    p_break: float
+    q_value: float
+    effect: float
+    metric_induced: bool | None
+    bimodal: bool | None
+    success_rate: list[dict[str, float]] | None
+    warnings: tuple[Warn, ...]
+    fitted: Floats = field(repr=False)
+    scatter: float
+    least_effect: float
+    probability: dict[str, float] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The task's entry in DESIGN.md's contract."""
+        names = ("threshold", "threshold_interval", "p_value", "p_break", "q_value", "effect")
+        more = ("metric_induced", "bimodal", "success_rate")
+        head = {"task": self.curve.task, "variant": self.curve.variant or None}
+        head |= {"metric": self.curve.metric or None, "class": self.label}
+        body = {name: getattr(self, name) for name in names + more}
+        return head | body | {"warnings": [asdict(w) for w in self.warnings]}
+
+    def measures(self) -> dict[str, Any]:
+        """BIG-bench's two measures of the mean score over seeds."""
+        score = np.nanmean(self.curve.score, axis=0)
+        head = {"task": self.curve.task, "variant": self.curve.variant or None}
+        return head | {"metric": self.curve.metric or None} | asdict(published(score))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """All that one task says by itself, before the other tasks and the other scores are heard."""
+
+    curve: Curve
+    shapes: Library
+    post: Posterior
+    at: int
+    means: Means
+    p_value: float
+    p_break: float
+    threshold: tuple[float, float, float] | None
+    least_effect: float
+    without_a_seed: Floats | None  # [seeds, hypotheses]
+    others: tuple[Other, ...] = ()
+    early: float = 0.0  # share of the curve's own gain that is had below the threshold
+
+
+def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdict:
+    """The class, from the posterior, the tests and the seeds; the caveats that go with it."""
+    curve, t = draft.curve, draft.at
+    found, warnings = _hypothesis(draft, q_value, fdr)
+    label = found
+    if found == "hill":
+        label = "inverse" if draft.means.score[t, -1] < draft.means.score[t, 0] else "smooth"
+        warnings.append(Warn("non_monotone", "the score rises and then falls: no class is meant for it"))
+    if found == "flat" and draft.post.level[t] >= curve.ceiling - min_effect:
+        label = "saturated"
+    if len(curve.size) < 4:
+        few = f"{len(curve.size)} sizes: a plateau of three and a departure need four"
+        warnings.append(Warn("few_sizes", few))
+    if curve.scale != 1:
+        warnings.append(Warn("unbounded_score", "not a score in 0..1: effects are shares of its range"))
+    if label in ("flat", "smooth") and draft.least_effect > 3 * min_effect:
+        unseen = f"a jump at the last size of less than {draft.least_effect:.2f} would be missed"
+        warnings.append(Warn("underpowered", unseen))
+    fitted = best_curve(draft.means, draft.shapes, draft.post, t, found)
+    change = fitted - fitted[0]
+    effect = float(min(-change.min(), change[-1] - change.min()) if label == "u_shaped" else change[-1])
+    groups = seed_groups(curve, fitted, draft.means.extra[t], min_effect)
+    threshold = draft.threshold if label == "emergent" else None
+    induced, metric_warnings = _metric_induced(draft, label)
+    return Verdict(
+        curve=curve,
+        label=label,
+        threshold=threshold[1] if threshold else None,
+        threshold_interval=(threshold[0], threshold[2]) if threshold else None,
+        p_value=draft.p_value,
+        p_break=draft.p_break,
+        q_value=q_value,
+        effect=effect * curve.scale,
+        metric_induced=induced,
+        bimodal=groups.bimodal,
+        success_rate=groups.success_rate,
+        warnings=(*warnings, *metric_warnings),
+        fitted=curve.shift + curve.scale * fitted,
+        scatter=float((draft.post.scatter[t] * SCATTER).sum()),
+        least_effect=draft.least_effect,
+        probability=dict(zip(HYPOTHESES, map(float, draft.post.probability[t]), strict=True)),
+    )
+
+
+def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[Warn]]:
+    """The likeliest hypothesis that neither hangs on one seed nor is a jump without the tests' consent."""
+    warnings: list[Warn] = []
+    probability = draft.post.probability[draft.at].copy()
+    found = int(probability.argmax())
+    if draft.without_a_seed is not None and len(draft.without_a_seed) > 1:
+        worst = draft.without_a_seed[draft.without_a_seed[:, found].argmin()]
+        if worst[found] < WITHOUT_A_SEED:
+            was, found, probability = found, int(worst.argmax()), worst.copy()
+            said = f"with one seed left out it is {HYPOTHESES[found]}, with all of them {HYPOTHESES[was]}"
+            warnings.append(Warn("one_seed", said))
+    refused = draft.p_value > DEPARTURE_LEVEL or q_value > fdr or draft.p_break > BREAK_LEVEL
+    if HYPOTHESES[found] == "emergent" and (refused or probability[found] < LEAST_PROBABILITY):
+        said = (
+            f"a jump is the likeliest shape (probability {probability[found]:.2f}), but p "
+            f"{draft.p_value:.2g} (q {q_value:.2g}) of a departure and p {draft.p_break:.2g} of a break "
+            "do not carry it"
+        )
+        warnings.append(Warn("not_significant", said))
+        probability[found] = -1
+        found = int(probability.argmax())
+    return HYPOTHESES[found], warnings
+
+
+def _metric_induced(draft: Draft, label: str) -> tuple[bool | None, list[Warn]]:
+    """Whether another score of the same outputs goes through this one's departure as a slope.
+
+    Asked of emergent curves, and of smooth ones that gain little before the place where they depart: a
+    power of a slope has no sharp break. None where there is no departure or no other score.
+    """
+    if not draft.others or label not in ("emergent", "smooth"):
+        return None, []
+    smooth = [other for other in draft.others if other.smooth]
+    if not smooth:
+        return (False if label == "emergent" else None), []
+    best = max(smooth, key=lambda other: other.early)
+    if label == "smooth" and best.early < 2 * draft.early:
+        return None, []
+    said = f"{best.metric} has made {best.early:.0%} of its gain below the threshold and does not jump there"
+    if np.isfinite(best.misfit):
+        said += f"; its power {best.length:.2g} is this score within {best.misfit:.2f}"
+    return True, [Warn("metric_induced", said)]
