@@ -122,4 +122,10 @@ def groups(shape: Shape) -> Params:
 def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:
     """(params, tokens [B, T]) -> logits [B, T, V], for one model."""
     network = Transformer(shape, dtype)
-    return lambda params, tokens: network.apply({"params": params}, tokens)
+
+    def logits(params: Params, tokens: jax.Array) -> jax.Array:
+        answer = network.apply({"params": params}, tokens)
+        assert isinstance(answer, jax.Array)
+        return answer
+
+    return logits

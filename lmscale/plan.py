@@ -5,6 +5,7 @@ science; how it is computed (`Pack.execution`) is kept apart, and the ledger fre
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -59,7 +60,7 @@ class RunSpec:
     data: dict[str, Any]
     tasks: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         return _digest(dataclasses.asdict(self))
 
@@ -83,7 +84,7 @@ class Pack:
     runs: tuple[RunSpec, ...]
     pins: tuple[int, ...] = ()
 
-    @property
+    @functools.cached_property
     def pack_id(self) -> str:
         return _digest(self.execution)
 

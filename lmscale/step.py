@@ -1,7 +1,7 @@
 """One training step of a pack: every lane its own model, data, rate, schedule and end, in one program.
 
 Guard: a step whose loss or gradient norm is not finite, or lies more than six standard deviations above the
-mean of the last 128 taken, changes nothing but its count. All of it happens on the device, lane by lane.
+mean of the last 128, changes nothing but its count. All of it happens on the device, lane by lane.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ PATIENCE = 64  # skipped steps in a row after which a lane counts as diverged
 
 
 class Guard(NamedTuple):
-    """What the guard of one lane remembers of the steps it took."""
+    """What the guard of one lane remembers of its steps."""
 
     losses: jax.Array  # [WINDOW], a ring
     norms: jax.Array  # [WINDOW], a ring
-    taken: jax.Array  # steps taken
+    seen: jax.Array  # finite values that went into the rings
     skipped: jax.Array  # steps skipped
     skipped_in_row: jax.Array
 
@@ -57,17 +57,20 @@ def init_lane(shape: Shape, optim: OptimConfig, seed: jax.Array) -> State:
     return State(params, adam(optim).init(params), Guard(zeros, zeros, zero, zero, zero), zero)
 
 
-def _spikes(ring: jax.Array, taken: jax.Array, value: jax.Array) -> jax.Array:
+def _spikes(ring: jax.Array, seen: jax.Array, value: jax.Array) -> jax.Array:
     """Whether `value` stands out above the ring; never before the ring is full."""
-    return (taken >= WINDOW) & (value > jnp.mean(ring) + SIGMAS * jnp.std(ring))
+    return (seen >= WINDOW) & (value > jnp.mean(ring) + SIGMAS * jnp.std(ring))
 
 
 def _remember(guard: Guard, good: jax.Array, bad: jax.Array, loss: jax.Array, norm: jax.Array) -> Guard:
-    at = guard.taken % WINDOW
+    """A skipped step's values are remembered too where they are finite: a lasting change of level (a task that
+    begins to be learned doubles the gradient's norm) is then a spike for a few steps and not for ever."""
+    seen = (good | bad) & jnp.isfinite(loss) & jnp.isfinite(norm)
+    at = guard.seen % WINDOW
     return Guard(
-        losses=guard.losses.at[at].set(jnp.where(good, loss, guard.losses[at])),
-        norms=guard.norms.at[at].set(jnp.where(good, norm, guard.norms[at])),
-        taken=guard.taken + good,
+        losses=guard.losses.at[at].set(jnp.where(seen, loss, guard.losses[at])),
+        norms=guard.norms.at[at].set(jnp.where(seen, norm, guard.norms[at])),
+        seen=guard.seen + seen,
         skipped=guard.skipped + bad,
         skipped_in_row=jnp.where(good, 0, guard.skipped_in_row + bad),
     )
@@ -96,7 +99,7 @@ def lane_step(
         guard = state.guard
         active = (state.step < lane.end_step) & (guard.skipped_in_row < PATIENCE)
         sound = jnp.isfinite(total) & jnp.isfinite(norm)
-        sound &= ~_spikes(guard.losses, guard.taken, total) & ~_spikes(guard.norms, guard.taken, norm)
+        sound &= ~_spikes(guard.losses, guard.seen, total) & ~_spikes(guard.norms, guard.seen, norm)
         good, bad = active & sound, active & ~sound
         moved = update(optim, groups, lane, state.step, state.params, gradient, norm, state.optimiser)
         params, optimiser = jax.tree.map(

@@ -31,7 +31,7 @@ class LmscaleSweeper(Sweeper):
     """Hands the packs that still need work to whichever Hydra launcher is configured."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.task, self.config = hydra_context, task_function, config
+        self.context, self.task, self.composed = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
         """Compose every point of the axes, then let `lmscale.sweep` plan, launch and answer."""
@@ -39,14 +39,14 @@ class LmscaleSweeper(Sweeper):
 
         points = _points(arguments)
         loader = self.context.config_loader
-        composed = [loader.load_sweep_config(self.config, point) for point in points]
+        composed = [loader.load_sweep_config(self.composed, point) for point in points]
         status = run([_plain(config) for config in composed], lambda jobs: self._launch(points[0], jobs))
         raise SystemExit(status)
 
     def _launch(self, overrides: list[str], jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.context, task_function=self.task, config=self.config
+            hydra_context=self.context, task_function=self.task, config=self.composed
         )
         returns = launcher.launch([[*overrides, f"job={job}"] for job in jobs], initial_job_idx=0)
         values = [job._return_value for job in returns]  # the public property raises it
