@@ -35,7 +35,13 @@ class DiskError(UserError):
         super().__init__(message)
         self.errno = number
 
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether the next write would meet it too: then going on with other runs is of no use."""
+        return self.errno in _EVERYWHERE
 
+
+_EVERYWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space, then start again; it goes on where it was",
     errno.EDQUOT: "the quota is used up: free some space, then start again; it goes on where it was",

@@ -74,13 +74,16 @@ def train_job(values: Mapping[str, Any]) -> None:
             claim.finish()
         except LostClaim as lost:
             _log.warning("%s", lost)
-        except (stopping.Interrupted, KeyboardInterrupt, UserError) as error:
+        except (stopping.Interrupted, KeyboardInterrupt) as error:
             _give_back(claim, str(error) or "interrupted")
             raise
         except Exception as error:
             _log.info("%s", traceback.format_exc())
+            own = isinstance(error, DiskError) and not error.is_everywhere
+            if isinstance(error, UserError) and not own:
+                _give_back(claim, str(error))
+                raise
             _fail(claim, f"{type(error).__name__}: {error}")
-            raise
 
 
 def log_of(folder: Path) -> Path:

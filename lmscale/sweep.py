@@ -151,8 +151,9 @@ def _say_failed(folder: Path, plan: Plan, ledger: Ledger) -> int:
         row = rows.get(pack.pack_id)
         why = f"{row.state}: {row.reason or row.holder}" if row and row.state != "frozen" else "never began"
         print(
-            f"lmscale: failed: dial {pack.runs[0].dial}, {pack.runs[0].kind} {', '.join(failed)}; {why}; its "
-            f"log: {log_of(folder / 'packs' / pack.pack_id)}; retry=true tries parked ones again",
+            f"lmscale: failed: pack {pack.pack_id} (dial {pack.runs[0].dial}, {pack.runs[0].kind} "
+            f"{', '.join(failed)}); {why}; its log: {log_of(folder / 'packs' / pack.pack_id)}; retry=true tries "
+            "parked ones again",
             file=sys.stderr,
         )
         status = 1

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,9 +155,14 @@ def _resume_step(job: Job) -> int | None:
 
 
 def _fresh(pack: Pack) -> State:
-    seeds = jnp.asarray([run.seed for run in pack.runs])
     spec = pack.runs[0]
-    return jax.vmap(lambda seed: init_lane(spec.shape, spec.optim, seed))(seeds)
+    return _init(spec.shape, spec.optim)(jnp.asarray([run.seed for run in pack.runs]))
+
+
+@functools.lru_cache(maxsize=4)
+def _init(shape: Shape, optim: OptimConfig) -> Callable[[jax.Array], State]:
+    """seeds [L] -> states at step 0, as one program: run eagerly, it would be a hundred small compilations."""
+    return jax.jit(jax.vmap(functools.partial(init_lane, shape, optim)))
 
 
 def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
