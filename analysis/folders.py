@@ -176,8 +176,9 @@ def _run_rows(
 
 def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for task, variants in tasks.items():
-        meta = described.get(task) or {}
+        of_task = described.get(task) or {}
         for variant, score in variants.items():
+            meta = {**of_task, **((of_task.get("variants") or {}).get(variant) or {})}
             yield {
                 "task": task,
                 "variant": variant,
@@ -187,7 +188,9 @@ def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterat
                 "brier": score.get("brier"),
                 "byte_accuracy": score.get("byte_accuracy"),
                 "chance": meta.get("chance"),
+                "ceiling": meta.get("ceiling", 1.0),
                 "intended_class": meta.get("intended_class"),
+                "intended_metric": meta.get("metric"),
             }
 
 

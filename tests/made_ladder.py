@@ -148,7 +148,7 @@ def _write_run(
             "components": [{"name": n, "weight": w, "rows": 1, "counted": 64} for n, w in weights.items()],
         },
         "tasks": {
-            name: {"chance": task.chance, "intended_class": task.intended, "metric": "exact"}
+            name: {"chance": task.chance, "intended_class": task.intended, "metric": "correct"}
             for name, task in TASKS.items()
         },
         "optim": {"name": "adamw"},

@@ -1,0 +1,159 @@
+"""What the pictures share: size, colours that the colour-blind can tell apart, log axes, files.
+
+Figures are made without pyplot, so that drawing changes no global state and needs no display.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+# Okabe and Ito (2008): told apart by people with any of the common kinds of colour blindness.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+)
+INK, GREY, FAINT = "#222222", "#777777", "#DDDDDD"
+Colour = tuple[float, float, float, float]
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "text.parse_math": False,
+    "savefig.dpi": 160,
+    "svg.fonttype": "path",
+    # The same picture is the same bytes.
+    "svg.hashsalt": "lmscale",
+}
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of the project's look; inches."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def svg(fig: Figure) -> bytes:
+    """The figure as an SVG document whose letters are shapes: it looks alike on every machine."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def data_uri(fig: Figure) -> str:
+    """The figure as an address that holds it whole, for a page that must open without a network."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(fig)).decode()
+
+
+def write(fig: Figure, folder: Path, name: str) -> list[Path]:
+    """`name`.svg and `name`.png in `folder`."""
+    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
+    paths[0].write_bytes(svg(fig))
+    fig.savefig(paths[1], format="png", metadata={"Software": None})
+    return paths
+
+
+def styled() -> AbstractContextManager[None]:
+    """The look, for the time of one `with`: nobody else's figures change."""
+    return matplotlib.rc_context(STYLE)
+
+
+# cividis without its palest yellow, which vanishes on white.
+_SIZES: Colormap = LinearSegmentedColormap.from_list(
+    "sizes", matplotlib.colormaps["cividis"](np.linspace(0.0, 0.88, 128))
+)
+
+
+def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
+    """A colour for each model size, dark to light, evenly in the logarithm."""
+    low, high = min(sizes), max(sizes)
+    norm = LogNorm(low, high) if high > low else LogNorm(low / 2, low * 2)
+    return {size: _SIZES(norm(size)) for size in sizes}
+
+
+def count(value: float) -> str:
+    """A count for people: 14.5k, 460k, 24M."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
+
+
+def power(value: float) -> str:
+    """A large number for a sentence or a label: 6.4×10¹³."""
+    if not np.isfinite(value) or value <= 0:
+        return f"{value:g}"
+    exponent = int(np.floor(np.log10(value)))
+    mantissa = value / 10.0**exponent
+    if f"{mantissa:.2g}" == "10":
+        mantissa, exponent = 1.0, exponent + 1
+    digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{digits}" if f"{mantissa:.2g}" == "1" else f"{mantissa:.2g}×10{digits}"
+
+
+def log_axis(ax: Axes, which: str, counts: bool = False, most: int = 7) -> None:
+    """A logarithmic axis over its present limits with few, plain labels: 1-2-5 or finer below a decade."""
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+    axis.set_major_locator(FixedLocator(_log_ticks(low, high, most)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    label = count if counts else (power if high >= 1e5 or low < 1e-3 else lambda v: f"{v:.3g}")
+    axis.set_major_formatter(FuncFormatter(lambda v, _: label(v)))
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    fine = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.4, 2.6, 2.8, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
+    half = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    for mantissas in (fine, half, (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
+        ticks = [m * 10.0**e for e in range(first, last + 1) for m in mantissas]
+        ticks = [t for t in ticks if low * 0.999 <= t <= high * 1.001]
+        if len(ticks) <= most:
+            break
+    else:
+        ticks = ticks[:: -(-len(ticks) // most)]
+    return ticks or [low, high]
+
+
+def size_legend(ax: Axes, colours: dict[float, Colour], title: str) -> None:
+    """Swatches for the sizes, right of the axes; of many sizes, every few."""
+    sizes = sorted(colours, reverse=True)
+    shown = sizes if len(sizes) <= 12 else [sizes[i] for i in np.linspace(0, len(sizes) - 1, 10).astype(int)]
+    handles = [Line2D([], [], marker="o", ls="", color=colours[size], label=count(size)) for size in shown]
+    legend = ax.legend(
+        handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0), handletextpad=0.2
+    )
+    legend.get_title().set_fontsize(8)
+
+
+def clipped(name: str, most: int) -> str:
+    """A name that fits its place."""
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,173 @@
+"""Curves of tasks over model size: one small plot each, every seed, chance, the class found, the threshold.
+
+The classes come from `analysis.emergence`; nothing is judged here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis import draw
+
+ORDER = ("saturated", "smooth", "emergent", "u_shaped", "inverse", "flat")
+SIZE = "parameters without embeddings"
+Found = Mapping[tuple[str, str, str], Mapping[str, Any]]
+
+
+def longest(tasks: pd.DataFrame) -> pd.DataFrame:
+    """Final rows of finished runs; of each size and seed the one with the longest horizon."""
+    rows = tasks[tasks["final"].astype(bool) & tasks["outcome"].eq("done") & tasks["kind"].ne("trunk")]
+    order = rows.sort_values("tokens", kind="stable")
+    return order.drop_duplicates(["task", "variant", "size", "seed"], keep="last").sort_index()
+
+
+def by_curve(answer: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """The JSON of `emergence` by (task, variant, metric)."""
+    return {(t["task"], t["variant"] or "", t["metric"] or ""): t for t in answer["tasks"]}
+
+
+def curves(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """(task, variant) in the order of the table, sorted by the class each was meant to show."""
+    named = rows.drop_duplicates(["task", "variant"])[["task", "variant", "intended_class"]]
+    rank = {name: i for i, name in enumerate(ORDER)}
+    named = named.assign(rank=named["intended_class"].map(rank).fillna(len(ORDER)))
+    named = named.sort_values("rank", kind="stable")
+    return list(zip(named["task"], named["variant"], strict=True))
+
+
+def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
+    """Score against size, one small plot a task and variant: exact match solid, byte accuracy dashed.
+
+    `rows` are those of `longest`. The title says the class found and, where it differs, the class that was
+    meant; the band is the interval of the threshold.
+    """
+    names = curves(rows)
+    across = min(4, max(1, len(names)))
+    down = -(-len(names) // across)
+    fig = draw.figure(8.2, 0.6 + 1.85 * down)
+    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, (task, variant) in zip(axes, names, strict=False):
+        mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
+        _scores(ax, mine, draw.BLUE, bytes_too=True)
+        _chance(ax, mine)
+        _verdict(ax, mine, task, variant, found)
+    _finish(fig, axes, len(names), across)
+    handles = [
+        Line2D([], [], color=draw.BLUE, marker="o", ms=3.5, label="exact match (dots: seeds)"),
+        Line2D([], [], color=draw.ORANGE, ls="--", label="accuracy by byte"),
+        Line2D([], [], color=draw.GREY, ls=":", label="chance"),
+        Patch(color=draw.PURPLE, alpha=0.35, label="threshold, with its interval"),
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=4)
+    return fig
+
+
+def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Figure:
+    """Tasks that differ in one thing, drawn together: each of `pairs` lists (task, variant) of one plot."""
+    across = min(3, len(pairs))
+    down = -(-len(pairs) // across)
+    fig = draw.figure(min(8.2, 2.9 * across + 0.6), 0.5 + 2.3 * down)
+    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    colours = (draw.BLUE, draw.ORANGE, draw.GREEN, draw.PURPLE)
+    for ax, pair in zip(axes, pairs, strict=False):
+        for (task, variant), colour in zip(pair, colours, strict=False):
+            mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
+            _scores(ax, mine, colour, bytes_too=False)
+            _chance(ax, mine)
+        names = _twin_names(pair)
+        handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, colours, strict=False)]
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+    _finish(fig, axes, len(pairs), across)
+    return fig
+
+
+def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
+    """Twins by name: the variants of one task, and a task beside the same with `_chain` (or so) added."""
+    names = list(dict.fromkeys(zip(rows["task"], rows["variant"], strict=True)))
+    pairs = []
+    for task in dict.fromkeys(task for task, _ in names):
+        mine = [name for name in names if name[0] == task]
+        # A longer name with the task's as its stem is the same task solved another way.
+        mine += [name for name in names if name[0].startswith(f"{task}_")]
+        if len(mine) > 1:
+            pairs.append(mine[:4])
+    return pairs
+
+
+def _twin_names(pair: Sequence[tuple[str, str]]) -> list[str]:
+    if len({task for task, _ in pair}) == 1:
+        return [draw.clipped(f"{task}: {variant}", 24) for task, variant in pair]
+    plain = all(variant == pair[0][1] for _, variant in pair)
+    return [draw.clipped(task if plain else f"{task}: {variant}", 24) for task, variant in pair]
+
+
+def _scores(ax: Axes, rows: pd.DataFrame, colour: str, bytes_too: bool) -> None:
+    """The mean of the seeds as a line with two binomial standard errors, each seed a dot."""
+    score = rows["correct"] / rows["total"]
+    mean = score.groupby(rows["size"]).mean()
+    items = rows.groupby("size")["total"].sum()
+    error = 2 * np.sqrt(np.maximum(mean * (1 - mean), 0) / items)
+    ax.fill_between(mean.index, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
+    ax.plot(mean.index, mean, color=colour, lw=1.3)
+    ax.plot(rows["size"], score, "o", ms=3, color=colour, alpha=0.75, mew=0)
+    if bytes_too and rows["byte_accuracy"].notna().any():
+        by_byte = rows.groupby("size")["byte_accuracy"].mean()
+        if (by_byte - mean).abs().max() > 0.01:
+            ax.plot(by_byte.index, by_byte, color=draw.ORANGE, lw=1, ls="--")
+
+
+def _chance(ax: Axes, rows: pd.DataFrame) -> None:
+    chance = rows["chance"].dropna()
+    if len(chance):
+        ax.axhline(float(chance.iloc[0]), color=draw.GREY, lw=0.9, ls=":")
+
+
+def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found) -> None:
+    name = f"{task}: {variant}" if variant else task
+    answer = _answer(found, task, variant)
+    meant = rows["intended_class"].dropna()
+    meant_class = str(meant.iloc[0]) if len(meant) else ""
+    if answer is None:
+        said = f"meant {meant_class}" if meant_class else ""
+    else:
+        said = str(answer["class"])
+        if meant_class and meant_class != said:
+            said += f" (meant {meant_class})"
+        _threshold(ax, answer)
+    ax.set_title(f"{draw.clipped(name, 24)}\n", loc="left", fontsize=9.5)
+    ax.text(
+        0, 1.03, draw.clipped(said.replace("_", " "), 34), transform=ax.transAxes, fontsize=8, color=draw.GREY
+    )
+
+
+def _answer(found: Found, task: str, variant: str) -> Mapping[str, Any] | None:
+    """The verdict on exact match, under whatever name the table's metric went."""
+    for metric in ("exact_match", "correct", ""):
+        if (task, variant, metric) in found:
+            return found[task, variant, metric]
+    return None
+
+
+def _threshold(ax: Axes, answer: Mapping[str, Any]) -> None:
+    if answer["threshold"] is None:
+        return
+    if answer["threshold_interval"] and None not in answer["threshold_interval"]:
+        ax.axvspan(*answer["threshold_interval"], color=draw.PURPLE, alpha=0.22, lw=0)
+    ax.axvline(answer["threshold"], color=draw.PURPLE, lw=1.2)
+
+
+def _finish(fig: Figure, axes: np.ndarray, used: int, across: int) -> None:
+    for ax in axes[used:]:
+        ax.set_visible(False)
+    for ax in axes[max(0, used - across) : used]:
+        ax.tick_params(labelbottom=True)
+    axes[0].set_ylim(-0.04, 1.04)
+    draw.log_axis(axes[0], "x", counts=True, most=3)
+    fig.supylabel("score", fontsize=9)
+    fig.supxlabel(SIZE, fontsize=9)
