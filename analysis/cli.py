@@ -15,7 +15,7 @@ from typing import Any
 
 from analysis.errors import UserError
 from analysis.folders import share
-from analysis.runs import load_table
+from analysis.runs import Kind, load_table
 
 VERBS = ("fit", "extrapolate", "isoflop", "emergence", "plots", "report")
 
@@ -25,8 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parser(argv).parse_args(argv)
+        if args.json and args.json != "-" and not Path(args.json).parent.is_dir():
+            raise UserError(f"--json {args.json}: the folder {Path(args.json).parent} does not exist")
         verb = importlib.import_module(f"analysis.verbs.{args.verb}")
-        kind = getattr(verb, "TABLE", "runs")
+        kind: Kind = getattr(verb, "TABLE", "runs")
         table = load_table(args.table, kind=kind, columns=args.columns, where=args.where)
         for problem in table.attrs["problems"]:
             print(f"analysis: note: {problem}", file=sys.stderr)
@@ -77,8 +79,6 @@ def _write_json(target: str, answer: Any) -> None:
         sys.stdout.write(text)
         return
     path = Path(target)
-    if not path.parent.is_dir():
-        raise UserError(f"--json {target}: the folder {path.parent} does not exist")
     # Written beside and renamed, so that a reader never meets half a file.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     with os.fdopen(handle, "w") as file:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -81,7 +82,7 @@ def write(fig: Figure, folder: Path, name: str) -> list[Path]:
 
 def styled() -> AbstractContextManager[None]:
     """The look, for the time of one `with`: nobody else's figures change."""
-    return matplotlib.rc_context(STYLE)
+    return matplotlib.rc_context(cast(Any, STYLE))
 
 
 # cividis without its palest yellow, which vanishes on white.

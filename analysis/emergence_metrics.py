@@ -55,7 +55,9 @@ def compare(
         return None
     own, theirs = np.isin(jump.size, shared), np.isin(other.size, shared)
     score, reference = means.score[0][theirs], _mean(jump)[own]
-    if not lower_is_better(other.metric) and np.corrcoef(score, reference)[0, 1] < -0.5:
+    # A score that never varies has no correlation, which is no reason to turn it round.
+    varies = bool(np.ptp(score) > 0 and np.ptp(reference) > 0)
+    if not lower_is_better(other.metric) and varies and np.corrcoef(score, reference)[0, 1] < -0.5:
         score = -score
     variance = noise_variance(means, means.score)[0][theirs] + scatter**2
     x = scaled_log(shared)

@@ -134,8 +134,8 @@ def _run_rows(
     weights = {c["name"]: float(c["weight"]) for c in data.get("components", ())}
     records = list(_records(folder, weights, problems))
     if not records:
-        nothing = {"step": outcome.get("step"), "tokens": outcome.get("tokens")}
-        return [{**about, "final": False, **science, **nothing, "loss": math.nan}], []
+        nothing = {"step": outcome.get("step"), "tokens": outcome.get("tokens"), "flops": math.nan}
+        return [{**about, "final": False, **science, **nothing, "skipped_steps": 0, "loss": math.nan}], []
     last = len(records) - 1 if outcome["outcome"] == "done" and spec.get("horizon_tokens") else None
     if last is not None and outcome.get("step") not in (None, records[-1]["step"]):
         problems.append(

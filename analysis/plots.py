@@ -60,8 +60,8 @@ def loss_compute(
     if forecast is not None:
         for size, (flops, loss) in forecast.lines.items():
             ax.plot(flops, loss, color=colours.get(size, draw.GREY), lw=1.0, alpha=0.8, zorder=2)
-    for size, group in rows.groupby("params"):
-        colour = colours[float(size)]
+    for size, colour in colours.items():
+        group = rows[rows["params"] == size]
         inside, out = group[used[group.index]], group[below[group.index] & ~used[group.index]]
         above = group[~below[group.index]]
         ax.plot(inside["flops"], inside["loss"], "o", ms=5, color=colour, mec="white", mew=0.5, zorder=4)
@@ -165,10 +165,11 @@ def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
     """Each size named under its longest run, where nothing else is drawn; of many sizes, every few."""
     ends = rows.loc[rows.groupby("params")["flops"].idxmax()].sort_values("params")
     step = -(-len(ends) // 12)
-    for end in ends.iloc[::-1][::step].itertuples():
+    shown = zip(ends["params"].tolist(), ends["flops"].tolist(), ends["loss"].tolist(), strict=True)
+    for i, (params, flops, loss) in enumerate(list(shown)[::-1][::step]):
         ax.annotate(
-            f"N = {draw.count(end.params)}" if end.params == ends["params"].max() else draw.count(end.params),
-            (end.flops, end.loss),
+            f"N = {draw.count(params)}" if i == 0 else draw.count(params),
+            (flops, loss),
             xytext=(-5, -5),
             textcoords="offset points",
             ha="right",

@@ -193,9 +193,11 @@ def _non_negative(moments: Array, right: Array, m: int) -> tuple[Array, Array]:
             solution = _cramer(g, b)
             ok = np.ones(shape, dtype=bool)
             gain = np.zeros(shape)
-            for c, r in zip(solution, b, strict=True):
-                ok &= c >= 0
-                gain += c * r
+            # A singular system gives infinities of both signs; their sum is NaN, which is never chosen.
+            with np.errstate(invalid="ignore"):
+                for c, r in zip(solution, b, strict=True):
+                    ok &= c >= 0
+                    gain += c * r
             ok &= gain > best
             best = np.where(ok, gain, best)
             for slot in range(m):

@@ -4,7 +4,6 @@ The classes come from `analysis.emergence`; nothing is judged here.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis import draw
+from analysis.emergence import Emergence, Verdict
 
 ORDER = ("saturated", "smooth", "emergent", "u_shaped", "inverse", "flat")
 SIZE = "parameters without embeddings"
-Found = Mapping[tuple[str, str, str], Mapping[str, Any]]
+Found = Mapping[tuple[str, str, str], Verdict]
 
 
 def longest(tasks: pd.DataFrame) -> pd.DataFrame:
@@ -27,18 +27,30 @@ def longest(tasks: pd.DataFrame) -> pd.DataFrame:
     return order.drop_duplicates(["task", "variant", "size", "seed"], keep="last").sort_index()
 
 
-def by_curve(answer: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
-    """The JSON of `emergence` by (task, variant, metric)."""
-    return {(t["task"], t["variant"] or "", t["metric"] or ""): t for t in answer["tasks"]}
+def by_curve(found: Emergence) -> dict[tuple[str, str, str], Verdict]:
+    """Verdicts by (task, variant, metric)."""
+    return {(v.curve.task, v.curve.variant, v.curve.metric): v for v in found.tasks}
 
 
-def curves(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """(task, variant) in the order of the table, sorted by the class each was meant to show."""
+def verdict_of(found: Found, task: str, variant: str) -> Verdict | None:
+    """The verdict on exact match, under whatever name the table's metric went."""
+    return next((found[task, variant, m] for m in ("exact_match", "") if (task, variant, m) in found), None)
+
+
+def curves(rows: pd.DataFrame, found: Found) -> list[tuple[str, str]]:
+    """(task, variant) sorted by the class found, or meant where none was, in ORDER."""
     named = rows.drop_duplicates(["task", "variant"])[["task", "variant", "intended_class"]]
-    rank = {name: i for i, name in enumerate(ORDER)}
-    named = named.assign(rank=named["intended_class"].map(rank).fillna(len(ORDER)))
-    named = named.sort_values("rank", kind="stable")
-    return list(zip(named["task"], named["variant"], strict=True))
+
+    def rank(task: str, variant: str, meant: object) -> int:
+        verdict = verdict_of(found, task, variant)
+        label = verdict.label if verdict else meant
+        return ORDER.index(label) if label in ORDER else len(ORDER)
+
+    keyed = [
+        (rank(task, variant, meant), i, (task, variant))
+        for i, (task, variant, meant) in enumerate(named.to_numpy().tolist())
+    ]
+    return [name for _, _, name in sorted(keyed)]
 
 
 def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
@@ -47,7 +59,7 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
     `rows` are those of `longest`. The title says the class found and, where it differs, the class that was
     meant; the band is the interval of the threshold.
     """
-    names = curves(rows)
+    names = curves(rows, found)
     across = min(4, max(1, len(names)))
     down = -(-len(names) // across)
     fig = draw.figure(8.2, 0.6 + 1.85 * down)
@@ -59,12 +71,13 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
         _verdict(ax, mine, task, variant, found)
     _finish(fig, axes, len(names), across)
     handles = [
-        Line2D([], [], color=draw.BLUE, marker="o", ms=3.5, label="exact match (dots: seeds)"),
+        Line2D([], [], color=draw.BLUE, marker="o", ms=3.5, label="exact match, seeds"),
+        Line2D([], [], color=draw.INK, ls=(0, (4, 2)), lw=0.9, label="fitted shape"),
         Line2D([], [], color=draw.ORANGE, ls="--", label="accuracy by byte"),
         Line2D([], [], color=draw.GREY, ls=":", label="chance"),
-        Patch(color=draw.PURPLE, alpha=0.35, label="threshold, with its interval"),
+        Patch(color=draw.PURPLE, alpha=0.35, label="threshold (90%)"),
     ]
-    fig.legend(handles=handles, loc="outside upper center", ncols=4)
+    fig.legend(handles=handles, loc="outside upper center", ncols=5)
     return fig
 
 
@@ -129,37 +142,20 @@ def _chance(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found) -> None:
-    name = f"{task}: {variant}" if variant else task
-    answer = _answer(found, task, variant)
+    verdict = verdict_of(found, task, variant)
     meant = rows["intended_class"].dropna()
-    meant_class = str(meant.iloc[0]) if len(meant) else ""
-    if answer is None:
-        said = f"meant {meant_class}" if meant_class else ""
-    else:
-        said = str(answer["class"])
-        if meant_class and meant_class != said:
-            said += f" (meant {meant_class})"
-        _threshold(ax, answer)
+    said = verdict.label if verdict else ""
+    if len(meant) and meant.iloc[0] != said:
+        said = f"{said} (meant {meant.iloc[0]})" if said else f"meant {meant.iloc[0]}"
+    if verdict is not None:
+        ax.plot(verdict.curve.size, verdict.fitted, color=draw.INK, lw=0.9, ls=(0, (4, 2)))
+        if verdict.threshold is not None and verdict.threshold_interval is not None:
+            ax.axvspan(*verdict.threshold_interval, color=draw.PURPLE, alpha=0.22, lw=0)
+            ax.axvline(verdict.threshold, color=draw.PURPLE, lw=1.2)
+    name = f"{task}: {variant}" if variant else task
     ax.set_title(f"{draw.clipped(name, 24)}\n", loc="left", fontsize=9.5)
-    ax.text(
-        0, 1.03, draw.clipped(said.replace("_", " "), 34), transform=ax.transAxes, fontsize=8, color=draw.GREY
-    )
-
-
-def _answer(found: Found, task: str, variant: str) -> Mapping[str, Any] | None:
-    """The verdict on exact match, under whatever name the table's metric went."""
-    for metric in ("exact_match", "correct", ""):
-        if (task, variant, metric) in found:
-            return found[task, variant, metric]
-    return None
-
-
-def _threshold(ax: Axes, answer: Mapping[str, Any]) -> None:
-    if answer["threshold"] is None:
-        return
-    if answer["threshold_interval"] and None not in answer["threshold_interval"]:
-        ax.axvspan(*answer["threshold_interval"], color=draw.PURPLE, alpha=0.22, lw=0)
-    ax.axvline(answer["threshold"], color=draw.PURPLE, lw=1.2)
+    shown = draw.clipped(said.replace("_", "-"), 34)
+    ax.text(0, 1.03, shown, transform=ax.transAxes, fontsize=8, color=draw.GREY)
 
 
 def _finish(fig: Figure, axes: np.ndarray, used: int, across: int) -> None:

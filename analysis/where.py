@@ -128,7 +128,7 @@ def _compared(
     value: Callable[[ast.expr], Any],
     where: str,
 ) -> Any:
-    results = []
+    results: list[Any] = []
     before = value(left)
     for op, right in zip(ops, rights, strict=True):
         if isinstance(op, ast.In | ast.NotIn):

@@ -1,0 +1,180 @@
+"""Everything the report says, computed: the held-out forecast, the law of all runs, the tasks' classes.
+
+No HTML and no pictures here. A stage that cannot run leaves the reason in its place, and the others go on.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.emergence import Emergence, emergence
+from analysis.errors import UserError, Warn
+from analysis.forecast import Forecast, Prediction, extrapolate
+from analysis.ladder import FEWEST, Target, choose_target, final_rows, last_rows
+from analysis.runs import is_run_folder, load_table
+from analysis.task_plots import longest
+
+# One recipe for every ladder, so that none is chosen after looking.
+FORM, REGIME, LEVEL = "chinchilla", "auto", 0.9
+RATIOS = (3.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The forecast of the target from the runs below the cut.
+
+    `prediction` bounds one new run at LEVEL. `used` [rows of target.below] are those that the fit kept.
+    `lines`: for each model size the compute and the loss along it, by the same law.
+    """
+
+    prediction: Prediction
+    used: np.ndarray
+    lines: dict[float, tuple[np.ndarray, np.ndarray]]
+    forecast: Forecast
+    warnings: tuple[Warn, ...]
+
+
+@dataclass(frozen=True)
+class Law:
+    """The law of all finished runs: `path` is its best loss by budget, `next` the budgets of RATIOS."""
+
+    forecast: Forecast
+    path: tuple[Prediction, ...]
+    next: tuple[Prediction, ...]
+    used: np.ndarray
+    fitted: np.ndarray
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a table of runs has to say. A `str` in the place of a stage is why it could not run."""
+
+    source: str
+    table: pd.DataFrame
+    rows: pd.DataFrame
+    lost: pd.DataFrame
+    target: Target | None
+    held_out: HeldOut | str
+    law: Law | str
+    tasks: pd.DataFrame | str
+    classes: Emergence | str
+    noise: float | None
+    problems: tuple[str, ...]
+
+
+def findings(table: pd.DataFrame, source: str) -> Findings:
+    """Run every stage on `table`, as `load_table(source)` gave it; tasks are read from the same folder."""
+    rows = final_rows(table)
+    last = last_rows(table)
+    lost = last[last["outcome"].isin(["diverged", "failed"])] if "outcome" in last else last.iloc[:0]
+    target = choose_target(table)
+    tasks = _tasks(source, table)
+    return Findings(
+        source=source,
+        table=table,
+        rows=rows,
+        lost=lost,
+        target=target,
+        held_out=_held_out(rows, target),
+        law=_law(rows),
+        tasks=tasks,
+        classes=_classes(tasks),
+        noise=seed_noise(rows),
+        problems=tuple(table.attrs.get("problems", ())),
+    )
+
+
+def seed_noise(rows: pd.DataFrame) -> float | None:
+    """Standard deviation of log loss between seeds of the same size and horizon, pooled; None without seeds."""
+    if "seed" not in rows.columns:
+        return None
+    horizon = "horizon_tokens" if "horizon_tokens" in rows.columns else "tokens"
+    logs = np.log(rows["loss"].where(rows["loss"] > 0))
+    grouped = logs.groupby([rows["params"], rows[horizon]])
+    squares = float(((logs - grouped.transform("mean")) ** 2).sum())
+    free = len(rows) - grouped.ngroups
+    return float(np.sqrt(squares / free)) if free > 0 else None
+
+
+def _held_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+    if target is None:
+        return "a forecast needs finished runs of two model sizes or more."
+    if target.below.empty:
+        return f"no finished run has 1/30 of the target's compute ({target.flops:.3g} FLOPs) or less."
+    grid = _grid(rows)
+    wanted = pd.DataFrame({"params": [target.params], "tokens": [target.tokens], "flops": [target.flops]})
+    try:
+        forecast = extrapolate(
+            target.below, targets=pd.concat([wanted, grid]), level=LEVEL, form=FORM, regime=REGIME
+        )
+    except UserError as error:
+        return f"{len(target.below)} runs lie below the cut, and no law could be fitted to them: {error}."
+    first, *others = forecast.predictions
+    losses = np.asarray([p.loss for p in others])
+    lines = {}
+    for size in grid["params"].unique():
+        mine = (grid["params"] == size).to_numpy()
+        lines[float(size)] = (grid["flops"].to_numpy()[mine], losses[mine])
+    warnings = forecast.warnings
+    if len(target.below) < FEWEST and all(w.code != "too_few_runs" for w in warnings):
+        few = f"{len(target.below)} runs below the cut; {FEWEST} or more would be worth a forecast"
+        warnings = (Warn("too_few_runs", few), *warnings)
+    return HeldOut(first, _used(forecast, len(target.below)), lines, forecast, warnings)
+
+
+def _grid(rows: pd.DataFrame, points: int = 24) -> pd.DataFrame:
+    """Sizes that were trained at several horizons, along tokens: where the law is drawn."""
+    parts = []
+    for size, group in rows.groupby("params"):
+        low, high = group["tokens"].min(), group["tokens"].max()
+        if high > 1.05 * low:
+            tokens = np.geomspace(low / 1.2, high * 1.15, points)
+            per_token = float((group["flops"] / group["tokens"]).mean())
+            parts.append(pd.DataFrame({"params": size, "tokens": tokens, "flops": per_token * tokens}))
+    empty = pd.DataFrame({"params": [], "tokens": [], "flops": []})
+    return pd.concat(parts, ignore_index=True) if parts else empty
+
+
+def _law(rows: pd.DataFrame) -> Law | str:
+    top = float(rows["flops"].max()) if len(rows) else 0.0
+    path = np.geomspace(float(rows["flops"].min()), max(RATIOS) * top, 24).tolist() if len(rows) else []
+    try:
+        forecast = extrapolate(
+            rows, budgets=[*(r * top for r in RATIOS), *path], level=LEVEL, form=FORM, regime=REGIME
+        )
+        fitted = forecast.fit.predict(rows)
+    except UserError as error:
+        return f"no law could be fitted to all finished runs: {error}."
+    n = len(RATIOS)
+    return Law(
+        forecast, forecast.predictions[n:], forecast.predictions[:n], _used(forecast, len(rows)), fitted
+    )
+
+
+def _used(forecast: Forecast, n: int) -> np.ndarray:
+    used = np.ones(n, dtype=bool)
+    for left in forecast.fit.observations.left_out:
+        used[np.asarray(left.rows, dtype=int)] = False
+    return used
+
+
+def _tasks(source: str, table: pd.DataFrame) -> pd.DataFrame | str:
+    if not is_run_folder(source):
+        return "the table is a file; task scores are read from a folder of runs."
+    try:
+        tasks = load_table(Path(source), kind="tasks")
+    except UserError as error:
+        return f"{error}."
+    tasks = longest(tasks[tasks["run_id"].isin(table["run_id"])])
+    return tasks if len(tasks) else "no finished run has task scores."
+
+
+def _classes(tasks: pd.DataFrame | str) -> Emergence | str:
+    if isinstance(tasks, str):
+        return tasks
+    try:
+        return emergence(tasks)
+    except UserError as error:
+        return f"{error}."

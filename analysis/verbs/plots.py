@@ -1,0 +1,51 @@
+"""`python -m analysis plots TABLE`: every picture of the report, as SVG and PNG."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from analysis import draw
+from analysis.errors import UserError
+from analysis.findings import findings
+from analysis.pictures import pictures
+from analysis.runs import is_run_folder
+from analysis.verbs import Answer
+
+HELP = "draw the ladder, its law and its tasks as SVG and PNG files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where they go."""
+    add_out(parser)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """The option that `plots` and `report` share."""
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="where the files go (TABLE/report for a folder of runs)"
+    )
+
+
+def out_folder(args: argparse.Namespace) -> Path:
+    """The folder to write into, made if it is not there."""
+    if args.out is None and not is_run_folder(args.table):
+        raise UserError(f"--out: name a folder for what is written about {args.table}, e.g. --out report")
+    folder = Path(args.out) if args.out is not None else Path(args.table) / "report"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); name another") from None
+    return folder
+
+
+def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+    """Draw them all, and say which files were written."""
+    folder = out_folder(args)
+    found = findings(table, args.table)
+    with draw.styled():
+        files = [path for shown in pictures(found) for path in draw.write(shown.figure, folder, shown.name)]
+    return Answer({"files": [str(path) for path in files]}, "\n".join(str(path) for path in files))

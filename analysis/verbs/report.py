@@ -1,0 +1,22 @@
+"""`python -m analysis report TABLE`: one HTML file that opens offline, the answer first."""
+
+import argparse
+
+import pandas as pd
+
+from analysis.report import report, summary, to_json
+from analysis.verbs import Answer
+from analysis.verbs.plots import add_out, out_folder
+
+HELP = "write one HTML page that says what the runs say"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where it goes."""
+    add_out(parser)
+
+
+def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+    """Write the page, and say its headline."""
+    path, found = report(table, args.table, out_folder(args))
+    return Answer(to_json(found, path), summary(found, path))

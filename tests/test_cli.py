@@ -1,0 +1,71 @@
+"""The command line: one line on stderr and exit 2 for whatever a person may get wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_ladder import write_ladder
+
+from analysis.cli import main
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    rows = [
+        f"{n},{d},{1.5 + 300 / n**0.35 + 400 / d**0.35}" for n in (1e6, 3e6, 1e7) for d in (1e8, 3e8, 1e9)
+    ]
+    path.write_text("\n".join(["N,D,loss", *rows]) + "\n")
+    return path
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert main(list(argv)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("analysis: ")
+    return err
+
+
+def test_an_unknown_verb_and_missing_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "invalid choice: 'fitt'" in _refused(capsys, "fitt", "x.csv")
+    assert "VERB" in _refused(capsys)
+    assert "TABLE" in _refused(capsys, "report")
+    assert "--nonsense" in _refused(capsys, "report", "x.csv", "--nonsense", "3")
+
+
+def test_a_missing_table_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "absent.csv: no such file" in _refused(capsys, "report", "absent.csv")
+
+
+def test_a_folder_without_runs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no runs in this folder" in _refused(capsys, "report", str(tmp_path))
+
+
+def test_unknown_columns_name_the_nearest(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean loss?" in _refused(capsys, "report", str(csv), "--columns", "loss=los")
+    assert "no column 'flops'" in _refused(capsys, "report", str(csv), "--where", "flops < 3")
+
+
+def test_an_empty_filter_says_what_there_was(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = _refused(capsys, "report", str(csv), "--where", "N < 3")
+    assert "keeps none of the 9 rows; N runs from 1e+06 to 1e+07" in said
+
+
+def test_damage_is_noted_and_does_not_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16,), seeds=(0,))
+    with (folder / "run-016-0-1" / "records.jsonl").open("a") as file:
+        file.write('{"step": 9')
+    assert main(["plots", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert "analysis: note: run-016-0-1/records.jsonl line 7: not JSON" in capsys.readouterr().err
+
+
+def test_the_json_goes_where_it_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16,), seeds=(0,))
+    target = tmp_path / "answer.json"
+    assert main(["plots", str(folder), "--out", str(tmp_path / "out"), "--json", str(target)]) == 0
+    assert json.loads(target.read_text())["files"]
+    capsys.readouterr()
+    said = _refused(capsys, "plots", str(folder), "--json", str(tmp_path / "no" / "answer.json"))
+    assert "does not exist" in said

@@ -1,0 +1,94 @@
+"""The pictures: written as files, drawn for odd tables too, labels that say what they should."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_ladder import TASKS, write_ladder
+from matplotlib.figure import Figure
+
+from analysis import draw, load_table, task_plots
+from analysis.cli import main
+from analysis.pictures import longest_rows
+
+
+def test_every_picture_is_written_as_svg_and_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16, 24, 32), seeds=(0,), diverge=[(32, 0)])
+    assert main(["plots", str(folder)]) == 0
+    said = capsys.readouterr().out.split()
+    names = ["loss_compute", "next_budgets", "residuals", "components", "text_classes", "tasks", "twins"]
+    assert [Path(line).name for line in said] == [f"{n}.{end}" for n in names for end in ("svg", "png")]
+    for line in said:
+        start = Path(line).read_bytes()[:200]
+        assert start.startswith(b"\x89PNG") or b"<?xml" in start
+
+
+def test_the_folder_to_write_in_is_checked_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16,), seeds=(0,))
+    (tmp_path / "file").write_text("")
+    assert main(["plots", str(folder), "--out", str(tmp_path / "file" / "x")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_picture_is_the_same_bytes_twice() -> None:
+    def drawn() -> bytes:
+        with draw.styled():
+            fig = draw.figure(3, 2)
+            ax = fig.subplots()
+            ax.plot([1, 10, 100], [3, 2, 1], "o-")
+            draw.log_axis(ax, "x")
+            return draw.svg(fig)
+
+    assert drawn() == drawn()
+
+
+@given(st.floats(1e-6, 1e25), st.floats(1.0, 1e12), st.integers(3, 9))
+@settings(max_examples=200, deadline=None)
+def test_a_log_axis_has_some_ticks_and_never_too_many(low: float, ratio: float, most: int) -> None:
+    ax = Figure().subplots()
+    ax.set_xscale("log")
+    ax.set_xlim(low, low * ratio * 1.01)
+    draw.log_axis(ax, "x", most=most)
+    ticks = ax.get_xticks()
+    assert 1 <= len(ticks) <= most
+    assert np.all((ticks >= low * 0.99) & (ticks <= low * ratio * 1.03))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(14544, "14.5k"), (460416, "460k"), (999_990, "1M"), (2.4e7, "24M"), (5e12, "5T"), (12, "12"), (0, "0")],
+)
+def test_counts_for_people(value: float, said: str) -> None:
+    assert draw.count(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(6.4e13, "6.4×10¹³"), (1e12, "10¹²"), (9.99e11, "10¹²"), (2e-3, "2×10⁻³"), (0.0, "0")]
+)
+def test_powers_for_people(value: float, said: str) -> None:
+    assert draw.power(value) == said
+
+
+def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0, 1))
+    rows = task_plots.longest(load_table(folder, kind="tasks"))
+    variants = sum(len(t.variants) for t in TASKS.values())
+    assert len(rows) == 2 * 2 * variants
+    assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
+    runs = longest_rows(load_table(folder, where="final"))
+    assert len(runs) == 4
+
+
+def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Path) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,))
+    rows = task_plots.longest(load_table(folder, kind="tasks"))
+    renamed = rows.assign(task=rows.task.mask((rows.variant == "chain"), "parity_chain"))
+    assert task_plots.find_twins(rows) == [
+        [("facts", "frequent"), ("facts", "rare")],
+        [("parity", "direct"), ("parity", "chain")],
+    ]
+    assert [("parity", "direct"), ("parity_chain", "chain")] in task_plots.find_twins(renamed)
