@@ -5,7 +5,7 @@ B rows, T positions, D d_model, H heads, K d_head, F width of the MLP, V vocabul
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,16 @@ import jax.numpy as jnp
 from lmscale.family import Shape
 
 Params = Any  # a plain pytree of arrays
+Cache = tuple[jax.Array, jax.Array]  # keys and values, [B, W, H, K] each
 ROTARY_BASE = 10_000.0
+
+
+class Decoder(NamedTuple):
+    """One model's way to go on by a token. start(params, rows, length) -> cache; step(params, cache,
+    tokens [B], position) -> (logits of the next token [B, V], cache). All rows stand at one position."""
+
+    start: Callable[[Any, int, int], Any]
+    step: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
 def _tagged(group: str, init: Callable[..., jax.Array]) -> Callable[..., Any]:
@@ -55,7 +64,11 @@ class Attention(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+    def __call__(
+        self, x_BTD: jax.Array, cache: Cache | None = None, position: jax.Array | int = 0
+    ) -> tuple[jax.Array, Cache]:
+        """Over all positions of x; or, with the keys and values [B, W, H, K] of the positions before, over
+        the one position of x. Returns the keys and values with those of x in them."""
         d, h, k = self.shape.d_model, self.shape.n_head, self.shape.d_head
         w_qkv = self.param("qkv", _tagged("attention", _normal(d**-0.5)), (d, 3 * h * k))
         # Output projections start small by depth, so that the residual stream does not grow with it (GPT-2).
@@ -64,11 +77,19 @@ class Attention(nn.Module):
         rows, length, _ = x_BTD.shape
         qkv = (x_BTD @ w_qkv.astype(self.dtype)).reshape(rows, length, 3, h, k)
         q, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        positions_T = jnp.arange(length)
+        positions_T = position + jnp.arange(length)
         q = rotary(RMSNorm(name="q_norm")(q), positions_T)
         key = rotary(RMSNorm(name="k_norm")(key), positions_T)
-        mixed = jax.nn.dot_product_attention(q, key, value, is_causal=True)
-        return mixed.reshape(rows, length, h * k) @ w_out.astype(self.dtype)
+        if cache is None:
+            mixed = jax.nn.dot_product_attention(q, key, value, is_causal=True)
+        else:
+            key, value = (
+                jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
+                for old, new in zip(cache, (key, value), strict=True)
+            )
+            seen_W = jnp.arange(key.shape[1]) <= position
+            mixed = jax.nn.dot_product_attention(q, key, value, mask=seen_W[None, None, None, :])
+        return mixed.reshape(rows, length, h * k) @ w_out.astype(self.dtype), (key, value)
 
 
 class MLP(nn.Module):
@@ -86,24 +107,31 @@ class MLP(nn.Module):
 
 
 class Transformer(nn.Module):
-    """tokens [B, T] -> logits [B, T, V] in float32. Pre-norm residual blocks, untied unembedding."""
+    """tokens [B, T] -> logits [B, T, V] in float32, and each layer's keys and values. Pre-norm residual
+    blocks, untied unembedding. caches, position: see `Attention`."""
 
     shape: Shape
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
+    def __call__(
+        self, tokens_BT: jax.Array, caches: list[Cache] | None = None, position: jax.Array | int = 0
+    ) -> tuple[jax.Array, list[Cache]]:
         d, v = self.shape.d_model, self.shape.vocab_size
         embedding = self.param("embedding", _tagged("embedding", _normal(d**-0.5)), (v, d))
         x_BTD = embedding[tokens_BT].astype(self.dtype)
+        filled = []
         for layer in range(self.shape.n_layer):
-            attended = Attention(self.shape, self.dtype, name=f"attention_{layer}")
-            x_BTD = x_BTD + attended(RMSNorm(name=f"attention_norm_{layer}")(x_BTD))
+            attention = Attention(self.shape, self.dtype, name=f"attention_{layer}")
+            normed_BTD = RMSNorm(name=f"attention_norm_{layer}")(x_BTD)
+            attended_BTD, cache = attention(normed_BTD, caches[layer] if caches else None, position)
+            filled.append(cache)
+            x_BTD = x_BTD + attended_BTD
             mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
             x_BTD = x_BTD + mlp(RMSNorm(name=f"mlp_norm_{layer}")(x_BTD))
         unembedding = self.param("unembedding", _tagged("unembedding", _normal(d**-0.5)), (d, v))
         x_BTD = RMSNorm(name="final_norm")(x_BTD)
-        return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32)
+        return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32), filled
 
 
 def init(shape: Shape, key: jax.Array) -> Params:
@@ -124,8 +152,23 @@ def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Arr
     network = Transformer(shape, dtype)
 
     def logits(params: Params, tokens: jax.Array) -> jax.Array:
-        answer = network.apply({"params": params}, tokens)
+        answer, _ = network.apply({"params": params}, tokens)
         assert isinstance(answer, jax.Array)
         return answer
 
     return logits
+
+
+def decoder(shape: Shape, dtype: Any = jnp.float32) -> Decoder:
+    """Going on by one token at a time, for one model, with the keys and values of earlier ones kept."""
+    network = Transformer(shape, dtype)
+
+    def start(params: Params, rows: int, length: int) -> list[Cache]:
+        empty = jnp.zeros((rows, length, shape.n_head, shape.d_head), dtype)
+        return [(empty, empty)] * shape.n_layer
+
+    def step(params: Params, cache: list[Cache], tokens_B: jax.Array, position: jax.Array) -> Any:
+        logits, filled = network.apply({"params": params}, tokens_B[:, None], cache, position)
+        return logits[:, 0], filled
+
+    return Decoder(start, step)

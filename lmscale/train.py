@@ -80,7 +80,7 @@ def _programs(
     dtype = jnp.float32 if precision == "float32" else jnp.bfloat16
     rows = world.component_of_row(batch_multiple)
     program = pack_program(shape, optim, rows, len(world.components), dtype)
-    return program, make_evaluator(world, model.forward(shape, dtype))
+    return program, make_evaluator(world, model.forward(shape, dtype), model.decoder(shape, dtype))
 
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
@@ -301,6 +301,7 @@ def _evaluate(
             "skipped_steps": int(skipped[lane]),
             "loss": evaluation.loss,
             "tasks": evaluation.tasks,
+            "kl": evaluation.kl,
         }
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmscale.data import DataConfig, TasksConfig, World, open_world, scan
-from lmscale.data.world import BLOCK, Rows, pack, permute
+from lmscale.data.rows import Rows, assign, lengths, pack
+from lmscale.data.world import BLOCK, permute
 from lmscale.errors import UserError
 from lmscale.tasks import BUILDERS
 from lmscale.tasks.base import is_heldout
@@ -90,7 +91,7 @@ def test_no_file_is_in_both_splits(world: World, corpus: Path) -> None:
 def test_heldout_questions_are_never_trained_on(world: World, name: str) -> None:
     task = world.families[name]
     variants = [variant.name for variant in task.variants]
-    asked = set[bytes]().union(*(questions(world.items(name, variant)) for variant in [*variants, None]))
+    asked = set[bytes]().union(*(questions(world.items(name, variant).rows) for variant in [*variants, None]))
     trained = set[bytes]().union(*(questions(world._block(1, name, block)) for block in range(4)))
     assert len(asked) > 30
     assert len(trained) > 300
@@ -112,7 +113,7 @@ def questions(rows: Rows) -> set[bytes]:
 
 def test_an_answer_does_not_stand_earlier_in_its_own_row(world: World) -> None:
     for name in ("facts", "modadd", "parity"):
-        rows = world.items(name, "direct")
+        rows = world.items(name, "direct").rows
         for tokens in rows.tokens:
             lines = bytes(tokens[1:][tokens[1:] < 256].astype(np.uint8)).split(b"\n")[:-1]
             assert len(set(lines)) == len(lines)
@@ -123,8 +124,11 @@ def test_examples_of_unequal_length_are_packed_whole() -> None:
     from lmscale.tasks.base import answer, render
 
     x = np.array([[97, PAD], [98, 99], [100, PAD]], np.uint16)
-    rows = pack(render("q", x, "=", answer(x), ";"), 16)
-    assert rows.tokens.shape == (1, 17)
+    examples = render("q", x, "=", answer(x), ";")
+    row = assign(lengths(examples), 16, "mine")
+    assert row.tolist() == [0, 0, 1]
+    rows = pack(examples, row, 16)
+    assert rows.tokens.shape == (2, 17)
     text = [START, *b"qa=a;qbc=bc;", PAD, PAD, PAD, PAD]
     assert rows.tokens[0].tolist() == text
     assert rows.item[0].tolist() == [-1, -1, -1, 0, -1, -1, -1, -1, -1, 1, 1, -1, -1, -1, -1, -1]

@@ -44,7 +44,8 @@ class TasksConfig:
 
     weight: the share of the total loss that all tasks have together; text has the rest. weights: the
     relative weight of each task, by name. rows: rows a batch for each task. items: evaluation items a task
-    and variant.
+    and variant. variants: "core", or "all" of them. shots: also score the examples that stand first, second
+    and last in their row apart (0_shot, 1_shot, k_shot). temperature: of chains that are sampled.
     """
 
     name: str = "cpu"
@@ -52,12 +53,17 @@ class TasksConfig:
     weights: dict[str, float] = field(default_factory=dict)
     rows: int = 1
     items: int = 200
+    variants: str = "core"
+    shots: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         _check(0 <= self.weight < 1, "tasks.weight", self.weight, "at least 0 and below 1: text has the rest")
         for task, weight in self.weights.items():
             _check(weight > 0, f"tasks.weights.{task}", weight, "above 0; leave a task out to drop it")
         _check(self.rows >= 1, "tasks.rows", self.rows, "at least 1")
+        _check(self.variants in ("core", "all"), "tasks.variants", self.variants, "core or all")
+        _check(self.temperature > 0, "tasks.temperature", self.temperature, "above 0; greedy is a variant")
         _check(self.items >= 20, "tasks.items", self.items, "at least 20: fewer items say nothing")
         if bool(self.weights) != (self.weight > 0):
             raise UserError(

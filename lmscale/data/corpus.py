@@ -14,14 +14,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lmscale.data.classes import classify
 from lmscale.data.config import DataConfig
 from lmscale.data.manifest import digest
+from lmscale.data.ngrams import (
+    ORDERS,
+    contexts,
+    count_ngrams,
+    log_probabilities,
+    window_log_probabilities,
+)
 from lmscale.data.vocab import END_OF_FILE, VOCAB_SIZE
 from lmscale.errors import UserError
+from lmscale.files import replace
 
 # tests repeat themselves; encodings and pydoc_data are generated tables
 STDLIB_SKIPS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
-TEXT_VERSION = 1
+TEXT_VERSION = 2
+NGRAM_ROWS = 64  # windows at which a model is compared with the n-grams' whole distributions
+MOST_TABULATED = 1024  # tokens in a vocabulary whose distributions are kept
 
 
 class Document(NamedTuple):
@@ -79,8 +90,12 @@ def scan_text(data: DataConfig, folder: Path, rescan: bool = False) -> dict[str,
     for name, documents in split.items():
         if not documents:
             raise UserError(f"data.kind={data.kind}: no file falls into the {name} split; give more files")
-        text = b"".join(d.data + bytes([END_OF_FILE]) for _, d in sorted(documents, key=lambda pair: pair[0]))
+        ordered = [d.data + bytes([END_OF_FILE]) for _, d in sorted(documents, key=lambda pair: pair[0])]
+        text = b"".join(ordered)
         (building / f"{name}.bin").write_bytes(text)
+        if name == "heldout":
+            kinds = np.concatenate([classify(part, python=True) for part in ordered])
+            (building / "classes.bin").write_bytes(kinds.tobytes())
         result[name] = {
             "files": len(documents),
             "tokens": len(text),
@@ -90,6 +105,40 @@ def scan_text(data: DataConfig, folder: Path, rescan: bool = False) -> dict[str,
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     return result
+
+
+def heldout_starts(tokens: int, data: DataConfig) -> np.ndarray:
+    """Where the held-out windows begin: evenly spaced over the held-out text, the same for every run."""
+    return np.linspace(0, tokens - data.context - 1, data.heldout_rows).astype(int)
+
+
+def heldout_windows(heldout: np.ndarray, data: DataConfig) -> np.ndarray:
+    """The held-out windows, tokens [heldout_rows, T + 1]."""
+    start = heldout_starts(len(heldout), data)
+    return np.asarray(heldout[start[:, None] + np.arange(data.context + 1)])
+
+
+def ngram_yardsticks(data: DataConfig, folder: Path, unique_tokens: int, vocab_size: int) -> dict[str, float]:
+    """The loss of each n-gram model on the held-out windows, nats a token; computed once for a corpus.
+
+    Where the vocabulary is small, `ngrams-*.npy` beside it holds their distributions at the first windows,
+    float32 [3, rows, T, V].
+    """
+    path = ngram_path(data, folder, unique_tokens)
+    if not path.is_file():
+        ngrams = count_ngrams(open_tokens(folder, "train")[:unique_tokens], vocab_size)
+        windows = heldout_windows(open_tokens(folder, "heldout"), data)
+        losses = -log_probabilities(ngrams, contexts(windows), windows[:, 1:]).mean(axis=(1, 2))
+        if vocab_size <= MOST_TABULATED:
+            np.save(path.with_suffix(".npy"), window_log_probabilities(ngrams, windows[:NGRAM_ROWS]))
+        found = dict(zip(ORDERS, losses.tolist(), strict=True))
+        replace(path, [json.dumps(found).encode()])
+    return json.loads(path.read_text())
+
+
+def ngram_path(data: DataConfig, folder: Path, unique_tokens: int) -> Path:
+    """The file of the n-gram losses of these windows."""
+    return folder / f"ngrams-{data.context}-{data.heldout_rows}-{unique_tokens}.json"
 
 
 def open_tokens(folder: Path, split: str) -> np.ndarray:

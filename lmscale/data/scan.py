@@ -10,9 +10,13 @@ from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.data.manifest import FILE, Component, Manifest, digest
 from lmscale.data.vocab import VOCAB_SIZE
 from lmscale.errors import UserError
+from lmscale.files import replace
 from lmscale.tasks.base import Task
+from lmscale.tasks.draw import generator, task_items, training_rows
+from lmscale.tasks.shortcut import shortcuts
 
 PRIMARY = "text"
+SHORTCUT_ROWS = 2048  # training rows that the shortcut guessers learn from
 
 
 def scan(data: DataConfig, tasks: TasksConfig, folder: Path, rescan: bool = False) -> Manifest:
@@ -21,7 +25,7 @@ def scan(data: DataConfig, tasks: TasksConfig, folder: Path, rescan: bool = Fals
     The text is read and tokenised once and re-used until `rescan`; describing the tasks costs milliseconds.
     """
     folder = Path(folder)
-    described = {name: describe(families.build(name, data.seed)) for name in tasks.weights}
+    described = _described(data, tasks, folder)
     key = "text-" + corpus.text_key(data)
     text = corpus.scan_text(data, folder / key, rescan)
     unique = text["train"]["tokens"]
@@ -36,11 +40,12 @@ def scan(data: DataConfig, tasks: TasksConfig, folder: Path, rescan: bool = Fals
                 f"data.context={data.context}: the {split} split has {tokens} tokens, {least} needed"
             )
     components = _components(data, tasks)
+    yardsticks = corpus.ngram_yardsticks(data, folder / key, unique, text["vocab_size"])
     fixed = {
         "text": [text["train"]["sha256"], text["heldout"]["sha256"], unique],
         "shape": [data.context, data.seed, data.heldout_rows, tasks.items],
         "components": [[c.name, c.weight, c.rows, c.counted] for c in components],
-        "tasks": described,
+        "tasks": [[name, task["version"], list(task["variants"])] for name, task in described.items()],
     }
     manifest = Manifest(
         name=data.name,
@@ -52,13 +57,13 @@ def scan(data: DataConfig, tasks: TasksConfig, folder: Path, rescan: bool = Fals
         context=data.context,
         components=components,
         tasks=described,
-        sources=text,
+        sources={**text, "ngrams": yardsticks},
         text_key=key,
     )
     path = folder / FILE
     written = json.dumps(manifest.to_json(), indent=1) + "\n"
     if not path.is_file() or path.read_text() != written:
-        path.write_text(written)
+        replace(path, [written.encode()])
     return manifest
 
 
@@ -75,7 +80,7 @@ def _components(data: DataConfig, tasks: TasksConfig) -> tuple[Component, ...]:
 
 def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
     """What is known of a corpus before it is scanned: enough to find out whether a plan is possible."""
-    described = {name: describe(families.build(name, data.seed)) for name in tasks.weights}
+    chosen = {name: families.build(name, data.seed, tasks.variants) for name in tasks.weights}
     return Manifest(
         name=data.name,
         content_hash="not scanned",
@@ -85,14 +90,44 @@ def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
         vocab_size=VOCAB_SIZE,
         context=data.context,
         components=_components(data, tasks),
-        tasks=described,
+        tasks={name: {"version": task.version} for name, task in chosen.items()},
         sources={},
         text_key="",
     )
 
 
-def describe(task: Task) -> dict[str, Any]:
+def _described(data: DataConfig, tasks: TasksConfig, folder: Path) -> dict[str, dict[str, Any]]:
+    """`describe` for every task; kept in a file, for the shortcut baselines take a second to fit."""
+    chosen = {name: families.build(name, data.seed, tasks.variants) for name in tasks.weights}
+    asked = [data.seed, data.context, tasks.items, tasks.variants, tasks.shots]
+    path = folder / f"tasks-{digest([*asked, [[t.name, t.version] for t in chosen.values()]])}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    result = {name: describe(task, data, tasks) for name, task in chosen.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(path, [json.dumps(result, indent=1).encode()])
+    return result
+
+
+def describe(task: Task, data: DataConfig, tasks: TasksConfig) -> dict[str, Any]:
     """What spec.json says of a task; enough to score, judge and draw it."""
+    rng = generator(data.seed, task.name, "shortcut")
+    train = training_rows(task, rng, SHORTCUT_ROWS, data.context)
+    variants = {}
+    for v in task.variants:
+        found = shortcuts(train, task_items(data, tasks, task, v.name))
+        # a generated answer follows no true chain that could be looked at
+        beside = {*task.own, *(["ngram"] if v.scoring in ("greedy", "sampled") else [])}
+        found = {name: score for name, score in found.items() if name not in beside}
+        best = max(found, key=lambda name: found[name])
+        variants[v.name] = {
+            "chance": task.chance if v.chance is None else v.chance,
+            "ceiling": task.ceiling if v.ceiling is None else v.ceiling,
+            "intended_class": v.intended_class or task.intended_class,
+            "scoring": v.scoring,
+            "shortcut": found[best],
+            "shortcut_by": best,
+        }
     return {
         "about": task.about,
         "chance": task.chance,
@@ -100,12 +135,7 @@ def describe(task: Task) -> dict[str, Any]:
         "intended_class": task.intended_class,
         "metric": task.metric,
         "heldout": task.heldout,
+        "floor": task.floor,
         "version": task.version,
-        "variants": {
-            v.name: {
-                "chance": task.chance if v.chance is None else v.chance,
-                "intended_class": v.intended_class or task.intended_class,
-            }
-            for v in task.variants
-        },
+        "variants": variants,
     }

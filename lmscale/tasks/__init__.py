@@ -1,9 +1,11 @@
 """The tasks by name. Each builder takes the data seed, which draws the task's tables."""
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 from lmscale.errors import UserError
-from lmscale.tasks import arithmetic, copying, facts, grammar, incontext
+from lmscale.tasks import arithmetic, copying, facts, grammar, hops, incontext, language, listops, parities
 from lmscale.tasks.base import Task
 
 BUILDERS: dict[str, Callable[[int], Task]] = {
@@ -11,18 +13,37 @@ BUILDERS: dict[str, Callable[[int], Task]] = {
     "facts": facts.facts,
     "brackets": grammar.brackets,
     "copy": copying.copy,
+    "copy_lengths": copying.copy_lengths,
     "sort": copying.sort,
     "reverse": copying.reverse,
     "modadd": arithmetic.modadd,
-    "parity": arithmetic.parity,
-    "parity_chain": arithmetic.parity_chain,
+    "addition": arithmetic.addition,
+    "addition_reversed": partial(arithmetic.addition, reversed_digits=True),
+    "composition": arithmetic.composition,
+    "parity": parities.parity,
+    "parity_chain": parities.parity_chain,
+    "parity_long": partial(parities.parity, length=32, name="parity_long", tag="odds "),
+    "sparse_parity": parities.sparse_parity,
+    "one_hop": partial(hops.hops, count=1, recite=False),
+    "two_hop": partial(hops.hops, count=2, recite=False),
+    "two_hop_recite": partial(hops.hops, count=2, recite=True),
+    "three_hop": partial(hops.hops, count=3, recite=False),
+    "three_hop_recite": partial(hops.hops, count=3, recite=True),
+    "list_ops": listops.list_ops,
+    "list_ops_steps": partial(listops.list_ops, steps=True),
+    "recall": incontext.recall,
     "labels": incontext.labels,
+    "override": facts.override,
     "hashed": facts.hashed,
+    "language": language.language,
 }
 
 
-def build(name: str, seed: int) -> Task:
-    """The task called `name` with the tables of the data seed."""
+def build(name: str, seed: int, variants: str = "all") -> Task:
+    """The task called `name` with the tables of the data seed, and all of its variants or the core ones."""
     if name not in BUILDERS:
         raise UserError(f"tasks.weights.{name}: no such task; there are {', '.join(BUILDERS)}")
-    return BUILDERS[name](seed)
+    task = BUILDERS[name](seed)
+    if variants == "core":
+        task = dataclasses.replace(task, variants=tuple(v for v in task.variants if v.core))
+    return task

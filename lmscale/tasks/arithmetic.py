@@ -1,4 +1,6 @@
-"""Arithmetic whose questions are held out: modular addition, parity with and without its running state."""
+"""Arithmetic on held-out questions: modular addition, decimal addition, composition of permutations."""
+
+import itertools
 
 import numpy as np
 from numpy.random import Generator
@@ -25,44 +27,48 @@ def modadd(seed: int, modulus: int = 23) -> Task:
     )
 
 
-def _bits(rng: Generator, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random bits and their running parity, both int [n, length]."""
-    bits = rng.integers(2, size=(n, length))
-    return bits, np.cumsum(bits, axis=1) % 2
+def _digits(number: np.ndarray, width: int) -> np.ndarray:
+    """Decimal digits with leading zeros, uint8 [n, width]."""
+    return DIGITS[number[:, None] // 10 ** np.arange(width)[::-1] % 10]
 
 
-def parity(seed: int, length: int = 10) -> Task:
-    """Is the number of ones odd? Asked at once: no partial credit leads to it."""
+def addition(seed: int, width: int = 2, reversed_digits: bool = False) -> Task:
+    """Decimal addition. Written from the last digit on, each digit needs only what stands before it
+    (Lee et al. 2023, arXiv:2307.03381)."""
 
     def sample(rng: Generator, n: int) -> Examples:
-        bits, state = _bits(rng, n, length)
-        return render("odd ", DIGITS[bits], "=", answer(DIGITS[state[:, -1:]]), "\n")
+        x = rng.integers(10**width, size=(n, 2))
+        total = _digits(x.sum(axis=1), width + 1)
+        first, second = _digits(x[:, 0], width), _digits(x[:, 1], width)
+        if reversed_digits:
+            return render("mus ", first, "+", second, "=", answer(total[:, ::-1]), "\n")
+        return render("sum ", first, "+", second, "=", answer(total), "\n")
 
     return Task(
-        name="parity",
-        about=f"parity of {length} bits, at once",
+        name="addition_reversed" if reversed_digits else "addition",
+        about=f"{width}-digit addition" + ", the last digit of the sum first" * reversed_digits,
         sample=sample,
-        chance=0.5,
-        intended_class="flat",
-        heldout=0.25,
-        choices=b"01",
+        chance=1 / (2 * 10**width),
+        intended_class="emergent",
+        heldout=0.12,
     )
 
 
-def parity_chain(seed: int, length: int = 10) -> Task:
-    """The same questions as `parity` (and the same held out), with the running state written before."""
+def composition(seed: int) -> Task:
+    """Products of permutations of five things (the group S5), on pairs never seen in training."""
+    group = np.array(list(itertools.permutations(range(5))))
 
     def sample(rng: Generator, n: int) -> Examples:
-        bits, state = _bits(rng, n, length)
-        steps = DIGITS[state]
-        # scored on the whole chain: given a correct chain, the last byte would be a copy
-        return render("odd ", DIGITS[bits], ":", answer(steps), answer("="), answer(steps[:, -1:]), "\n")
+        first, second = group[rng.integers(len(group), size=(2, n))]
+        product = np.take_along_axis(first, second, axis=1)
+        one = DIGITS[1:]
+        return render("mul ", one[first], "*", one[second], "=", answer(one[product]), "\n")
 
     return Task(
-        name="parity_chain",
-        about=f"parity of {length} bits, after the running parity",
+        name="composition",
+        about="the product of two permutations of five, held-out pairs",
         sample=sample,
-        chance=2.0**-length,
+        chance=1 / 120,
         intended_class="emergent",
-        heldout=0.25,
+        heldout=0.1,
     )

@@ -19,16 +19,34 @@ DIGITS = np.frombuffer(b"0123456789", np.uint8)
 
 
 class Examples(NamedTuple):
-    """n rendered examples, left-aligned. counted: bytes whose prediction trains (chain and answer).
-    answer: bytes that a score looks at. key: what may not be shared by training and held-out examples."""
+    """n rendered examples, left-aligned, PAD after the shorter ones. counted: bytes whose prediction trains
+    (chain and answer). answer: bytes that a score looks at. question: tells questions apart. key: what may
+    not be shared by training and held-out examples; the question, or a part of it such as its subject."""
 
     tokens: np.ndarray  # uint16 [n, L]
     counted: np.ndarray  # bool [n, L]
     answer: np.ndarray  # bool [n, L]
+    question: np.ndarray  # uint64 [n]
     key: np.ndarray  # uint64 [n]
 
-    def take(self, index: np.ndarray) -> "Examples":
+    def take(self, index: np.ndarray | slice) -> "Examples":
         return Examples(*(array[index] for array in self))
+
+
+def join(parts: list[Examples]) -> Examples:
+    """Examples one after the other, PAD where one sort is narrower than another."""
+    width = max(part.tokens.shape[1] for part in parts)
+
+    def wide(array: np.ndarray, fill: int) -> np.ndarray:
+        return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
+
+    return Examples(
+        np.concatenate([wide(part.tokens, PAD) for part in parts]),
+        np.concatenate([wide(part.counted, 0) for part in parts]),
+        np.concatenate([wide(part.answer, 0) for part in parts]),
+        np.concatenate([part.question for part in parts]),
+        np.concatenate([part.key for part in parts]),
+    )
 
 
 class Part(NamedTuple):
@@ -52,11 +70,13 @@ def answer(text: Bytes | str) -> Part:
 def render(*parts: Part | Bytes | str, key: np.ndarray | None = None) -> Examples:
     """Join parts (literals, uint8 arrays [n, w], `chain(...)`, `answer(...)`) into examples.
 
-    The key defaults to a hash of the arrays before the first chain or answer: the question.
+    The question is what stands before the first chain or answer, literals aside, and so is the key unless
+    one is given.
     """
     whole = [part if isinstance(part, Part) else Part(part, False, False) for part in parts]
     n = next(len(part.bytes) for part in whole if not isinstance(part.bytes, str))
-    arrays, question = [], []
+    arrays: list[np.ndarray] = []
+    asked: list[np.ndarray] = []
     for part in whole:
         if isinstance(part.bytes, str):
             literal = np.frombuffer(part.bytes.encode("ascii"), np.uint8)
@@ -64,13 +84,13 @@ def render(*parts: Part | Bytes | str, key: np.ndarray | None = None) -> Example
         else:
             arrays.append(part.bytes)
             if not any(p.counted for p in whole[: len(arrays)]):
-                question.append(part.bytes)
+                asked.append(part.bytes)
     tokens = np.concatenate(arrays, axis=1, dtype=np.uint16)
     width = [array.shape[1] for array in arrays]
     counted = np.repeat([part.counted for part in whole], width)
     scored = np.repeat([part.answer for part in whole], width)
-    if key is None:
-        key = hash_bytes(np.concatenate(question, axis=1))
+    question = hash_bytes(np.concatenate(asked, axis=1))
+    key = question if key is None else key
     real = tokens != PAD
     if not real.all():  # left-align what a narrow part left open
         order = np.argsort(~real, axis=1, kind="stable")
@@ -79,10 +99,24 @@ def render(*parts: Part | Bytes | str, key: np.ndarray | None = None) -> Example
             tokens,
             np.take_along_axis(real & counted, order, axis=1),
             np.take_along_axis(real & scored, order, axis=1),
+            question,
             key,
         )
     shape = tokens.shape
-    return Examples(tokens, np.broadcast_to(counted, shape), np.broadcast_to(scored, shape), key)
+    return Examples(tokens, np.broadcast_to(counted, shape), np.broadcast_to(scored, shape), question, key)
+
+
+def cut(text: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """`text` [n, w] with PAD from `length` [n] on: a part that is shorter in some examples."""
+    return np.where(np.arange(text.shape[1]) < length[:, None], text.astype(np.uint16), np.uint16(PAD))
+
+
+def words(texts: list[str]) -> np.ndarray:
+    """Strings as a table of bytes, PAD after the shorter ones: uint16 [len, longest]; index it to render."""
+    table = np.full((len(texts), max(map(len, texts))), PAD, np.uint16)
+    for row, text in zip(table, texts, strict=True):
+        row[: len(text)] = np.frombuffer(text.encode("ascii"), np.uint8)
+    return table
 
 
 def hash_bytes(text: np.ndarray, salt: int = 0) -> np.ndarray:
@@ -117,12 +151,24 @@ Sampler = Callable[[Generator, int], Examples]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to score a task. sample: how its items are drawn (None: as the task trains)."""
+    """One way to score a task; None means as the task says.
+
+    sample: how its items are drawn. scoring: "forced", the likeliest byte at each place of the answer, given
+    the true bytes before it (for an answer without a chain that is exact match under greedy generation);
+    "choices", the likeliest of `options` consecutive examples, the first being right; "greedy" or "sampled",
+    the chain generated too and the score on the answer that follows it. core: scored in every experiment and
+    not only where `tasks.variants=all`.
+    """
 
     name: str
     sample: Sampler | None = None
     chance: float | None = None
+    ceiling: float | None = None
     intended_class: str | None = None
+    choices: bytes | None = None
+    scoring: str = "forced"
+    options: int = 1
+    core: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,6 +179,8 @@ class Task:
     score a curve is drawn of ("correct" or "byte_accuracy"). intended_class: the curve over size that it is
     meant to show, a claim that the report checks. heldout: the share of questions (by key) kept from training
     and used for evaluation; 0 where questions must have been seen. choices: the valid one-byte answers.
+    floor: the least possible loss of its training rows, nats per counted byte; None where nobody can say.
+    own: shortcut guessers (see `shortcut`) that are the ability itself, and so are no yardstick.
     """
 
     name: str
@@ -144,6 +192,8 @@ class Task:
     ceiling: float = 1.0
     heldout: float = 0.0
     choices: bytes = b""
+    floor: float | None = 0.0
+    own: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = (Variant("direct"),)
     version: int = 1
 

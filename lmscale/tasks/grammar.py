@@ -34,6 +34,8 @@ def bigram(seed: int, symbols: int = 8, likely: float = 0.9, length: int = 9) ->
         ceiling=likely,
         intended_class="saturated",
         choices=LETTERS[:symbols].tobytes(),
+        floor=float(-likely * np.log(likely) - (1 - likely) * np.log((1 - likely) / (symbols - 1))),
+        own=("ngram",),
     )
 
 

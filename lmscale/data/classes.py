@@ -1,0 +1,69 @@
+"""What kind of text each byte is, so that a loss can be split: white space, words, strings, comments.
+
+Python is lexed (a regular expression from the start of the file); other text has no keywords, strings or
+comments, and its words count as identifiers.
+"""
+
+import keyword
+import re
+
+import numpy as np
+
+CLASSES = (
+    "white_space",
+    "punctuation",
+    "keyword",
+    "identifier_first",
+    "identifier_repeated",
+    "digit",
+    "comment_word",
+    "string",
+)
+WHITE, PUNCTUATION, KEYWORD, IDENTIFIER, REPEATED, DIGIT, COMMENT, STRING = range(len(CLASSES))
+
+_PREFIX = rb"(?:[rRbBuUfF]{0,2})"
+_PYTHON = re.compile(
+    rb"(?P<comment>#[^\n]*)"
+    rb"|(?P<string>" + _PREFIX + rb'(?:"""(?:[^\\]|\\.)*?(?:"""|\Z)' + rb"|'''(?:[^\\]|\\.)*?(?:'''|\Z)"
+    rb'|"(?:[^"\\\n]|\\.)*(?:"|(?=\n)|\Z)' + rb"|'(?:[^'\\\n]|\\.)*(?:'|(?=\n)|\Z)))"
+    rb"|(?P<name>[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)"
+    rb"|(?P<number>(?:\d|\.\d)[A-Za-z0-9_.]*(?:(?<=[eE])[+-][0-9_]+[jJ]?)?)",
+    re.DOTALL,
+)
+_PLAIN = re.compile(rb"(?P<name>[A-Za-z_\x80-\xff]+(?:['-][A-Za-z_\x80-\xff]+)*)|(?P<number>\d+)")
+_OF_GROUP = {"comment": COMMENT, "string": STRING, "name": IDENTIFIER, "number": DIGIT}
+_KEYWORDS = frozenset(word.encode() for word in keyword.kwlist)
+_SPACES = np.zeros(256, bool)
+_SPACES[list(b" \t\n\r\f\v\0")] = True
+
+
+def classify(text: bytes, python: bool) -> np.ndarray:
+    """The class of each byte of one whole document, uint8 [n], indices into CLASSES.
+
+    White space is white space wherever it stands, in strings and comments too. An identifier is
+    `identifier_first` here; whether it repeats depends on what a model can see: `mark_repeats`.
+    """
+    result = np.full(len(text), PUNCTUATION, np.uint8)
+    for match in (_PYTHON if python else _PLAIN).finditer(text):
+        kind = _OF_GROUP[match.lastgroup or ""]
+        if python and kind == IDENTIFIER and match.group() in _KEYWORDS:
+            kind = KEYWORD
+        result[match.start() : match.end()] = kind
+    result[_SPACES[np.frombuffer(text, np.uint8)]] = WHITE
+    return result
+
+
+def mark_repeats(tokens: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """`classes` [R, T] of windows `tokens` [R, T], with identifiers that already stand in the same window
+    as `identifier_repeated`: those a model could copy. An identifier cut by the window's edge is as it is seen.
+    """
+    result = classes.copy()
+    for row, kinds in enumerate(classes):
+        seen: set[bytes] = set()
+        edge = np.flatnonzero(np.diff(np.concatenate([[0], kinds == IDENTIFIER, [0]])))
+        for begin, end in edge.reshape(-1, 2):
+            name = tokens[row, begin:end].tobytes()
+            if name in seen:
+                result[row, begin:end] = REPEATED
+            seen.add(name)
+    return result

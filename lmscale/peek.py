@@ -1,0 +1,61 @@
+"""Samples of every component and variant as text: people learn by looking.
+
+Under a line, `^` marks the bytes that are scored, `~` those that train besides, `_` the ends of rows.
+"""
+
+import numpy as np
+
+from lmscale.data.rows import Rows
+from lmscale.data.vocab import PAD, START
+from lmscale.data.world import World
+
+SPECIAL = {PAD: "_", START: "|", 0: "␀", 9: "⇥", 10: "⏎", 13: "␍"}
+
+
+def peek(world: World, samples: int = 2, seed: int = 0) -> str:
+    """`samples` training rows of each component and evaluation rows of each variant, with what they are."""
+    batch = world.batches(seed, 0, samples)
+    component_of_row = world.component_of_row()
+    blocks = []
+    for index, component in enumerate(world.components):
+        head = f"{component.name}: {component.weight:.1%} of the loss, {component.rows} row(s) a batch"
+        block = [f"{head}, {component.counted} counted"]
+        mine = component_of_row == index
+        rows = batch.tokens[:, mine].reshape(-1, world.context + 1)[:samples]
+        marks = batch.counted[:, mine].reshape(-1, world.context)[:samples]
+        task = world.families.get(component.name)
+        if not task:
+            block += [f"  {_text(world, row)}" for row in rows]
+            blocks.append("\n".join(block))
+            continue
+        about = world.tasks[component.name]
+        held = f", {task.heldout:.0%} of questions held out" if task.heldout else ""
+        block[0] += f"\n  {task.about}; meant to be {task.intended_class}{held}"
+        block += [
+            _marked(world, row, np.where(mark, "~", " ")) for row, mark in zip(rows, marks, strict=True)
+        ]
+        for variant in task.variants:
+            items = world.items(component.name, variant.name)
+            said = about["variants"][variant.name]
+            block.append(
+                f"  {variant.name} ({said['scoring']}): chance {said['chance']:.3g}, by {said['shortcut_by']} "
+                f"{said['shortcut']:.3g}, meant to be {said['intended_class']}"
+            )
+            shown = samples * items.options
+            block += [_marked(world, *pair) for pair in _rows(items.rows, shown)]
+        blocks.append("\n".join(block))
+    return "\n\n".join(blocks)
+
+
+def _rows(rows: Rows, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    marks = np.where(rows.item >= 0, "^", np.where(rows.counted, "~", " "))
+    return list(zip(rows.tokens[:count], marks[:count], strict=True))
+
+
+def _marked(world: World, tokens: np.ndarray, marks: np.ndarray) -> str:
+    return f"    {_text(world, tokens)}\n    {' ' + ''.join(marks)}".rstrip()
+
+
+def _text(world: World, tokens: np.ndarray) -> str:
+    """One character a byte, so that marks stay under what they mark."""
+    return "".join(SPECIAL.get(t) or (chr(t) if 32 <= t < 127 else "·") for t in tokens.tolist())

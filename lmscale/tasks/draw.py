@@ -1,0 +1,105 @@
+"""From a task's sampler to the examples of one side of its split: for training, or as evaluation items."""
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator, Philox, SeedSequence
+
+from lmscale.data.config import DataConfig, TasksConfig
+from lmscale.data.rows import Rows, assign, lengths, pack, repeats_in_row
+from lmscale.errors import UserError
+from lmscale.tasks.base import Examples, Sampler, Task, Variant, is_heldout, join
+
+
+class Items(NamedTuple):
+    """Evaluation rows of a variant. shot: how many examples stand before each item in its row, int [n].
+    options: consecutive items that are the options of one question, the first being right; 1 where none."""
+
+    rows: Rows
+    shot: np.ndarray
+    options: int
+
+
+def generator(*key: int | str) -> Generator:
+    """An independent stream for each key."""
+    entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
+    return Generator(Philox(SeedSequence(entropy)))
+
+
+def task_items(data: DataConfig, tasks: TasksConfig, task: Task, variant: str | None) -> Items:
+    """The evaluation items that these configurations fix; see `World.items`."""
+    chosen = next((v for v in task.variants if v.name == variant), None)
+    rng = generator(data.seed, task.name, variant or "", "items")
+    count = tasks.items if chosen else tasks.items // 3
+    return evaluation_items(task, chosen, rng, count, data.context, bool(chosen) and tasks.shots)
+
+
+def training_rows(task: Task, rng: Generator, count: int, context: int) -> Rows:
+    """`count` rows of examples whose questions may be trained on."""
+    typical = float(lengths(task.sample(rng, 64)).mean())
+    examples = pool(task, task.sample, rng, int(count * (context / typical + 1) * 1.1) + 8, train=True)
+    row = assign(lengths(examples), context, task.name)
+    stop = int(np.searchsorted(row, count))
+    if stop == len(row):
+        raise UserError(f"task {task.name}: its examples differ too much in length to fill rows of {context}")
+    return pack(examples.take(slice(stop)), row[:stop], context)
+
+
+def evaluation_items(
+    task: Task, variant: Variant | None, rng: Generator, count: int, context: int, whole_rows: bool
+) -> Items:
+    """At least `count` items of a variant (None: drawn as the task trains), of held-out questions where the
+    task holds some out. whole_rows: at least `count` rows, so that each number of shots has enough."""
+    sample = (variant and variant.sample) or task.sample
+    options = variant.options if variant else 1
+    if options > 1 or (variant and variant.scoring in ("greedy", "sampled")):
+        # a row for each: no option sees another, no question an answer that the model made up. Alone, a
+        # question twice would be one item counted twice
+        examples = sample(rng, count)
+        if task.heldout:
+            drawn = pool(task, sample, rng, 4 * count)
+            first = np.sort(np.unique(drawn.question, return_index=True)[1])
+            examples = drawn.take(first[:count])
+        row = np.arange(len(examples.key))
+        assign(lengths(examples), context, task.name)
+        return Items(pack(examples, row, context), np.zeros(len(row), int), options)
+    typical = float(lengths(sample(rng, 64)).mean())
+    want = int(1.1 * count * (max(1.0, context / typical) if whole_rows else 1)) + 32
+    examples = pool(task, sample, rng, 4 * want)
+    if task.heldout:
+        examples = _distinct(examples, rng, want)
+    row = assign(lengths(examples), context, task.name)
+    fresh = ~repeats_in_row(examples.question, row)
+    fresh[-1] = False  # the last row may be cut short
+    index = np.flatnonzero(fresh[row])
+    row = np.unique(row[index], return_inverse=True)[1]
+    if len(row) < count or (whole_rows and row[-1] < count):
+        raise UserError(f"tasks.items={count}: {task.name} has too few different questions for so many")
+    stop = np.searchsorted(row, count if whole_rows else row[count - 1] + 1)
+    row, index = row[:stop], index[:stop]
+    shot = np.arange(len(row)) - np.searchsorted(row, row)
+    return Items(pack(examples.take(index), row, context), shot, 1)
+
+
+def pool(task: Task, sample: Sampler, rng: Generator, count: int, train: bool = False) -> Examples:
+    """`count` examples from one side of the task's split."""
+    if not task.heldout:
+        return sample(rng, count)
+    share = 1 - task.heldout if train else task.heldout
+    parts, have = [], 0
+    while have < count:
+        drawn = sample(rng, int((count - have) / share * 1.1) + 16)
+        parts.append(drawn.take(np.flatnonzero(is_heldout(drawn.key, task.heldout) != train)))
+        have += len(parts[-1].key)
+    return join(parts).take(slice(count))
+
+
+def _distinct(examples: Examples, rng: Generator, count: int) -> Examples:
+    """Each question once. A population smaller than `count` is asked again and again, in other company: a
+    row in which a question stands twice is left out, so there are spares."""
+    first = np.sort(np.unique(examples.question, return_index=True)[1])
+    if len(first) < count:
+        turns = -(-4 * count // len(first)) - 1
+        first = np.concatenate([first, *(rng.permutation(first) for _ in range(turns))])
+    return examples.take(first)
