@@ -25,7 +25,7 @@ def test_attention_is_softmax_of_normed_rotated_products() -> None:
     x = jax.random.normal(jax.random.key(3), (1, 12, 16))
     layer = model.Attention(SHAPE, jnp.float32)
     params = jax.tree.map(lambda box: box.value, layer.init(jax.random.key(4), x), is_leaf=_is_box)["params"]
-    ours = layer.apply({"params": params}, x)
+    ours, _ = layer.apply({"params": params}, x)
     qkv = np.asarray(x @ params["qkv"]).reshape(12, 3, SHAPE.n_head, SHAPE.d_head)
 
     def rotated(vectors: np.ndarray) -> np.ndarray:  # by complex multiplication
