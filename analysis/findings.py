@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.emergence import Emergence, emergence
+from analysis.emergence_metrics import answer_lengths
 from analysis.errors import UserError, Warn
 from analysis.forecast import Forecast, Prediction, extrapolate
 from analysis.ladder import FEWEST, Target, choose_target, final_rows, last_rows
@@ -70,7 +71,7 @@ def findings(table: pd.DataFrame, source: str) -> Findings:
     last = last_rows(table)
     lost = last[last["outcome"].isin(["diverged", "failed"])] if "outcome" in last else last.iloc[:0]
     target = choose_target(table)
-    tasks = _tasks(source, table)
+    scores = _tasks(source, table)
     return Findings(
         source=source,
         table=table,
@@ -79,8 +80,8 @@ def findings(table: pd.DataFrame, source: str) -> Findings:
         target=target,
         held_out=_held_out(rows, target),
         law=_law(rows),
-        tasks=tasks,
-        classes=_classes(tasks),
+        tasks=scores if isinstance(scores, str) else longest(scores),
+        classes=_classes(scores, source),
         noise=seed_noise(rows),
         problems=tuple(table.attrs.get("problems", ())),
     )
@@ -167,14 +168,14 @@ def _tasks(source: str, table: pd.DataFrame) -> pd.DataFrame | str:
         tasks = load_table(Path(source), kind="tasks")
     except UserError as error:
         return f"{error}."
-    tasks = longest(tasks[tasks["run_id"].isin(table["run_id"])])
-    return tasks if len(tasks) else "no finished run has task scores."
+    tasks = tasks[tasks["run_id"].isin(table["run_id"])].reset_index(drop=True)
+    return tasks if len(longest(tasks)) else "no finished run has task scores."
 
 
-def _classes(tasks: pd.DataFrame | str) -> Emergence | str:
+def _classes(tasks: pd.DataFrame | str, source: str) -> Emergence | str:
     if isinstance(tasks, str):
         return tasks
     try:
-        return emergence(tasks)
+        return emergence(tasks, lengths=answer_lengths(Path(source)))
     except UserError as error:
         return f"{error}."

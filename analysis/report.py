@@ -271,7 +271,40 @@ def _tasks_section(found: Findings, shown: dict[str, str]) -> str:
     else:
         parts += [page.paragraph(f"Classes found: {_class_counts(found)}."), _class_table(found)]
     parts += [shown.get("tasks", ""), shown.get("twins", "")]
+    if not isinstance(found.classes, str):
+        parts += _sentences(found)
     return page.section(title, *parts)
+
+
+def _sentences(found: Findings) -> list[str]:
+    """What emergence says beside the classes: twins, thresholds against loss, forecasts from below."""
+    classes = found.classes
+    assert not isinstance(classes, str) and not isinstance(found.tasks, str)
+    twins = [twin.sentence() for twin in classes.twins if twin.metric in ("exact_match", "")]
+    twins += [_stem_sentence(found.tasks, pair) for pair in task_plots.stems(found.tasks)]
+    lined = [a.sentence() for a in classes.alignments if a.lines_up is not None]
+    below = [take_off.sentence() for take_off in classes.take_offs]
+    titled = (
+        ("Twins (sizes are parameters without embeddings):", twins),
+        ("Do thresholds of different horizons line up in text loss?", lined),
+        (
+            "Where each jump was to be expected, told from the answers' likelihood at the sizes below it:",
+            below,
+        ),
+    )
+    return [page.paragraph(title) + page.bullets(said) for title, said in titled if said]
+
+
+def _stem_sentence(rows: pd.DataFrame, pair: tuple[tuple[str, str], tuple[str, str]]) -> str:
+    means = []
+    for task, variant in pair:
+        mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
+        means.append((mine["correct"] / mine["total"]).groupby(mine["size"]).mean())
+    ahead = (means[1] - means[0]).dropna()
+    said = ", ".join(
+        f"{value:+.2f} at {draw.count(float(str(size)))}" for size, value in ahead.to_dict().items()
+    )
+    return f"{pair[1][0]} against {pair[0][0]}, difference of scores by size: {said}"
 
 
 def _class_counts(found: Findings) -> str:
@@ -329,7 +362,7 @@ def _class_table(found: Findings) -> str:
         "meant",
         "effect",
         "threshold (90%), params",
-        "seeds that succeed, by size",
+        "seeds past half of the gain, by size",
         "caveats",
     )
     return page.table(header, rows, wide=(6, 7))

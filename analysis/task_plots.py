@@ -113,6 +113,11 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
     return pairs
 
 
+def stems(rows: pd.DataFrame) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Pairs of whole tasks of which one is the other solved another way: `parity`, `parity_chain`."""
+    return [(pair[0], other) for pair in find_twins(rows) for other in pair[1:] if other[0] != pair[0][0]]
+
+
 def _twin_names(pair: Sequence[tuple[str, str]]) -> list[str]:
     if len({task for task, _ in pair}) == 1:
         return [draw.clipped(f"{task}: {variant}", 24) for task, variant in pair]
