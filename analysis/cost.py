@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.forms import Array
+from analysis.law import Array
 from analysis.observations import Observations
 
 

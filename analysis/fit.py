@@ -3,22 +3,33 @@
 What a law is lives in `forms`, how a minimum is found in `search`; predictions of new runs in `forecast`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.diagnose import bend_warning, diagnose, regime_reason, status
 from analysis.errors import UserError, Warn
-from analysis.forms import Array, Columns, Form, Named, get_form
+from analysis.forms import get_form
+from analysis.jet_models import JetModel
+from analysis.law import Array, Columns, Form, Named
 from analysis.models import Model, PowerSumModel
-from analysis.observations import Observations, check_enough, observe
+from analysis.observations import LARGE, Observations, check_enough, observe
 from analysis.penalty import Objective
+from analysis.rolling import choose
 from analysis.search import Found, search
+from analysis.solve import minimise
 
 # Cells of its own grid that every resample polishes, besides the optimum of the whole table.
 RESAMPLE_STARTS = 2
+# Of a table of more than `LARGE` rows, so many are searched and resampled.
+LARGE_ROWS = 5000
+# Newton steps over all the rows of a large table, from the optimum of the subset.
+POLISH_STEPS = 8
+# Joint laws that `auto` weighs; kaplan's has no floor and never came first on a public table.
+AUTO = ("chinchilla", "chinchilla6", "tied")
 
 
 @dataclass(frozen=True)
@@ -127,51 +138,164 @@ def fit(
     """Fit `form` to `table` (columns params, tokens, loss; optional flops, unique_tokens, weight, group).
 
     The objective is summed over rows. `bootstrap` resamples of rows (or of `group`s) each get their own
-    global search. One-variable forms read the column `x` (flops unless said). Raises UserError.
+    global search. `form="auto"` takes the form of least rolling held-out error; `regime="auto"` leaves out
+    the rows of highest loss where the law bends (`analysis.rolling`; neither looks at a target).
+    One-variable forms read the column `x` (flops unless said). Raises UserError.
+    """
+    members = fit_members(
+        table,
+        form,
+        loss=loss,
+        scale=scale,
+        delta=delta,
+        bootstrap=bootstrap,
+        group=group,
+        regime=regime,
+        seed=seed,
+        level=level,
+        x=x,
+        least_weight=1.0,
+    )
+    return members[0][0]
+
+
+def fit_members(
+    table: pd.DataFrame,
+    form: str | Form,
+    *,
+    loss: str,
+    scale: str,
+    delta: float,
+    bootstrap: int,
+    group: str | None,
+    regime: str,
+    seed: int,
+    level: float,
+    x: str | None,
+    least_weight: float,
+) -> list[tuple[Fit, float]]:
+    """The best form's fit, and those of the others whose weight is at least `least_weight`, best first.
+
+    Weights sum to one over what is returned.
     """
     objective = Objective(loss, scale, delta)
     if not 0 < level < 1:
         raise UserError(f"level = {level}: a probability between 0 and 1")
     if bootstrap < 0 or bootstrap == 1:
         raise UserError(f"bootstrap = {bootstrap}: 0 for none, or at least 2 resamples")
-    chosen = get_form(form)
-    observations = observe(table, chosen.columns, x=x, group=group)
-    warnings = check_enough(observations, chosen)
-    model = bind(chosen, observations)
+    if regime not in ("all", "auto"):
+        raise UserError(f"regime = {regime}: all, or auto")
+    forms = auto_forms(table, x) if form == "auto" else [get_form(form)]
+    observations = observe(table, forms[0].columns, x=x, group=group)
+    warnings = list(check_enough(observations, min(forms, key=lambda f: len(f.names))))
+    forms = [f for f in forms if len(observations) > len(f.names)]
+    # A bend is looked for where the search is quick; a law of one's own has to ask for it.
+    quick = all(f.structure is not None for f in forms)
+    rows = thinned(observations, seed)
+    choice = choose(rows, [(f, bind(f, rows)) for f in forms], objective, regimes=regime == "auto" or quick)
+    if choice.bent and regime == "auto":
+        observations = observations.keep(observations.loss <= choice.ceiling, regime_reason(choice))
+    elif choice.bent:
+        warnings.append(bend_warning(choice))
+    ranked = choice.weigh(choice.ceiling if regime == "auto" else choice.everything)
+    candidates = tuple(
+        {
+            "form": c.form.name,
+            "objective": c.objective,
+            "rolling_error": finite(c.error),
+            "weight": weight,
+        }
+        for c, weight in ranked
+    )
+    kept = [(c.form, w) for i, (c, w) in enumerate(ranked) if i == 0 or w >= least_weight]
+    total = sum(w for _, w in kept)
+    fits = []
+    for chosen, weight in kept:
+        # Resamples are shared out by weight: together they are draws from the mixture.
+        resamples = round(bootstrap * weight / total) if len(kept) > 1 else bootstrap
+        fits.append(
+            (
+                fit_observations(
+                    observations,
+                    chosen,
+                    objective,
+                    bootstrap=max(resamples, min(bootstrap, 2)),
+                    seed=seed,
+                    level=level,
+                    warnings=warnings,
+                    candidates=candidates,
+                    bent=choice.bent,
+                ),
+                weight / total,
+            )
+        )
+    return fits
+
+
+def fit_observations(
+    observations: Observations,
+    form: Form,
+    objective: Objective,
+    *,
+    bootstrap: int,
+    seed: int,
+    level: float,
+    warnings: Sequence[Warn] = (),
+    candidates: tuple[Mapping[str, Any], ...] = (),
+    bent: bool = False,
+) -> Fit:
+    """Fit one form to rows that have been checked and chosen; `bent`: rolling hold-outs showed a bend."""
+    model = bind(form, observations)
     best, draws = solve(model, observations, objective, bootstrap, seed)
-    params = dict(zip(chosen.names, model.public(best.theta)[0].tolist(), strict=True))
-    residual = np.log(model.predict(best.theta)[0]) if scale == "log" else model.predict(best.theta)[0]
-    residual = residual - objective.target(observations.loss)
+    predicted = model.predict(best.theta)[0]
+    residual = (np.log(predicted) if objective.scale == "log" else predicted) - objective.target(
+        observations.loss
+    )
+    found = (*warnings, *diagnose(form, model, observations, best, draws))
     return Fit(
-        form=chosen,
+        form=form,
         objective=objective,
         value=objective.report(residual, observations.weight),
-        params=params,
-        draws=model.public(draws) if len(draws) else np.empty((0, len(chosen.names))),
+        params=dict(zip(form.names, model.public(best.theta)[0].tolist(), strict=True)),
+        draws=model.public(draws) if len(draws) else np.empty((0, len(form.names))),
         level=level,
-        status="caution" if warnings else "ok",
-        warnings=warnings,
+        status=status(found),
+        warnings=found,
         observations=observations,
+        candidates=candidates,
         provenance={
             "resamples": bootstrap,
             "resampled_by": observations.group_source,
             "seed": seed,
             "starts": len(best.basins.value),
-            "columns": list(chosen.columns),
-            "reference": chosen.reference,
+            "at_the_optimum": int(np.sum(best.basins.value <= best.value[0] * (1 + 1e-6))),
+            "columns": list(form.columns),
+            "flops": observations.flops_source,
+            "bent": bent,
+            "reference": form.reference,
         },
     )
 
 
+def auto_forms(table: pd.DataFrame, x: str | None) -> list[Form]:
+    """The forms that `auto` weighs: joint laws where there are params and tokens, else of one variable."""
+    names = ["power", "power_const"] if x or not {"params", "tokens"} <= set(table.columns) else list(AUTO)
+    return [get_form(name) for name in names]
+
+
 def bind(form: Form, observations: Observations) -> Model:
     """The law at the rows of a table, ready for the search."""
-    return PowerSumModel(form, observations.x, observations.loss)
+    x = {name: observations.x[name] for name in form.columns}
+    kind = PowerSumModel if form.structure is not None else JetModel
+    return kind(form, x, observations.loss)
 
 
 def solve(
     model: Model, observations: Observations, objective: Objective, bootstrap: int, seed: int
 ) -> tuple[Found, Array]:
     """The global optimum of the table, and the internal parameters [R, p] of `bootstrap` resamples."""
+    if len(observations) > LARGE:
+        return _solve_large(observations, model, objective, bootstrap, seed)
     loss, weight = observations.loss, observations.weight
     best = search(model, loss, weight[None], objective)
     if not bootstrap:
@@ -179,6 +303,48 @@ def solve(
     counts = resample_counts(observations.group, bootstrap, seed)
     found = search(model, loss, counts * weight, objective, starts=RESAMPLE_STARTS, near=best.theta)
     return best, found.theta
+
+
+def thinned(observations: Observations, seed: int) -> Observations:
+    """A random subset of `LARGE_ROWS` rows of a large table; a smaller table as it is."""
+    n = len(observations)
+    if n <= LARGE:
+        return observations
+    mask = np.zeros(n, dtype=bool)
+    mask[np.random.default_rng(seed).choice(n, LARGE_ROWS, replace=False)] = True
+    return observations.keep(mask)
+
+
+def _solve_large(
+    observations: Observations, model: Model, objective: Objective, bootstrap: int, seed: int
+) -> tuple[Found, Array]:
+    """Search and resample a subset of m rows; polish on all n. Spread shrinks by sqrt(m / n).
+
+    Resampling m out of n and rescaling is consistent where the plain bootstrap is (Politis and Romano 1994).
+    """
+    small = thinned(observations, seed)
+    part = bind(model.form, small)
+    best, draws = solve(part, small, objective, bootstrap, seed)
+    names = model.form.names
+
+    def moved(theta: Array) -> Array:
+        public = part.public(theta)
+        return np.stack([model.private(dict(zip(names, row.tolist(), strict=True))) for row in public])
+
+    full = minimise(
+        model,
+        moved(best.theta),
+        observations.weight[None],
+        objective.target(observations.loss),
+        scale=objective.scale,
+        width=objective.width,
+        steps=POLISH_STEPS,
+    )
+    polished = Found(full.theta, full.value, full.converged, full)
+    if not bootstrap:
+        return polished, np.empty((0, full.theta.shape[1]))
+    spread = (moved(draws) - moved(best.theta)) * np.sqrt(len(small) / len(observations))
+    return polished, np.clip(full.theta + spread, model.lower, model.upper)
 
 
 def resample_counts(group: np.ndarray, resamples: int, seed: int) -> Array:

@@ -8,9 +8,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.cost import Cost, cost_model, optimum
+from analysis.diagnose import status
 from analysis.errors import UserError, Warn
-from analysis.fit import Fit, finite, fit
-from analysis.forms import Array, Form
+from analysis.fit import Fit, finite, fit_members
+from analysis.law import Array, Form
+from analysis.observations import Observations
+from analysis.uncertainty import FAR_PRIOR, Discrepancy, discrepancy_of, hold_out, interval
+
+# Forms of less weight are not worth their resamples.
+LEAST_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,9 @@ class Forecast:
 
     predictions: tuple[Prediction, ...]
     fit: Fit
+    forms: tuple[tuple[str, float], ...]
     cost: Cost
+    discrepancy: Discrepancy
     status: str
     warnings: tuple[Warn, ...]
 
@@ -49,6 +57,11 @@ class Forecast:
         return {
             "predictions": [prediction.to_json() for prediction in self.predictions],
             "form": self.fit.form.name,
+            "forms": [{"form": name, "weight": weight} for name, weight in self.forms],
+            "discrepancy_per_efold": self.discrepancy.slope,
+            "tested_flops_ratio": float(np.exp(self.discrepancy.tested)),
+            "rows_left_out": [left.to_json() for left in self.fit.observations.left_out],
+            "n": len(self.fit.observations),
             "cost": self.cost.source,
             "status": self.status,
             "warnings": [{"code": warn.code, "message": warn.message} for warn in self.warnings],
@@ -56,7 +69,8 @@ class Forecast:
 
     def summary(self) -> str:
         """The forecast as a table for a person."""
-        lines = [f"{self.fit.form.name} on {len(self.fit.observations)} runs; compute: {self.cost.source}"]
+        forms = ", ".join(f"{name} ({weight:.0%})" if weight < 1 else name for name, weight in self.forms)
+        lines = [f"{forms} on {len(self.fit.observations)} runs; {self.status}; compute: {self.cost.source}"]
         lines.append(f"{'params':>12} {'tokens':>12} {'flops':>12} {'x largest':>10} {'loss':>9}   interval")
         for p in self.predictions:
             cells = [f"{v:12.4g}" if v is not None else f"{'-':>12}" for v in (p.params, p.tokens, p.flops)]
@@ -77,13 +91,13 @@ def extrapolate(
     targets: pd.DataFrame | None = None,
     at: Sequence[Mapping[str, float]] = (),
     level: float = 0.9,
-    form: str | Form = "chinchilla",
+    form: str | Form = "auto",
     loss: str = "huber",
     scale: str = "log",
     delta: float = 1e-3,
     bootstrap: int = 1000,
     group: str | None = None,
-    regime: str = "all",
+    regime: str = "auto",
     seed: int = 0,
     x: str | None = None,
 ) -> Forecast:
@@ -96,7 +110,9 @@ def extrapolate(
         raise UserError(
             "nothing to predict: give --budget FLOPS, --at params=...,tokens=... or --targets FILE"
         )
-    fitted = fit(
+    if bootstrap < 20:
+        raise UserError(f"bootstrap = {bootstrap}: an interval needs at least 20 resamples")
+    members = fit_members(
         table,
         form,
         loss=loss,
@@ -108,12 +124,27 @@ def extrapolate(
         seed=seed,
         level=level,
         x=x,
+        least_weight=LEAST_WEIGHT,
     )
+    fitted = members[0][0]
     cost = cost_model(fitted.observations)
     wanted = _targets(fitted, cost, budgets, targets, at)
-    predicted = fitted.predict(wanted)
-    lower, upper = _interval(fitted, wanted, level, seed)
+    distance = _distance(fitted.observations, wanted)
+    discrepancy = discrepancy_of(hold_out(members, seed), bent=bool(fitted.provenance["bent"]))
+    bounds = interval(members, wanted, distance, discrepancy, level=level, seed=seed)
+    predicted, lower, upper = np.exp(bounds.centre), np.exp(bounds.lower), np.exp(bounds.upper)
     largest = float(np.max(fitted.observations.flops))
+    warnings = [*fitted.warnings]
+    far = discrepancy.far(distance)
+    if far.any():
+        warnings.append(
+            Warn(
+                "far_beyond_tested",
+                f"{int(far.sum())} of {len(far)} targets lie up to {np.exp(distance.max()):.3g} x beyond the "
+                f"runs; hold-outs tested the law to {np.exp(discrepancy.tested):.3g} x: their width rests "
+                f"on a prior (off by {100 * FAR_PRIOR:g}% of loss at a factor e), not on evidence",
+            )
+        )
     predictions = []
     for i in range(len(wanted)):
         flops = float(wanted["flops"].iloc[i])
@@ -128,17 +159,27 @@ def extrapolate(
                 flops_ratio=flops / largest if np.isfinite(flops / largest) else None,
             )
         )
-    return Forecast(tuple(predictions), fitted, cost, fitted.status, fitted.warnings)
+    return Forecast(
+        tuple(predictions),
+        fitted,
+        tuple((f.form.name, w) for f, w in members),
+        cost,
+        discrepancy,
+        status(warnings),
+        tuple(warnings),
+    )
 
 
-def _interval(fitted: Fit, wanted: pd.DataFrame, level: float, seed: int) -> tuple[Array, Array]:
-    draws = fitted.predict_draws(wanted)
-    residuals = fitted.residuals()
-    inflate = np.sqrt(len(residuals) / (len(residuals) - len(fitted.params)))
-    noise = np.random.default_rng(seed).choice(residuals, size=draws.shape) * inflate
-    tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(draws * np.exp(noise), [tail, 100.0 - tail], axis=0)
-    return low, high
+def _distance(observations: Observations, wanted: pd.DataFrame) -> Array:
+    """Log factor by which each target lies beyond the rows, in compute, params or tokens; none inside [m]."""
+    distance = np.zeros(len(wanted))
+    for name, seen in (("flops", observations.flops), *observations.x.items()):
+        if name not in wanted:
+            continue
+        values = wanted[name].to_numpy(np.float64)
+        beyond = np.maximum(np.log(values / seen.max()), np.log(seen.min() / values))
+        distance = np.fmax(distance, beyond)
+    return np.maximum(distance, 0.0)
 
 
 def _targets(

@@ -1,100 +1,18 @@
-"""Scaling laws as data: parameters, bounds, equation, source; no fitting here.
+"""The laws by name. Farseer, data-constrained and broken laws are written out in `special_forms`."""
 
-Most laws are an irreducible loss plus a sum of power terms, perhaps raised to a power: `PowerSum` states
-those for the fast path. Any other is one Python function of named parameters and columns, which the same
-fit takes (`analysis.jet` differentiates it).
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.errors import UserError
-
-Array = NDArray[np.float64]
-Columns = Mapping[str, Array]
+from analysis.law import Array, Columns, Form, Parameter, PowerSum, Private, Term
+from analysis.special_forms import BROKEN, BROKEN2, DATA_CONSTRAINED, FARSEER
 
 # Exponents above 3 would mean that ten times the data removes a thousandth of the term: no language
 # model came near. Below .01 a term is a constant and belongs to the irreducible loss.
 EXPONENT = (0.01, 3.0)
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a law: its bounds, and whether its logarithm is what is searched (`scale`)."""
-
-    name: str
-    lower: float
-    upper: float
-    meaning: str
-    scale: bool = False
-
-
-@dataclass(frozen=True)
-class Term:
-    """coefficient x exp(-sum of exponent x feature); an exponent may be a parameter's name or a number.
-
-    Features are functions of the table's columns, usually the logarithm of one.
-    """
-
-    coefficient: str
-    exponents: tuple[tuple[str | float, Callable[[Columns], Array]], ...]
-
-
-@dataclass(frozen=True)
-class PowerSum:
-    """floor + (sum of terms)^outer; `floor` and `outer` name parameters, or are None (0 and 1)."""
-
-    terms: tuple[Term, ...]
-    floor: str | None
-    outer: str | None = None
-
-
-@dataclass(frozen=True)
-class Form:
-    """A scaling law.
-
-    `parameters` are in reporting order. `columns` are the table's columns it reads. `structure` is its
-    power-sum statement, or None; `law(p, x)` computes the loss from named parameters and columns with
-    numpy functions only. `linear` names positive parameters the law is linear in once the others are
-    given, so that a search can solve for them. `public` turns the structure's parameters into the
-    reported ones where the two differ.
-    """
-
-    name: str
-    equation: str
-    reference: str
-    parameters: tuple[Parameter, ...]
-    columns: tuple[str, ...]
-    law: Callable[[Any, Any], Any]
-    structure: PowerSum | None = None
-    linear: tuple[str, ...] = ()
-    one_variable: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(parameter.name for parameter in self.parameters)
-
-    def predict(self, params: Mapping[str, float], x: Columns) -> Array:
-        """Loss in the table's units (nats per token) at the columns `x`, each [n]."""
-        with np.errstate(over="ignore"):
-            return np.asarray(self.law(Named(params), Named(x)), dtype=np.float64)
-
-
-class Named:
-    """Attribute access to a mapping, so that a law reads as it is written: p.A * x.params ** -p.alpha."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self._values[name]
-        except KeyError:
-            raise AttributeError(f"the law reads {name!r}, which is neither declared nor a column") from None
 
 
 def _log(column: str) -> Callable[[Columns], Array]:
@@ -126,7 +44,6 @@ _POWER = Form(
     columns=("x",),
     law=lambda p, x: p.a * x.x**-p.b,
     structure=PowerSum((Term("a", (("b", _log("x")),)),), floor=None),
-    one_variable=True,
 )
 
 _POWER_CONST = Form(
@@ -137,7 +54,6 @@ _POWER_CONST = Form(
     columns=("x",),
     law=lambda p, x: p.E + p.a * x.x**-p.b,
     structure=PowerSum((Term("a", (("b", _log("x")),)),), floor="E"),
-    one_variable=True,
 )
 
 _CHINCHILLA = Form(
@@ -182,9 +98,24 @@ _KAPLAN = Form(
     ),
     columns=("params", "tokens"),
     law=lambda p, x: ((p.N_c / x.params) ** (p.alpha_N / p.alpha_D) + p.D_c / x.tokens) ** p.alpha_D,
-    # (A N^-g + B D^-1)^k with g = alpha_N / alpha_D, A = N_c^g, B = D_c, k = alpha_D: see `public_kaplan`.
+    # (A N^-g + B D^-1)^k with g = alpha_N / alpha_D, A = N_c^g, B = D_c, k = alpha_D.
     structure=PowerSum(
-        (Term("A", (("g", _log("params")),)), Term("B", ((1.0, _log("tokens")),))), floor=None, outer="k"
+        (Term("A", (("g", _log("params")),)), Term("B", ((1.0, _log("tokens")),))),
+        floor=None,
+        outer="k",
+        public=lambda v: {
+            "log N_c": v["log A"] / v["g"],
+            "log D_c": v["log B"],
+            "alpha_N": v["g"] * v["k"],
+            "alpha_D": v["k"],
+        },
+        private=lambda v: {
+            "g": v["alpha_N"] / v["alpha_D"],
+            "k": v["alpha_D"],
+            "log A": v["log N_c"] * v["alpha_N"] / v["alpha_D"],
+            "log B": v["log D_c"],
+        },
+        bounds={"g": (0.01, 30.0), "k": EXPONENT},
     ),
 )
 
@@ -241,14 +172,87 @@ _MOE = Form(
 )
 
 FORMS: dict[str, Form] = {
-    form.name: form for form in (_POWER, _POWER_CONST, _KAPLAN, _CHINCHILLA, _CHINCHILLA6, _TIED, _MOE)
+    form.name: form
+    for form in (
+        _POWER,
+        _POWER_CONST,
+        _KAPLAN,
+        _CHINCHILLA,
+        _CHINCHILLA6,
+        _TIED,
+        FARSEER,
+        DATA_CONSTRAINED,
+        _MOE,
+        BROKEN,
+        BROKEN2,
+    )
 }
 
 
+def own_form(
+    law: Callable[[Any, Any], Any],
+    bounds: Mapping[str, tuple[float, float]],
+    *,
+    columns: Sequence[str] = ("params", "tokens"),
+    linear: Sequence[str] = (),
+    name: str = "own",
+    equation: str = "",
+) -> Form:
+    """A law of one's own from `law(p, x) -> loss`, written with operators and numpy functions.
+
+    `p.E`, `p.A`, ... are its parameters, `x.params`, `x.tokens`, ... the table's columns. `bounds` gives each
+    parameter's finite range; a range of positive numbers that spans a factor above 100 is searched in
+    logarithms. `linear` names non-negative parameters that the law is linear in together (zero in all gives
+    zero loss): they are solved for, and the search is the better for it. Derivatives are automatic.
+    """
+    wrong = [n for n, (low, high) in bounds.items() if not (np.isfinite([low, high]).all() and low < high)]
+    if wrong:
+        raise UserError(
+            f"{name}: the bounds of {wrong[0]} are {bounds[wrong[0]]}; give two finite numbers, low < high"
+        )
+    strange = [n for n in linear if n not in bounds]
+    if strange:
+        raise UserError(f"{name}: linear names {strange[0]}, which has no bounds ({', '.join(bounds)} have)")
+    parameters = tuple(
+        Parameter(n, float(low), float(high), "", scale=low > 0 and high / low > 100)
+        for n, (low, high) in bounds.items()
+    )
+    return Form(
+        name=name,
+        equation=equation or (law.__doc__ or law.__name__).strip().splitlines()[0],
+        reference="one's own",
+        parameters=parameters,
+        columns=tuple(columns),
+        law=law,
+        searched=Private(parameters, law, lambda v, x: v, lambda v, x: v, linear=tuple(linear)),
+    )
+
+
 def get_form(form: str | Form) -> Form:
-    """The form of that name; a `Form` is returned as it is. UserError lists the names."""
+    """The form of that name; a `Form` is returned as it is. UserError lists the names.
+
+    `FILE.py:NAME` is the Form called NAME in a Python file (see `own_form`).
+    """
     if isinstance(form, Form):
         return form
+    path, colon, attribute = form.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _from_file(Path(path), attribute)
     if form not in FORMS:
-        raise UserError(f"form = {form}: choose one of {', '.join(FORMS)}, or auto")
+        raise UserError(f"form = {form}: choose one of {', '.join(FORMS)}, auto, or FILE.py:NAME")
     return FORMS[form]
+
+
+def _from_file(path: Path, name: str) -> Form:
+    """The Form `name` of a Python file."""
+    if not path.is_file():
+        raise UserError(f"form = {path}:{name}: no such file")
+    scope: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
+    try:
+        exec(compile(path.read_text(), str(path), "exec"), scope)
+    except Exception as error:
+        raise UserError(f"form = {path}:{name}: the file fails: {type(error).__name__}: {error}") from None
+    found = scope.get(name)
+    if not isinstance(found, Form):
+        raise UserError(f"form = {path}:{name}: {name} must be a Form, as analysis.forms.own_form makes them")
+    return found

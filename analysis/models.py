@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from analysis.forms import Array, Columns, Form, Term
+from analysis.law import Array, Columns, Form, Term
 from analysis.penalty import huber, huber_curvature, huber_slope
 
 
@@ -27,15 +27,20 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Grid:
-    """Points eta [G, q] over the non-linear parameters and the law's linear basis there, [G, m, n]."""
+    """Points eta [G, q] over the non-linear parameters and the law's linear basis there, [G, m, n].
+
+    `fixed`: the basis is the law itself, one column, with nothing left to solve for.
+    """
 
     eta: Array
     basis: Array
+    fixed: bool = False
 
 
 class Model(Protocol):
     """What the search and the solver need of a law bound to a table of n rows."""
 
+    form: Form
     lower: Array
     upper: Array
 
@@ -92,8 +97,7 @@ class PowerSumModel:
 
     def _bounds(self) -> tuple[Array, Array]:
         bounds = {parameter.name: (parameter.lower, parameter.upper) for parameter in self.form.parameters}
-        if self.form.name == "kaplan":
-            bounds |= {"g": (0.01, 30.0), "k": bounds["alpha_D"]}
+        bounds |= self.structure.bounds
         lower, upper = np.empty(self.size), np.empty(self.size)
         first = int(self.floor)
         if self.floor:
@@ -253,9 +257,7 @@ class PowerSumModel:
             values[f"log {term.coefficient}"] = theta[:, first + k] + self._shift(k, term, values)
         if self.structure.outer is not None:
             values[self.structure.outer] = theta[:, -1]
-        if self.form.name == "kaplan":
-            values["alpha_D"], values["alpha_N"] = values["k"], values["g"] * values["k"]
-            values["log N_c"], values["log D_c"] = values["log A"] / values["g"], values["log B"]
+        values = {**values, **self.structure.public(values)}
         with np.errstate(over="ignore"):
             return np.stack(
                 [
@@ -272,9 +274,8 @@ class PowerSumModel:
     def private(self, params: Mapping[str, float]) -> Array:
         """Internal parameters [p] from reported ones."""
         values = {name: np.asarray(float(value)) for name, value in params.items()}
-        if self.form.name == "kaplan":
-            values["k"], values["g"] = values["alpha_D"], values["alpha_N"] / values["alpha_D"]
-            values["A"], values["B"] = values["N_c"] ** values["g"], values["D_c"]
+        values |= {f"log {p.name}": np.log(values[p.name]) for p in self.form.parameters if p.scale}
+        values = {**values, **self.structure.private(values)}
         theta = np.zeros(self.size)
         first = int(self.floor)
         if self.structure.floor is not None:
@@ -282,7 +283,7 @@ class PowerSumModel:
         for name, slot in self.slots.items():
             theta[slot] = values[name]
         for k, term in enumerate(self.structure.terms):
-            theta[first + k] = np.log(values[term.coefficient]) - self._shift(k, term, values)
+            theta[first + k] = values[f"log {term.coefficient}"] - self._shift(k, term, values)
         if self.structure.outer is not None:
             theta[-1] = values[self.structure.outer]
         return np.clip(theta, self.lower, self.upper)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError, Warn
-from analysis.forms import Array, Form
+from analysis.law import Array, Form
 
 # Beyond this many rows, intervals come from subsets of rows (`analysis.uncertainty`).
 LARGE = 20_000
@@ -164,12 +164,17 @@ def _numbers(table: pd.DataFrame, name: str) -> Array:
             f"column {name} is missing: rename one with --columns {name}=COLUMN (there are {have})"
         )
     column = table[name]
+    if column.dtype == object:
+        # Whole numbers beyond 2^63, usual for flops, arrive as Python's own.
+        texts = column[column.map(lambda value: isinstance(value, str))]
+        if texts.empty:
+            column = column.astype(np.float64)
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-        numbers = pd.to_numeric(column, errors="coerce")
-        bad = column[numbers.isna()]
-        shown = repr(bad.iloc[0] if len(bad) else column.iloc[0])
-        row = (bad if len(bad) else column).index[0]
-        raise UserError(f"column {name} is not numeric: row {row} holds {shown}; give plain numbers")
+        bad = column[pd.to_numeric(column, errors="coerce").isna()]
+        bad = bad if len(bad) else column
+        raise UserError(
+            f"column {name} is not numeric: row {bad.index[0]} holds {bad.iloc[0]!r}; give plain numbers"
+        )
     values = column.to_numpy(np.float64, na_value=np.nan)
     wrong = ~(np.isfinite(values) & (values > 0))
     if wrong.any():

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.forms import Array
+from analysis.law import Array
 from analysis.models import Grid, Model
 from analysis.penalty import Objective, huber, huber_weight
 from analysis.solve import Minimum, minimise
@@ -127,7 +127,7 @@ class _Normal:
         for _ in range(1 if objective.loss == "l2" else 8):
             moments = np.einsum("gkn,gn->kg", products, robust)[:, :, None]
             right = np.einsum("gmn,gn->mg", basis, robust * y)[:, :, None]
-            coefficients, _gain = _non_negative(moments, right, m)
+            coefficients, _gain = _coefficients(grid, moments, right, m)
             residual = np.einsum("gm,gmn->gn", coefficients[:, 0], basis) - y
             if objective.loss != "l2":
                 # Below a tenth of the typical residual a narrower width only slows the re-weighting down.
@@ -150,7 +150,7 @@ class _Normal:
         G, m = len(self.grid.eta), self.m
         moments = (weight @ self.table).reshape(R, -1, G).transpose(1, 2, 0)
         k = m * (m + 1) // 2
-        coefficients, gain = _non_negative(moments[:k], moments[k : k + m], m)
+        coefficients, gain = _coefficients(self.grid, moments[:k], moments[k : k + m], m)
         value = moments[-1] - 0.5 * gain  # [G, R]
         cells = _cells(self.grid.eta)
         chosen = np.empty((cells.max() + 1, R), dtype=np.int64)
@@ -174,6 +174,13 @@ def _cells(eta: Array) -> np.ndarray:
         rank = np.searchsorted(np.unique(axis), axis)
         label = label * 3 + (3 * rank) // (rank.max() + 1)
     return np.unique(label, return_inverse=True)[1]
+
+
+def _coefficients(grid: Grid, moments: Array, right: Array, m: int) -> tuple[Array, Array]:
+    """Non-negative linear coefficients [G, R, m] and 2b'c - c'Gc [G, R] at every grid point."""
+    if grid.fixed:
+        return np.ones((*right.shape[1:], 1)), 2.0 * right[0] - moments[0]
+    return _non_negative(moments, right, m)
 
 
 def _non_negative(moments: Array, right: Array, m: int) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.forms import Array
+from analysis.law import Array
 from analysis.models import Model
 
 
@@ -100,7 +100,7 @@ def minimise(
 def _solve(matrix: Array, right: Array) -> Array:
     """Batched [S, p, p] x = [S, p]; a singular problem gets its gradient's direction, scaled down."""
     try:
-        return np.linalg.solve(matrix, right[:, :, None])[:, :, 0]
+        return np.asarray(np.linalg.solve(matrix, right[:, :, None])[:, :, 0], dtype=np.float64)
     except np.linalg.LinAlgError:
         each = [np.linalg.lstsq(m, r, rcond=1e-12)[0] for m, r in zip(matrix, right, strict=True)]
-        return np.stack(each).astype(np.float64)
+        return np.stack(each)

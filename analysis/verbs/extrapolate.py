@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at", action="append", default=[], metavar="NAME=VALUE,...", help="params=1e9,tokens=2e10"
     )
     parser.add_argument("--targets", metavar="FILE", help="a table of runs to predict (params, tokens)")
-    add_fit_options(parser, form="chinchilla", regime="all", level=0.9)
+    add_fit_options(parser, form="auto", regime="auto", level=0.9)
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
