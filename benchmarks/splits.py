@@ -46,7 +46,10 @@ def tables(folder: Path = PUBLISHED) -> dict[str, tuple[str, pd.DataFrame]]:
     olmo = pd.read_csv(folder / "olmo_ladder_final_c4.csv").rename(columns=names)
     found["olmo"] = ("olmo", olmo.assign(flops=6 * olmo.params * olmo.tokens))
     columns = ["params", "tokens", "flops", "loss"]
-    return {name: (source, rows[columns].dropna().reset_index(drop=True)) for name, (source, rows) in found.items()}
+    return {
+        name: (source, rows[columns].dropna().reset_index(drop=True))
+        for name, (source, rows) in found.items()
+    }
 
 
 def splits(
