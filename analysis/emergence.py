@@ -19,6 +19,7 @@ from analysis.emergence_loss import Alignment, alignments
 from analysis.emergence_metrics import Other, compare
 from analysis.emergence_noise import SCATTER, Means, average_seeds, noise_variance, one_task
 from analysis.emergence_posterior import (
+    HYPOTHESES,
     Evidence,
     Posterior,
     Prior,
@@ -197,7 +198,8 @@ def _with_other_metrics(drafts: list[Draft], lengths: Mapping[tuple[str, str], f
         key = (draft.curve.task, draft.curve.variant)
         scatter = float(np.sqrt((other.post.scatter[other.at] * SCATTER**2).sum()))
         means = one_task(other.means, other.at)
-        return compare(draft.curve, draft.threshold[1], other.curve, means, scatter, lengths.get(key))
+        jumps = float(other.post.probability[other.at, HYPOTHESES.index("emergent")])
+        return compare(draft.curve, draft.threshold[1], other.curve, means, scatter, jumps, lengths.get(key))
 
     out = []
     for draft in drafts:

@@ -15,36 +15,43 @@ from analysis.emergence_table import Curve, lower_is_better
 
 # The other score has moved before the threshold: this share of its own gain, this many standard errors.
 EARLY_SHARE, EARLY_Z = 0.2, 3.0
-# ... and makes no jump of its own where the first one does: at most this share of its gain in two gaps.
-LARGEST_STEP = 0.6
+# ... and makes no jump of its own: at most this probability of being emergent. A power of a jump departs
+# later than the jump, so that having moved early is not enough.
+JUMP_PROBABILITY = 0.3
 
 
 @dataclass(frozen=True)
 class Other:
     """What another score of the same outputs says of a jump.
 
-    `early`: share of the other score's gain that is had below the threshold, `z` its standard errors,
-    `step` the share made in the two gaps around it. `length`: L of p^L, from the items where they are kept,
+    `early`: share of the other score's gain that is had below the threshold, `z` its standard errors;
+    `jumps`: the probability that it is emergent itself. `length`: L of p^L, from the items where they are kept,
     fitted otherwise; `misfit`: largest difference between p^L and the score, NaN where it does not apply.
     """
 
     metric: str
     early: float
     z: float
-    step: float
+    jumps: float
     length: float
     misfit: float
 
     @property
     def smooth(self) -> bool:
         """Whether the other score goes through the jump as a slope."""
-        return self.early >= EARLY_SHARE and self.z >= EARLY_Z and self.step <= LARGEST_STEP
+        return self.early >= EARLY_SHARE and self.z >= EARLY_Z and self.jumps <= JUMP_PROBABILITY
 
 
 def compare(
-    jump: Curve, threshold: float, other: Curve, means: Means, scatter: float, length: float | None
+    jump: Curve,
+    threshold: float,
+    other: Curve,
+    means: Means,
+    scatter: float,
+    jumps: float,
+    length: float | None,
 ) -> Other | None:
-    """`other` (its `means` [1, K] and scatter) below and at the threshold of `jump`.
+    """`other` (its `means` [1, K], scatter and probability of a jump) below the threshold of `jump`.
 
     None where they share fewer than four sizes, fewer than three of them below, or where the other does not
     gain.
@@ -63,12 +70,10 @@ def compare(
     x = scaled_log(shared)
     total = score[-2:].mean() - score[:2].mean()
     gain, error = _trend(x[:below], score[:below], variance[:below])
-    if total <= 2 * np.sqrt(variance[:2].sum() + variance[-2:].sum()) / 2:
+    if total <= np.sqrt(variance[:2].sum() + variance[-2:].sum()):
         return None
-    at = int(np.clip(below, 1, len(shared) - 1))
-    step = (score[min(at + 1, len(score) - 1)] - score[at - 1]) / total
     fitted, misfit = _power(jump, other, reference, score, length)
-    return Other(other.metric, float(gain / total), float(gain / error), float(step), fitted, misfit)
+    return Other(other.metric, float(gain / total), float(gain / error), jumps, fitted, misfit)
 
 
 def _mean(curve: Curve) -> Floats:

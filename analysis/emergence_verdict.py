@@ -21,6 +21,8 @@ from analysis.errors import Warn
 DEPARTURE_LEVEL = 0.01
 BREAK_LEVEL = 0.2
 LEAST_PROBABILITY = 0.7
+# Fall and rise are both to be beyond noise: the likeliest of many hypotheses is not enough.
+LEAST_PROBABILITY_U = 0.5
 # A class that one seed less would make this unlikely hangs on that seed.
 WITHOUT_A_SEED = 0.1
 ORDER = ("emergent", "smooth", "saturated", "flat", "inverse", "u_shaped")
@@ -130,18 +132,22 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
 
 
 def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[Warn]]:
-    """The likeliest hypothesis that neither hangs on one seed nor is a jump without the tests' consent."""
+    """The likeliest hypothesis that neither hangs on one seed nor is claimed against the tests."""
     warnings: list[Warn] = []
     probability = draft.post.probability[draft.at].copy()
+    flat, emergent, u_shaped = (HYPOTHESES.index(name) for name in ("flat", "emergent", "u_shaped"))
     found = int(probability.argmax())
     if draft.without_a_seed is not None and len(draft.without_a_seed) > 1:
         worst = draft.without_a_seed[draft.without_a_seed[:, found].argmin()]
         if worst[found] < WITHOUT_A_SEED:
-            was, found, probability = found, int(worst.argmax()), worst.copy()
-            said = f"with one seed left out it is {HYPOTHESES[found]}, with all of them {HYPOTHESES[was]}"
+            without = int(worst.argmax())
+            said = f"with one seed left out it is {HYPOTHESES[without]}, with all of them {HYPOTHESES[found]}"
             warnings.append(Warn("one_seed", said))
+            # A flat curve claims nothing: one seed's rise does not make it another class.
+            if found != flat:
+                found, probability = without, worst.copy()
     refused = draft.p_value > DEPARTURE_LEVEL or q_value > fdr or draft.p_break > BREAK_LEVEL
-    if HYPOTHESES[found] == "emergent" and (refused or probability[found] < LEAST_PROBABILITY):
+    if found == emergent and (refused or probability[found] < LEAST_PROBABILITY):
         said = (
             f"a jump is the likeliest shape (probability {probability[found]:.2f}), but p "
             f"{draft.p_value:.2g} (q {q_value:.2g}) of a departure and p {draft.p_break:.2g} of a break "
@@ -149,6 +155,9 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
         )
         warnings.append(Warn("not_significant", said))
         probability[found] = -1
+        found = int(probability.argmax())
+    if found == u_shaped and probability[found] < LEAST_PROBABILITY_U:
+        probability[[emergent, u_shaped]] = -1
         found = int(probability.argmax())
     return HYPOTHESES[found], warnings
 

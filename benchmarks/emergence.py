@@ -49,7 +49,7 @@ def accuracy(found: dict[str, str], expected: dict[str, str]) -> float:
 
 def classes(fast: bool) -> Iterator[Figure]:
     """F1 and accuracy at the three settings of the issue, by maker of curves."""
-    count = 12 if fast else 50
+    count = 12 if fast else 30
     asked = {(12, 1000, 0.02): 0.92, (12, 200, 0.0): 0.92, (8, 1000, 0.02): 0.86}
     for (sizes, items, scatter), least in asked.items():
         for maker in MAKERS:
@@ -79,7 +79,7 @@ def best_breakthroughness(world: World) -> float:
 
 def false_calls(fast: bool) -> Iterator[Figure]:
     """Emergent calls on tasks that are not, and U-shapes named so."""
-    count = 30 if fast else 200
+    count = 30 if fast else 100
     counts = {"flat": count, "linear": count, "gradual": count, "u": count // 2, "emergent": count // 2}
     for sizes, items, scatter in [
         (12, 200, 0.0),
@@ -105,7 +105,7 @@ def false_calls(fast: bool) -> Iterator[Figure]:
 
 def false_discoveries(fast: bool) -> Iterator[Figure]:
     """Share of false ones among the emergent calls over 200 tasks, on average over worlds."""
-    worlds = 3 if fast else 8
+    worlds = 3 if fast else 6
     mixes = {
         "a quarter emergent": {"flat": 60, "linear": 45, "gradual": 45, "emergent": 50},
         "one in twenty emergent": {"flat": 80, "linear": 55, "gradual": 55, "emergent": 10},
@@ -125,7 +125,7 @@ def false_discoveries(fast: bool) -> Iterator[Figure]:
 
 def last_steps(fast: bool) -> Iterator[Figure]:
     """Steps at the last of 12 sizes that are found."""
-    count = 40 if fast else 200
+    count = 40 if fast else 150
     for gain, items in ((0.2, 200), (0.1, 1000)):
         for alone in (False, True):
             world = draw_steps(FIRST_SEED, gain, items, count, flat=0 if alone else count)
@@ -143,7 +143,7 @@ def thresholds(fast: bool) -> Iterator[Figure]:
     errors, held = [], []
     for maker in MAKERS:
         for sizes, items, scatter in ((12, 1000, 0.02), (12, 200, 0.0), (8, 1000, 0.02), (6, 1000, 0.0)):
-            counts = {"emergent": 20 if fast else 100}
+            counts = {"emergent": 20 if fast else 60}
             world = draw_world(maker, FIRST_SEED + 2, sizes, items, scatter, counts=counts)
             apart, inside = [], []
             for verdict in emergence(world.table, draws=400).tasks:
@@ -164,7 +164,7 @@ def thresholds(fast: bool) -> Iterator[Figure]:
 
 def metric_twins(fast: bool) -> Iterator[Figure]:
     """Exact matches of smooth byte accuracies, and true jumps seen in both scores."""
-    count = 20 if fast else 100
+    count = 20 if fast else 60
     for sizes, items, scatter in ((12, 1000, 0.0), (12, 200, 0.01), (8, 500, 0.01)):
         for truth in ("metric", "jump"):
             table = draw_twins(FIRST_SEED + 3, truth, sizes, items, scatter, count)
