@@ -55,7 +55,7 @@ class TakeOff:
 
 def take_offs(table: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0.9) -> list[TakeOff]:
     """A forecast for every task of `table` (with a column nll, nats an answer) that is flat at its largest
-    size, or emergent (from the sizes under its threshold's interval, so that the answer can be checked)."""
+    size, or emergent (from the sizes before it took off, so that the answer can be checked)."""
     if "nll" not in table.columns or "task" not in table.columns:
         return []
     rows = last_evaluations(table)
@@ -69,7 +69,10 @@ def take_offs(table: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0
         mean = np.nanmean(curve.score, axis=0)
         if verdict.label == "flat" and mean[-1] > chance + TAKE_OFF:
             continue
-        top = np.inf if verdict.threshold_interval is None else verdict.threshold_interval[0]
+        past = curve.size[mean >= chance + TAKE_OFF]
+        ends = [past.min()] if len(past) else []
+        ends += [verdict.threshold_interval[0]] if verdict.threshold_interval else []
+        top = min(ends, default=np.inf)
         mine = rows[rows["task"].astype(str).eq(curve.task)]
         if curve.variant:
             mine = mine[mine["variant"].astype(str).eq(curve.variant)]

@@ -1,4 +1,4 @@
-"""How good the emergence detector is, on simulated worlds: `python -m benchmarks.emergence [SECTION ...]`.
+"""How good the emergence detector is, on simulated worlds: `python benchmarks/emergence.py [SECTION ...]`.
 
 Prints each figure beside what was asked for. The settings of analysis.emergence were frozen on the worlds of
 seeds below 100; the figures printed are of seeds from 100 on.
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_world
 
 from analysis.emergence import Emergence, emergence
 from analysis.emergence_published import published
-from benchmarks.emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_world
 
 FIRST_SEED = 100
 # Enough for p below .01 and for q over some hundred tasks; the detector's own default is twice as many.

@@ -1,0 +1,141 @@
+"""Two scores of the same outputs, variants side by side, loss, take-off from below, BIG-bench's measures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_curves import CURVES, SIZES, X, classes, scores
+
+from analysis.emergence import emergence
+from analysis.emergence_metrics import answer_lengths
+from analysis.emergence_published import published
+from analysis.emergence_table import expand_metrics
+
+
+def outputs(byte: np.ndarray, length: int, items: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Byte accuracy and exact match of the same simulated answers of `length` bytes."""
+    right = np.random.default_rng(seed).random((len(X), items, length)) < byte[:, None, None]
+    rows = []
+    for k, size in enumerate(SIZES):
+        rows.append(("exact_match", size, right[k].all(-1).sum()))
+        rows.append(("byte_accuracy", size, right[k].mean() * items))
+    table = pd.DataFrame(rows, columns=["metric", "size", "correct"])
+    return table.assign(task="answers", total=items)
+
+
+def test_a_jump_of_the_metric_and_a_jump_of_the_model() -> None:
+    slope = emergence(outputs(0.3 + 0.67 * X, 12), draws=1000, lengths={("answers", ""): 12.0})
+    exact, byte = slope.tasks
+    assert (exact.label, exact.metric_induced) == ("emergent", True)
+    assert (byte.label, byte.metric_induced) == ("smooth", None)
+    said = next(w.message for w in exact.warnings if w.code == "metric_induced")
+    assert "byte_accuracy" in said and "power 12 is this score" in said
+    jump = emergence(outputs(0.3 + 0.67 * (X > 0.7), 12), draws=1000)
+    assert {(v.label, v.metric_induced) for v in jump.tasks} == {("emergent", False)}
+
+
+def test_the_length_is_found_where_it_is_not_given() -> None:
+    found = emergence(outputs(0.3 + 0.67 * X, 6, items=3000), draws=400)
+    said = next(w.message for w in found.tasks[0].warnings if w.code == "metric_induced")
+    power = float(said.split("power ")[1].split()[0])
+    assert 5.5 <= power <= 6.5
+
+
+def test_items_give_the_length(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    np.savez(folder / "items.npz", **{"copy/direct/answer_bytes": np.full(10, 12, np.uint8)})
+    assert answer_lengths(folder.parent) == {("copy", "direct"): 12.0}
+
+
+def test_a_run_folders_rows_become_one_a_metric() -> None:
+    row = {"task": "copy", "size": 1.0, "total": 10, "correct": 1, "byte_accuracy": 0.5, "chance": 0.1}
+    table = expand_metrics(pd.DataFrame([row, row | {"size": 2.0, "byte_accuracy": np.nan}]))
+    assert table["metric"].tolist() == ["exact_match", "exact_match", "byte_accuracy"]
+    assert table["correct"].tolist() == [1, 1, 5]
+
+
+def test_twins_say_where_the_chain_begins_to_help() -> None:
+    chain = np.where(X > 0.5, 0.25 + 0.9 * (X - 0.5), 0.25)
+    direct = CURVES["flat"]
+    parts = [
+        scores({"parity": y}, 1000, seed=i).assign(variant=v)
+        for i, (v, y) in enumerate([("chain", chain), ("direct", direct)])
+    ]
+    (twin,) = emergence(pd.concat(parts, ignore_index=True), draws=400).twins
+    assert (twin.reference, twin.variant) == ("direct", "chain")
+    assert twin.hurts_from is None and twin.reference_above_chance_from is None
+    assert twin.helps_from is not None and SIZES[6] <= twin.helps_from <= SIZES[8]
+    assert twin.above_chance_from is not None and SIZES[6] <= twin.above_chance_from <= SIZES[8]
+
+
+def ladder(in_loss: bool) -> pd.DataFrame:
+    """Three horizons; the score is a function of loss, or of size alone."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for size in SIZES:
+        for tokens in (1e9, 1e10, 1e11):
+            loss = 1.5 + 60 * size**-0.25 + 900 * tokens**-0.3
+            at = (loss - 2.9) / 0.12 if in_loss else (np.log(3e8) - np.log(size)) / 0.5
+            correct = rng.binomial(2000, 0.9 / (1 + np.exp(at)))
+            rows.append(("t", size, tokens, loss, correct, 2000, 0.0, f"{size}/{tokens}"))
+    columns = ["task", "size", "tokens", "loss", "correct", "total", "chance", "run_id"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_thresholds_line_up_in_loss_where_the_score_is_a_function_of_loss() -> None:
+    (aligned,) = emergence(ladder(in_loss=True), draws=400).alignments
+    assert aligned.lines_up is True and sum(at is not None for at in aligned.size) >= 2
+    (apart,) = emergence(ladder(in_loss=False), draws=400).alignments
+    assert apart.lines_up is False
+
+
+def below(nll: np.ndarray, exact: np.ndarray) -> pd.DataFrame:
+    table = scores({"answers": exact}, 2000).assign(chance=0.0)
+    return table.assign(nll=nll)
+
+
+def test_take_off_is_said_from_below_and_checked_where_the_table_goes_on() -> None:
+    # The answers' NLL falls by a straight line; greedy answers are right with probability exp(-nll / 1.5),
+    # which is .1 at x = 0.871.
+    nll = 20 - 19 * X + np.random.default_rng(0).normal(0, 0.2, len(X))
+    table = below(nll, np.exp(-np.maximum(20 - 19 * X, 0) / 1.5))
+    takes_off = float(np.exp(np.interp(0.871, X, np.log(SIZES))))
+    (said,) = emergence(table, draws=400).take_offs
+    assert said.size is not None and said.interval is not None and said.observed is not None
+    assert said.seen_to < takes_off <= said.observed
+    assert said.interval[0] <= takes_off <= said.interval[1]
+    # The same from the first half alone, where nothing has happened yet.
+    (early,) = emergence(table[table["size"] <= SIZES[6]], draws=400).take_offs
+    assert early.observed is None and early.interval is not None
+    assert early.interval[0] <= takes_off <= early.interval[1]
+
+
+def test_take_off_cannot_be_said_from_an_nll_that_does_not_fall() -> None:
+    nll = 6.0 + np.random.default_rng(0).normal(0, 0.05, len(X))
+    (said,) = emergence(below(nll, np.zeros(len(X))), draws=400).take_offs
+    assert said.size is None and "does not fall" in said.reason
+
+
+def test_big_benchs_measures_and_what_they_miss() -> None:
+    # A straight line of K points: range / rms step = range / median step = K - 1.
+    line = published(np.linspace(0.2, 0.8, 7))
+    assert line.linearity == pytest.approx(6) and line.breakthroughness == pytest.approx(6)
+    falling = published(np.linspace(0.8, 0.2, 7))
+    assert falling.linearity == pytest.approx(-6)
+    step = published(np.array([0.25, 0.26, 0.25, 0.26, 0.25, 0.75]))
+    assert step.breakthroughness == pytest.approx(50)
+    # One point's noise moves it as a jump would: a flat curve of few items is a breakthrough.
+    noise = published(np.array([0.25, 0.251, 0.25, 0.251, 0.25, 0.30]))
+    assert noise.breakthroughness == pytest.approx(50)
+    assert published(np.array([0.0, 0.0, 0.0, 0.5])).breakthroughness is None
+
+
+def test_a_score_outside_0_to_1_is_judged_by_its_range() -> None:
+    rows = [("t", s, y, 0.05, "nll") for s, y in zip(SIZES, 5 - 3 * (X > 0.7), strict=True)]
+    table = pd.DataFrame(rows, columns=["task", "size", "score", "stderr", "metric"])
+    found = emergence(table, draws=1000)
+    assert classes(found) == {"t": "emergent"}
+    assert found.tasks[0].effect == pytest.approx(-3, abs=0.2)
+    assert "unbounded_score" in [w.code for w in found.tasks[0].warnings]
