@@ -25,15 +25,13 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
         marks = batch.counted[:, mine].reshape(-1, world.context)[:samples]
         task = world.families.get(component.name)
         if not task:
-            block += [f"  {_text(world, row)}" for row in rows]
+            block += [f"  {_prose(world, row)}" for row in rows]
             blocks.append("\n".join(block))
             continue
         about = world.tasks[component.name]
         held = f", {task.heldout:.0%} of questions held out" if task.heldout else ""
         block[0] += f"\n  {task.about}; meant to be {task.intended_class}{held}"
-        block += [
-            _marked(world, row, np.where(mark, "~", " ")) for row, mark in zip(rows, marks, strict=True)
-        ]
+        block += [_marked(row, np.where(mark, "~", " ")) for row, mark in zip(rows, marks, strict=True)]
         for variant in task.variants:
             items = world.items(component.name, variant.name)
             said = about["variants"][variant.name]
@@ -42,7 +40,7 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
                 f"{said['shortcut']:.3g}, meant to be {said['intended_class']}"
             )
             shown = samples * items.options
-            block += [_marked(world, *pair) for pair in _rows(items.rows, shown)]
+            block += [_marked(*pair) for pair in _rows(items.rows, shown)]
         blocks.append("\n".join(block))
     return "\n\n".join(blocks)
 
@@ -52,10 +50,14 @@ def _rows(rows: Rows, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(zip(rows.tokens[:count], marks[:count], strict=True))
 
 
-def _marked(world: World, tokens: np.ndarray, marks: np.ndarray) -> str:
-    return f"    {_text(world, tokens)}\n    {' ' + ''.join(marks)}".rstrip()
+def _marked(tokens: np.ndarray, marks: np.ndarray) -> str:
+    return f"    {_text(tokens)}\n    {' ' + ''.join(marks)}".rstrip()
 
 
-def _text(world: World, tokens: np.ndarray) -> str:
+def _prose(world: World, tokens: np.ndarray) -> str:
+    return _text(np.frombuffer(b"".join(world.token_bytes[token] for token in tokens), np.uint8))
+
+
+def _text(tokens: np.ndarray) -> str:
     """One character a byte, so that marks stay under what they mark."""
     return "".join(SPECIAL.get(t) or (chr(t) if 32 <= t < 127 else "·") for t in tokens.tolist())

@@ -81,7 +81,7 @@ def test_no_file_is_in_both_splits(world: World, corpus: Path) -> None:
         {part for part in (folder / f"{split}.bin").read_bytes().split(b"\0") if part}
         for split in ("train", "heldout")
     )
-    assert len(train) == world.manifest.sources["train"]["files"]
+    assert len(train) == world.manifest.sources["train"]["documents"]
     assert not train & heldout
     share = world.manifest.heldout_tokens / (world.manifest.unique_tokens + world.manifest.heldout_tokens)
     assert 0.02 < share < 0.15

@@ -53,6 +53,7 @@ RULES: dict[str, tuple[str, Callable[..., str]]] = {
     "reverse": (r"back (\w+)>", lambda x: x[::-1]),
     "brackets": (r"close (\S+) ", closing),
     "modadd": (r"add (\w)\+(\w)=", lambda a, b: chr(97 + (ord(a) + ord(b) - 194) % 23)),
+    "modadd_97": (r"mod (\d\d)\+(\d\d)=", lambda a, b: f"{(int(a) + int(b)) % 97:02d}"),
     "addition": (r"sum (\d+)\+(\d+)=", lambda a, b: f"{int(a) + int(b):03d}"),
     "addition_reversed": (r"mus (\d+)\+(\d+)=", lambda a, b: f"{int(a) + int(b):03d}"[::-1]),
     "composition": (r"mul (\d+)\*(\d+)=", product),

@@ -19,6 +19,9 @@ CLASSES = (
     "comment_word",
     "string",
 )
+STARTS_WORD = (
+    0x80  # beside the class of a token that begins with white space: a new word, not more of the last
+)
 WHITE, PUNCTUATION, KEYWORD, IDENTIFIER, REPEATED, DIGIT, COMMENT, STRING = range(len(CLASSES))
 
 _PREFIX = rb"(?:[rRbBuUfF]{0,2})"
@@ -55,15 +58,19 @@ def classify(text: bytes, python: bool) -> np.ndarray:
 
 def mark_repeats(tokens: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """`classes` [R, T] of windows `tokens` [R, T], with identifiers that already stand in the same window
-    as `identifier_repeated`: those a model could copy. An identifier cut by the window's edge is as it is seen.
+    as `identifier_repeated`: those a model could copy. An identifier cut by the window's edge is as it is
+    seen. STARTS_WORD is taken off.
     """
-    result = classes.copy()
-    for row, kinds in enumerate(classes):
+    result = classes & ~np.uint8(STARTS_WORD)
+    for row, kinds in enumerate(result):
         seen: set[bytes] = set()
-        edge = np.flatnonzero(np.diff(np.concatenate([[0], kinds == IDENTIFIER, [0]])))
-        for begin, end in edge.reshape(-1, 2):
-            name = tokens[row, begin:end].tobytes()
+        is_name = kinds == IDENTIFIER
+        fresh = is_name & ((classes[row] & STARTS_WORD > 0) | ~np.concatenate([[False], is_name[:-1]]))
+        word = np.cumsum(fresh) * is_name
+        for number in range(1, int(word.max(initial=0)) + 1):
+            place = np.flatnonzero(word == number)
+            name = tokens[row, place].tobytes()
             if name in seen:
-                result[row, begin:end] = REPEATED
+                result[row, place] = REPEATED
             seen.add(name)
     return result

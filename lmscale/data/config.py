@@ -4,17 +4,23 @@
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lmscale.errors import UserError
+
+KINDS = ("stdlib", "packages", "text", "huggingface")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """The text component and the shape of a batch.
 
-    kind: "stdlib", the running Python's standard library. rows: text rows a batch. context: T, targets a row.
-    seed: fixes the file split, the held-out windows, every task's tables and the evaluation items.
+    kind: "stdlib", the running Python's standard library; "packages", that and the sources of this project's
+    required packages; "text", `files` (paths and patterns: text, JSONL, Parquet, each also gzipped), of which
+    `field` holds the text; "huggingface", the `dataset` of that name with its `subset` and `split`, streamed.
+    tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens. most_bytes: stop reading there (null: read all).
+    rows: text rows a batch. context: T, targets a row. seed: fixes the split, every task's tables and the
+    evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
     """
 
@@ -26,9 +32,22 @@ class DataConfig:
     heldout_share: float = 0.05
     heldout_rows: int = 192
     unique_tokens: int | None = None
+    files: tuple[str, ...] = ()
+    field: str = "text"
+    dataset: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    most_bytes: int | None = None
+    tokenizer: str = "bytes"
+    bpe_vocab: int = 1024
 
     def __post_init__(self) -> None:
-        _check(self.kind in ("stdlib",), "data.kind", self.kind, "one of stdlib")
+        _check(self.kind in KINDS, "data.kind", self.kind, "one of " + ", ".join(KINDS))
+        _check(self.kind != "text" or bool(self.files), "data.files", "[]", "the files of data=text")
+        _check(self.kind != "huggingface" or bool(self.dataset), "data.dataset", None, "a dataset's name")
+        _check(self.tokenizer in ("bytes", "bpe"), "data.tokenizer", self.tokenizer, "bytes or bpe")
+        _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
+        _check(self.most_bytes is None or self.most_bytes > 0, "data.most_bytes", self.most_bytes, "above 0")
         _check(self.rows >= 1, "data.rows", self.rows, "at least 1")
         _check(self.context >= 32, "data.context", self.context, "at least 32: shorter rows hold no task")
         _check(0 < self.heldout_share < 0.5, "data.heldout_share", self.heldout_share, "between 0 and .5")
@@ -50,7 +69,7 @@ class TasksConfig:
 
     name: str = "cpu"
     weight: float = 0.3
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
     rows: int = 1
     items: int = 200
     variants: str = "core"

@@ -42,6 +42,11 @@ class Manifest:
     sources: dict[str, Any]
     text_key: str
 
+    def passes(self, tokens: float) -> float:
+        """How often a run of so many tokens (all components) has seen each unique token of the text."""
+        rows = {component.name: component.rows for component in self.components}
+        return tokens * rows[self.primary] / sum(rows.values()) / self.unique_tokens
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

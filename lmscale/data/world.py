@@ -5,6 +5,7 @@ and no step depends on what was asked before.
 """
 
 import functools
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,13 @@ class World:
         self.content_hash = manifest.content_hash
         self.tasks = manifest.tasks
         self.families = {name: families.build(name, data.seed, tasks.variants) for name in manifest.tasks}
-        self._train = corpus.open_tokens(folder, "train")[: manifest.unique_tokens]
-        self._heldout = corpus.open_tokens(folder, "heldout")
+        self._train = corpus.open_tokens(folder, "train", manifest.vocab_size)[: manifest.unique_tokens]
+        self._heldout = corpus.open_tokens(folder, "heldout", manifest.vocab_size)
+        self.folder = folder
+        vocabulary = folder / "vocab.json"
+        texts = json.loads(vocabulary.read_text()) if vocabulary.is_file() else []
+        # the bytes of each token, none for a special
+        self.token_bytes = [bytes.fromhex(text) for text in texts] or [bytes([t]) for t in range(256)]
         self._classes = np.memmap(folder / "classes.bin", np.uint8, mode="r")
         tables = corpus.ngram_path(data, folder, manifest.unique_tokens).with_suffix(".npy")
         self._ngrams = np.load(tables, mmap_mode="r") if tables.is_file() else None

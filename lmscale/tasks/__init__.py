@@ -17,6 +17,7 @@ BUILDERS: dict[str, Callable[[int], Task]] = {
     "sort": copying.sort,
     "reverse": copying.reverse,
     "modadd": arithmetic.modadd,
+    "modadd_97": arithmetic.modadd_97,
     "addition": arithmetic.addition,
     "addition_reversed": partial(arithmetic.addition, reversed_digits=True),
     "composition": arithmetic.composition,

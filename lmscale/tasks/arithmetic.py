@@ -27,6 +27,24 @@ def modadd(seed: int, modulus: int = 23) -> Task:
     )
 
 
+def modadd_97(seed: int) -> Task:
+    """The same of two-digit numbers mod 97: enough pairs for a thousand unseen ones."""
+
+    def sample(rng: Generator, n: int) -> Examples:
+        x = rng.integers(97, size=(n, 2))
+        total = _digits(x.sum(axis=1) % 97, 2)
+        return render("mod ", _digits(x[:, 0], 2), "+", _digits(x[:, 1], 2), "=", answer(total), "\n")
+
+    return Task(
+        name="modadd_97",
+        about="addition mod 97 of two-digit numbers, held-out pairs",
+        sample=sample,
+        chance=1 / 97,
+        intended_class="emergent",
+        heldout=0.2,
+    )
+
+
 def _digits(number: np.ndarray, width: int) -> np.ndarray:
     """Decimal digits with leading zeros, uint8 [n, width]."""
     return DIGITS[number[:, None] // 10 ** np.arange(width)[::-1] % 10]
