@@ -34,6 +34,7 @@ BUCKETS = 64  # a corpus needs a 64th of its size in memory
 NGRAM_ROWS = 64  # windows at which a model is compared with the n-grams' whole distributions
 MOST_TABULATED = 1024  # tokens in a vocabulary whose distributions are kept
 SHORT_LINE = 20  # bytes: shorter lines are the same in many files and say nothing of copies
+MOST_LINES = 1_000_000  # held-out lines that are looked for in training text
 SPLITS = ("heldout", "train")
 
 
@@ -147,7 +148,8 @@ def _write_tokens(data: DataConfig, folder: Path) -> dict[str, Any]:
             count[split] += 1
             if split == "heldout":
                 streams["classes"].write(kinds.tobytes())
-                lines.update(_long_lines(kept.data))
+                if len(lines) < MOST_LINES:
+                    lines.update(_long_lines(kept.data))
             else:
                 shared |= lines.intersection(_long_lines(kept.data))
     finally:

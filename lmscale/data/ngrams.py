@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ORDERS = ("unigram", "bigram", "trigram")
-MOST_TOKENS = 20_000_000  # of the training text; the counts of three bytes have long settled by then
+MOST_TOKENS = 10_000_000  # of the training text; the counts of three bytes have long settled by then
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Ngrams:
 
 def count_ngrams(tokens: np.ndarray, vocab_size: int) -> Ngrams:
     """Count the first MOST_TOKENS of `tokens`."""
-    text = np.asarray(tokens[:MOST_TOKENS]).astype(np.int64)
+    text = np.asarray(tokens[:MOST_TOKENS]).astype(np.int32 if vocab_size**3 < 2**31 else np.int64)
     raw = []
-    code = text
+    code: np.ndarray = text
     for order in range(1, 4):
         if order > 1:
             code = code[:-1] * vocab_size + text[order - 1 :]
@@ -46,7 +46,7 @@ def count_ngrams(tokens: np.ndarray, vocab_size: int) -> Ngrams:
     lower = []
     for level in raw[1:]:
         # each different longer n-gram is one place where its end goes on
-        ending = level.code % vocab_size ** (1 if level is raw[1] else 2)
+        ending = level.code.astype(np.int64) % vocab_size ** (1 if level is raw[1] else 2)
         lower.append(_level(*np.unique(ending, return_counts=True), vocab_size))
     return Ngrams(vocab_size, tuple(raw), tuple(lower))
 

@@ -66,7 +66,8 @@ def find_files(patterns: tuple[str, ...]) -> list[Path]:
     """The files that paths and glob patterns name, sorted; UserError for a pattern that names none."""
     found: set[Path] = set()
     for pattern in patterns:
-        matches = [Path(p) for p in glob.glob(str(Path(pattern).expanduser()), recursive=True)]
+        # Path.glob refuses absolute patterns
+        matches = [Path(p) for p in glob.glob(str(Path(pattern).expanduser()), recursive=True)]  # noqa: PTH207
         files = [path.resolve() for path in matches if path.is_file()]
         if not files:
             raise UserError(
@@ -203,4 +204,4 @@ def _hub(data: DataConfig) -> Iterator[Document]:
 
 def buffered(path: Path) -> BinaryIO:
     """A file to append small pieces to."""
-    return cast(BinaryIO, io.BufferedWriter(path.open("ab", buffering=0), buffer_size=1 << 16))  # type: ignore[arg-type]
+    return cast(BinaryIO, io.BufferedWriter(path.open("ab", buffering=0), buffer_size=1 << 16))
