@@ -73,14 +73,14 @@ def _components(data: DataConfig, tasks: TasksConfig) -> tuple[Component, ...]:
         Component(PRIMARY, 1 - tasks.weight, data.rows, "all"),
         *(
             Component(name, tasks.weight * weight / total, tasks.rows, "answer")
-            for name, weight in tasks.weights.items()
+            for name, weight in sorted(tasks.weights.items())
         ),
     )
 
 
 def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
     """What is known of a corpus before it is scanned: enough to find out whether a plan is possible."""
-    chosen = {name: families.build(name, data.seed, tasks.variants) for name in tasks.weights}
+    chosen = {name: families.build(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
     return Manifest(
         name=data.name,
         content_hash="not scanned",
@@ -98,7 +98,7 @@ def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
 
 def _described(data: DataConfig, tasks: TasksConfig, folder: Path) -> dict[str, dict[str, Any]]:
     """`describe` for every task; kept in a file, for the shortcut baselines take a second to fit."""
-    chosen = {name: families.build(name, data.seed, tasks.variants) for name in tasks.weights}
+    chosen = {name: families.build(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
     asked = [data.seed, data.context, tasks.items, tasks.variants, tasks.shots]
     path = folder / f"tasks-{digest([*asked, [[t.name, t.version] for t in chosen.values()]])}.json"
     if path.is_file():
