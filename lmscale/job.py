@@ -8,6 +8,7 @@ import contextlib
 import faulthandler
 import fcntl
 import functools
+import hashlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 from lmscale import stopping
 from lmscale.config import PackConfig, build
-from lmscale.data import World, open_world
+from lmscale.data import Manifest, World, open_world
 from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.errors import UserError
 from lmscale.files import DiskError, explained
@@ -154,11 +155,26 @@ def _check_world(world: World, pack: Pack) -> None:
         )
 
 
+def _check_tokens(manifest: Manifest, folder: Path) -> None:
+    """The token files are those that were scanned: a run's science names their hash."""
+    for split in ("train", "heldout"):
+        path = folder / f"{split}.bin"
+        with explained(path, "read"), path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != manifest.sources[split]["sha256"]:
+            raise UserError(
+                f"data: {path} has changed since it was scanned; put it back, or move {folder} away and start "
+                "again: what was trained on the old tokens stays, and other tokens are other runs"
+            )
+
+
 @functools.lru_cache(maxsize=2)
 def _world(configs: str, corpora: Path) -> World:
-    """A worker opens a corpus once for all the packs that it trains on it."""
+    """A worker opens a corpus, and looks whether it is whole, once for all the packs that it trains on it."""
     found = json.loads(configs)
-    return open_world(build(DataConfig, found["data"]), build(TasksConfig, found["tasks"]), corpora)
+    world = open_world(build(DataConfig, found["data"]), build(TasksConfig, found["tasks"]), corpora)
+    _check_tokens(world.manifest, corpora / world.manifest.text_key)
+    return world
 
 
 def take_core() -> None:

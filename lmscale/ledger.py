@@ -135,7 +135,13 @@ class Ledger:
     def frozen(self) -> list[dict[str, Any]]:
         """[{"pack_id", "execution"}], in the order in which first claims froze them. A plan keeps to
         these."""
-        return list(self._read_log())
+        entries: dict[str, dict[str, Any]] = {}
+        for entry in self._read_log():
+            if "thawed" in entry:
+                entries.pop(entry["thawed"], None)
+            else:
+                entries[entry["pack_id"]] = entry
+        return list(entries.values())
 
     def claim(self, pack_id: str, execution: Mapping[str, Any], reopen: bool = False) -> Claim | None:
         """Claim a pack, and freeze its execution if this is the first claim. execution["lanes"] are its
@@ -172,14 +178,19 @@ class Ledger:
         return claim
 
     def retry(self, pack_id: str) -> None:
-        """Let a parked pack be tried again: its failures so far no longer count."""
+        """Let a pack be tried again: its failures so far no longer count."""
         folder = self._pack(pack_id)
         past = _past(folder)
-        if past and self._state(past, [], folder) == "parked":
+        if past and self._state(past, [], folder) not in ("running", "finished"):
             number = past[-1].number + 1
             content = {"holder": _identity(), "from_step": newest_step(folder)}
             create(_claim_path(folder, number), [canonical(content).encode()], kind="claim")
             create(_end_path(folder, number), [canonical({"end": "retry"}).encode()], kind="claim")
+
+    def thaw(self, pack_id: str) -> None:
+        """Forget a pack's execution, which can no more be had: its runs are free to be packed anew."""
+        while any(entry["pack_id"] == pack_id for entry in self.frozen()):
+            self._append({"thawed": pack_id})
 
     def status(self) -> list[PackStatus]:
         """A row a frozen pack, in the order of their freezing."""
@@ -250,18 +261,21 @@ class Ledger:
         """
         make_folder(self.folder / "frozen")
         while True:
-            log = self._read_log()
-            for entry in log:
+            for entry in self.frozen():
                 if entry["pack_id"] == pack_id:
                     return entry["execution"]
                 if not set(entry["execution"]["lanes"]).isdisjoint(execution["lanes"]):
                     return None
-            content = canonical({"pack_id": pack_id, "execution": execution}).encode()
-            try:
-                create(self._log_path(len(log) + 1), [content], kind="freeze")
-            except FileExistsError:
-                continue
-            return execution
+            if self._append({"pack_id": pack_id, "execution": execution}):
+                return execution
+
+    def _append(self, entry: dict[str, Any]) -> bool:
+        """Add an entry to the log; False where another process has added one that was not seen."""
+        try:
+            create(self._log_path(len(self._log) + 1), [canonical(entry).encode()], kind="freeze")
+        except FileExistsError:
+            return False
+        return True
 
 
 def _claim_path(folder: Path, number: int) -> Path:

@@ -287,8 +287,13 @@ def _lanes(config: Any, device: str) -> int:
 
 def _execution(lanes: list[str], device: str, steps: int) -> dict[str, Any]:
     precision = "float32" if device == "cpu" else "bfloat16"
-    packages = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
-    return {"lanes": lanes, "device": device, "precision": precision, "steps": steps, "versions": packages}
+    return {"lanes": lanes, "device": device, "precision": precision, "steps": steps, "versions": versions()}
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of the packages that decide a result's bits."""
+    return {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
 
 
 def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]]) -> Pack:

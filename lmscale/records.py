@@ -54,10 +54,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any], fence: Fence | None = None) -> None:
-    """Write arrays by name, whole or not at all; the same arrays give the same bytes."""
+    """Write arrays by name, whole or not at all; the same arrays give the same bytes. TypeError for objects,
+    which only a pickle could hold."""
+    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if objects:
+        raise TypeError(f"arrays of Python objects: {objects}")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    replace(path, [buffer.getvalue()], fence, kind="items")
+    replace(path, [buffer.getbuffer()], fence, kind="items")
 
 
 def append(path: Path, record: Mapping[str, Any], fence: Fence | None = None) -> None:

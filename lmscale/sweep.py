@@ -17,7 +17,7 @@ from lmscale.data import Manifest, scan
 from lmscale.errors import UserError
 from lmscale.job import log_of, log_tail, write_pack
 from lmscale.ledger import Ledger, PackStatus
-from lmscale.plan import TRUNK, Pack, Plan, make_plan, write_specs
+from lmscale.plan import TRUNK, Pack, Plan, make_plan, versions, write_specs
 from lmscale.records import read_json, write_json
 from lmscale.show import Display, plan_table, speeds_of, status_table
 
@@ -112,6 +112,9 @@ def show_peek(sweep: Sweep) -> int:
 def train(sweep: Sweep, launch: Launch) -> int:
     """Train what is missing, wave after wave; 0, or 1 when a run failed."""
     plan = sweep.plan()
+    if sweep.configs[0].retry:
+        _try_again(sweep.folder, plan)
+        plan = sweep.plan()
     write_specs(sweep.folder, plan)
     contexts = {
         spec_hash(manifest): {
@@ -123,21 +126,23 @@ def train(sweep: Sweep, launch: Launch) -> int:
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)
     }
     ledger = Ledger(sweep.folder, max_tries=sweep.configs[0].pack.tries)
-    if sweep.configs[0].retry:
-        _try_again(sweep.folder, plan, ledger)
     with Display(plan, sweep.folder) as display:
         for wave in plan.waves:
             _train_wave(sweep, wave, contexts, ledger, launch, display)
     return _say_failed(sweep.folder, plan, ledger)
 
 
-def _try_again(folder: Path, plan: Plan, ledger: Ledger) -> None:
-    """Forget the failures of parked packs, and what they said of their runs."""
-    for pack in plan.packs:
-        ledger.retry(pack.pack_id)
+def _try_again(folder: Path, plan: Plan) -> None:
+    """Forget the failures of parked packs and what they said of their runs, and the executions that can no more
+    be had (other versions were installed since) of packs that have not ended."""
+    ledger = Ledger(folder)
     for run_id in plan.runs:
         if outcome_of(folder, run_id) == "failed":
             (folder / run_id / "outcome.json").unlink()
+    for pack in plan.packs:
+        ledger.retry(pack.pack_id)
+        if pack.execution["versions"] != versions() and needs_work(folder, pack):
+            ledger.thaw(pack.pack_id)
 
 
 def _say_failed(folder: Path, plan: Plan, ledger: Ledger) -> int:

@@ -25,7 +25,7 @@ from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.family import Shape
 from lmscale.ledger import Claim
 from lmscale.optim import Lane
-from lmscale.plan import BRANCH, TRUNK, Pack, RunSpec, evaluation_steps
+from lmscale.plan import BRANCH, TRUNK, Pack, RunSpec, evaluation_steps, versions
 from lmscale.step import PATIENCE, State, init_lane, pack_program
 from lmscale.timing import Clock, Timer
 
@@ -56,6 +56,7 @@ def train(job: Job, world: World) -> None:
     stop, DiskError, CheckpointMismatch, or whatever went wrong; the claim is the caller's to end.
     """
     pack, claim = job.pack, job.claim
+    _check_execution(pack)
     spec = pack.runs[0]
     lanes = jax.tree.map(
         lambda *values: jnp.stack(values),
@@ -70,6 +71,18 @@ def train(job: Job, world: World) -> None:
         records.write_json(run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim)
     clock = Clock(time.perf_counter())
     _finish(job, _loop(job, world, program, evaluator, lanes, state, clock))
+
+
+def _check_execution(pack: Pack) -> None:
+    """A pack goes on under the execution it was frozen with, or not at all."""
+    frozen = {"device": pack.execution["device"], **pack.execution["versions"]}
+    here = {"device": jax.default_backend(), **versions()}
+    different = [f"{key} {frozen[key]}, here {here[key]}" for key in frozen if frozen[key] != here.get(key)]
+    if different:
+        raise UserError(
+            f"pack {pack.pack_id} was begun with {'; '.join(different)}: install these again to go on with it, or "
+            "start over what it has not finished: retry=true"
+        )
 
 
 @functools.lru_cache(maxsize=4)

@@ -62,6 +62,17 @@ def test_a_run_belongs_to_one_pack(tmp_path: Path) -> None:
     assert ledger.claim("p3", {"lanes": ["run-c"]}) is not None
 
 
+def test_a_thawed_execution_leaves_its_runs_free(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.claim("p1", EXECUTION).release()
+    Ledger(tmp_path).thaw("p1")
+    ledger.thaw("never frozen")
+    assert ledger.frozen() == []
+    anew = {"lanes": ["run-b"], "versions": "new"}
+    assert ledger.claim("p2", anew) is not None
+    assert Ledger(tmp_path).frozen() == [{"pack_id": "p2", "execution": anew}]
+
+
 def test_failures_in_a_row_park_a_pack_and_retry_frees_it(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, max_tries=3)
     for number, parked in ((1, False), (2, False), (3, True)):

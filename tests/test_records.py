@@ -172,3 +172,14 @@ def test_write_json_is_read_by_anything(tmp_path: Path) -> None:
     records.write_json(path, {"b": [np.float32(1.5)], "a": None})
     assert json.loads(path.read_text()) == {"a": None, "b": [1.5]}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_make_the_same_bytes_and_hold_no_objects(tmp_path: Path) -> None:
+    arrays = {"copy/direct/correct": np.arange(9) % 2 == 0, "copy/direct/nll": np.ones(9, np.float32)}
+    for name in ("a.npz", "b.npz"):
+        records.write_npz(tmp_path / name, arrays)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert set(found) == set(arrays) and found["copy/direct/nll"].dtype == np.float32
+    with pytest.raises(TypeError, match="who"):
+        records.write_npz(tmp_path / "c.npz", {"who": np.array([object()])})

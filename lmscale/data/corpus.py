@@ -6,6 +6,7 @@ of exact duplicates and split without ever standing in memory.
 
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,19 +69,25 @@ def scan_text(data: DataConfig, folder: Path, rescan: bool = False) -> dict[str,
     report = folder / "text.json"
     if report.is_file() and not rescan:
         return json.loads(report.read_text())
-    building = folder.with_name(folder.name + ".part")
+    building = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")  # others may scan as well
     with explained(folder):
-        shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
-        total = _fill_buckets(data, building)
-        result = _write_tokens(data, building)
-        for bucket in range(BUCKETS):
-            _bucket(building, bucket).unlink(missing_ok=True)
-        result = {"kind": data.kind, "source": fingerprint(data), "bytes": total, **result}
-        (building / "text.json").write_text(json.dumps(result, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-    return result
+        try:
+            total = _fill_buckets(data, building)
+            result = _write_tokens(data, building)
+            for bucket in range(BUCKETS):
+                _bucket(building, bucket).unlink(missing_ok=True)
+            result = {"kind": data.kind, "source": fingerprint(data), "bytes": total, **result}
+            (building / "text.json").write_text(json.dumps(result, indent=1) + "\n")
+            if rescan or not report.is_file():  # a folder without its report is not whole
+                shutil.rmtree(folder, ignore_errors=True)
+            building.rename(folder)
+        except OSError:
+            if not report.is_file():  # else another process was faster; it made the same
+                raise
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        return json.loads(report.read_text())
 
 
 def _bucket(folder: Path, number: int) -> Path:

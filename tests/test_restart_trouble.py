@@ -1,0 +1,253 @@
+"""What goes wrong inside a sweep: crashes, a full disk, damage, poisoned steps. In one process, so that what is
+compiled stays; `test_restart` has the kills."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from lmscale import faults, job, sweep, train
+from lmscale.data import World
+from lmscale.errors import UserError
+from lmscale.plan import versions
+from lmscale.step import PATIENCE
+
+OVERRIDES = [
+    "experiment=smoke",
+    "dial=[8]",
+    "horizon={tokens: 9e4, dial: 8, multiples: [0.6, 1.0]}",
+    "schedule.warmup_steps=5",
+    "evaluation={first_tokens: 5e3, per_doubling: 2}",
+    "data.heldout_rows=8",
+    "tasks.items=20",
+    "pack.device=cpu",
+    "pack.steps=4",
+    "pack.checkpoint_seconds=0.01",
+]
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A composed configuration, as the application gets it."""
+    with initialize_config_module("sweeps", version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", OVERRIDES), resolve=True)
+    assert isinstance(composed, dict)
+    return {**composed, "corpora": str(tmp_path_factory.mktemp("corpora"))}
+
+
+@pytest.fixture(autouse=True)
+def quietly_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process keeps its cores and its compilation cache."""
+    monkeypatch.setattr(job, "take_core", lambda: None)
+    monkeypatch.setattr(train, "configure_jax", lambda cache: None)
+
+
+def run(values: dict[str, Any], folder: Path, fault: str = "", **changes: Any) -> int:
+    """The sweep, each job in this process, with faults as LMSCALE_FAULT would name them."""
+    values = {**values, "runs": str(folder), **changes}
+
+    def launch(jobs: list[str]) -> list[Exception]:
+        errors = []
+        for name in jobs:
+            try:
+                job.train_job({**values, "job": name})
+            except Exception as error:
+                errors.append(error)
+        return errors
+
+    faults._plan = faults.parse(fault) if fault else None
+    faults._passed.clear()
+    try:
+        return sweep.run([values], launch)
+    finally:
+        faults._plan = None
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    experiment = folder / "smoke"
+    left_out = ("log.txt", "timing.jsonl", "pack.json")
+    return {
+        str(path.relative_to(experiment)): path.read_bytes()
+        for path in sorted(experiment.rglob("*"))
+        if path.is_file() and path.name not in left_out and "claims" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a sweep without trouble leaves."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "take_core", lambda: None)
+        patch.setattr(train, "configure_jax", lambda cache: None)
+        assert run(values, folder) == 0
+    return content(folder)
+
+
+def test_what_keeps_crashing_is_parked_with_its_log_and_tried_again_on_demand(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    pack = {**values["pack"], "tries": 2}
+    assert run(values, tmp_path, "train.stepped:*=crash", pack=pack) == 1
+    said = capfd.readouterr().err
+    assert "InjectedCrash" in said and "parked" in said and "log.txt" in said and "retry=true" in said
+    outcomes = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/outcome.json")]
+    assert [outcome["outcome"] for outcome in outcomes] == ["failed"] * 3
+    (tail,) = [outcome["log_tail"] for outcome in outcomes if "log_tail" in outcome]
+    assert "Traceback" in tail and "injected at train.stepped" in tail
+    assert run(values, tmp_path, pack=pack) == 1  # still parked, still said
+    assert run(values, tmp_path, pack=pack, retry=True) == 0
+    assert content(tmp_path) == whole
+
+
+def test_a_crash_now_and_then_costs_nothing_but_time(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert run(values, tmp_path, "train.stepped:5=crash,record.appended:9=crash,items.synced=crash") == 0
+    assert content(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    "point", ["checkpoint.written:3", "record.half:4", "json.written:9", "items.written"]
+)
+def test_a_full_disk_ends_the_sweep_with_its_sentence(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, point: str
+) -> None:
+    with pytest.raises(UserError, match=r"No space left on device; .*free some space"):
+        run(values, tmp_path, f"{point}=ENOSPC")
+    assert run(values, tmp_path) == 0
+    assert content(tmp_path) == whole
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_said(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(UserError):
+        run(values, tmp_path, "checkpoint.written:6=ENOSPC")
+    (pack,) = {path.parent for path in tmp_path.glob("smoke/packs/*/*.ckpt")}
+    newest = max(pack.glob("*.ckpt"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert run(values, tmp_path) == 0
+    assert f"checkpoint {newest} set aside" in capfd.readouterr().err
+    newest.with_name(newest.name + ".bad").unlink()
+    assert content(tmp_path) == whole
+
+
+def test_a_damaged_pin_is_made_again_by_the_trunk(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert run(values, tmp_path) == 0
+    branch = next(path.parent for path in tmp_path.glob("smoke/*/items.npz"))
+    start = json.loads((branch / "spec.json").read_text())["decay_start"]
+    (pin,) = tmp_path.glob(f"smoke/packs/*/step-{start:012d}.pinned.ckpt")
+    pin.write_bytes(pin.read_bytes()[:1000])
+    shutil.rmtree(branch)
+    with pytest.raises(UserError, match=r"no checkpoint of trunk .* start the sweep again"):
+        run(values, tmp_path)
+    assert run(values, tmp_path) == 0
+    pin.with_name(pin.name + ".bad").unlink()
+    assert content(tmp_path) == whole
+
+
+def test_a_deleted_run_is_trained_again_and_changed_tokens_are_refused(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert run(values, tmp_path) == 0
+    shutil.rmtree(next(path.parent for path in tmp_path.glob("smoke/*/items.npz")))
+    corpora = tmp_path / "corpora"
+    shutil.copytree(values["corpora"], corpora)
+    (tokens,) = corpora.glob("*/train.bin")
+    tokens.write_bytes(b"#" + tokens.read_bytes()[1:])
+    with pytest.raises(UserError, match=r"train\.bin has changed since it was scanned"):
+        run(values, tmp_path, corpora=str(corpora))
+    assert run(values, tmp_path) == 0
+    assert content(tmp_path) == whole
+
+
+def test_what_began_with_one_version_goes_on_with_no_other(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError):
+        run(values, tmp_path, "checkpoint.written:4=ENOSPC")
+    monkeypatch.setitem(versions(), "jax", "0.1.0")
+    with pytest.raises(UserError, match=r"was begun with jax [0-9.]+, here 0\.1\.0: .* retry=true"):
+        run(values, tmp_path)
+    assert run(values, tmp_path, retry=True) == 0
+    executions = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/execution.json")]
+    assert {execution["versions"]["jax"] for execution in executions} == {"0.1.0"}
+    assert run(values, tmp_path) == 0
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, steps: dict[int, range], value: float) -> None:
+    """Multiply the loss of these seeds at these steps by `value`, through the weights of the batch."""
+    original = World.batches
+
+    def batches(self: World, seed: int, start: int, count: int, multiple: int = 1) -> Any:
+        batch = original(self, seed, start, count, multiple)
+        hurt = [index for index in range(count) if start + index in steps.get(seed, ())]
+        if not hurt:
+            return batch
+        weight = batch.weight.copy()
+        weight[hurt] *= np.float32(value)
+        return batch._replace(weight=weight)
+
+    monkeypatch.setattr(World, "batches", batches)
+
+
+def of_seed(folder: Path, seed: int) -> dict[str, bytes]:
+    """The files of the runs with this seed."""
+    runs = [path.parent for path in folder.glob("smoke/*/spec.json")]
+    mine = [run.name for run in runs if json.loads((run / "spec.json").read_text())["seed"] == seed]
+    return {name: data for name, data in content(folder).items() if name.split("/")[0] in mine}
+
+
+def outcomes_of(folder: Path, seed: int) -> list[str]:
+    files = of_seed(folder, seed)
+    return [json.loads(data)["outcome"] for name, data in files.items() if name.endswith("outcome.json")]
+
+
+def test_a_lane_that_keeps_failing_diverges_alone_and_survives_a_crash(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two seeds in one pack. Seed 0 meets two bad steps, seed 1 nothing else from step 12 on."""
+    two = {"seed": [0, 1], "pack": {**values["pack"], "lanes": 2}}
+    with pytest.MonkeyPatch.context() as patch:
+        poisoned(patch, {0: range(10, 12)}, np.nan)
+        assert run(values, tmp_path / "clean", **two) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        poisoned(patch, {0: range(10, 12), 1: range(12, 10**6)}, np.nan)
+        assert run(values, tmp_path / "bad", **two) == 0
+        assert run(values, tmp_path / "crashed", "train.stepped:9=crash,train.stepped:24=crash", **two) == 0
+    assert outcomes_of(tmp_path / "clean", 0) == outcomes_of(tmp_path / "clean", 1) == ["done"] * 3
+    assert outcomes_of(tmp_path / "bad", 0) == ["done"] * 3
+    assert outcomes_of(tmp_path / "bad", 1) == ["diverged"] * 3
+    apart = of_seed(tmp_path / "bad", 0)
+    assert apart == of_seed(tmp_path / "clean", 0)
+    assert content(tmp_path / "bad") == content(tmp_path / "crashed")
+    for name, data in apart.items():
+        for line in data.splitlines() if name.endswith("records.jsonl") else ():
+            record, spec = json.loads(line), json.loads(apart[name.replace("records.jsonl", "spec.json")])
+            skipped = 2 if record["step"] >= 12 else max(0, record["step"] - 10)
+            assert record["skipped_steps"] == skipped
+            assert record["tokens"] == (record["step"] - skipped) * spec["batch_tokens"]
+    bad = of_seed(tmp_path / "bad", 1)
+    ended = [json.loads(data) for name, data in bad.items() if name.endswith("outcome.json")]
+    # the trunk, a branch that began before it gave up, and one that could not begin
+    assert {outcome["step"] for outcome in ended} == {12 + PATIENCE, None}
+    assert all("steps in a row" in outcome["reason"] or "its trunk" in outcome["reason"] for outcome in ended)
+
+
+def test_a_spike_is_skipped_and_counted(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss fifty times as large, once the window of 128 steps is full."""
+    poisoned(monkeypatch, {0: range(140, 141)}, 50.0)
+    horizon = {"tokens": 1.5e5, "dial": 8, "exponent": 0.3, "multiples": [1.0]}
+    assert run(values, tmp_path, horizon=horizon, tasks=values["tasks"]) == 0
+    last = [path.read_bytes().splitlines()[-1] for path in tmp_path.glob("smoke/*/records.jsonl")]
+    assert [json.loads(line)["skipped_steps"] for line in last] == [1, 1]
