@@ -162,7 +162,8 @@ def test_a_deleted_run_is_trained_again_and_changed_tokens_are_refused(
     corpora = tmp_path / "corpora"
     shutil.copytree(values["corpora"], corpora)
     (tokens,) = corpora.glob("*/train.bin")
-    tokens.write_bytes(b"#" + tokens.read_bytes()[1:])
+    content_before = tokens.read_bytes()
+    tokens.write_bytes(bytes([content_before[0] ^ 1]) + content_before[1:])
     with pytest.raises(UserError, match=r"train\.bin has changed since it was scanned"):
         run(values, tmp_path, corpora=str(corpora))
     assert run(values, tmp_path) == 0
