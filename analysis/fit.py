@@ -24,6 +24,9 @@ from analysis.solve import minimise
 
 # Cells of its own grid that every resample polishes, besides the optimum of the whole table.
 RESAMPLE_STARTS = 2
+# Cells that the whole table polishes: all of a regular grid's, and enough of the random points of a law
+# that has none.
+TABLE_STARTS = 40
 # Of a table of more than `LARGE` rows, so many are searched and resampled.
 LARGE_ROWS = 5000
 # Newton steps over all the rows of a large table, from the optimum of the subset.
@@ -297,7 +300,7 @@ def solve(
     if len(observations) > LARGE:
         return _solve_large(observations, model, objective, bootstrap, seed)
     loss, weight = observations.loss, observations.weight
-    best = search(model, loss, weight[None], objective)
+    best = search(model, loss, weight[None], objective, starts=TABLE_STARTS)
     if not bootstrap:
         return best, np.empty((0, best.theta.shape[1]))
     counts = resample_counts(observations.group, bootstrap, seed)

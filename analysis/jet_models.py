@@ -9,9 +9,6 @@ from analysis.law import Array, Columns, Form, Named, Parameter, Private
 from analysis.models import Expansion, Grid
 from analysis.penalty import huber, huber_curvature, huber_slope
 
-# Points of the non-linear parameters tried before the best are polished.
-POINTS = 4096
-
 
 class JetModel:
     """`form.searched` (or the form's own parameters) at the rows of `x`; see `analysis.models.Model`."""
@@ -23,7 +20,8 @@ class JetModel:
         )
         logs = {f"log_{name}": np.log(column) for name, column in x.items()}
         means = {f"mean_{name}": np.asarray(float(column.mean())) for name, column in logs.items()}
-        self.x = Named({**x, **logs, **means})
+        self.columns: dict[str, Array] = {**x, **logs, **means}
+        self.x = Named(self.columns)
         self.loss = loss
         self.parameters = self.searched.parameters
         self.size = len(self.parameters)
@@ -86,27 +84,33 @@ class JetModel:
             np.where(fine[:, None, None], hessian, np.eye(p)),
         )
 
-    def grid(self) -> Grid:
-        """Random points of the non-linear parameters (a fixed sequence), and the law's terms there."""
+    def grid(self, rows: np.ndarray) -> Grid:
+        """Random points of the non-linear parameters (a fixed sequence), and the law's terms at `rows`."""
+        points_tried = self.searched.points
+        x = Named({name: v if v.ndim == 0 else v[rows] for name, v in self.columns.items()})
         rng = np.random.default_rng(0)
-        points = rng.uniform(size=(POINTS, len(self.free)))
-        eta = self.lower[self.free] + points * (self.upper - self.lower)[self.free]
-        theta = np.zeros((POINTS, self.size))
+        points = rng.uniform(size=(points_tried, len(self.free)))
+        low, high = self.lower.copy(), self.upper.copy()
+        for i, parameter in enumerate(self.parameters):
+            if parameter.typical is not None:
+                low[i], high[i] = np.log(parameter.typical) if parameter.scale else parameter.typical
+        eta = low[self.free] + points * (high - low)[self.free]
+        theta = np.zeros((points_tried, self.size))
         theta[:, self.free] = eta
         natural = self._natural(theta)
         with np.errstate(all="ignore"):
             if self.searched.basis is not None:
-                columns = self.searched.basis(self._named(natural), self.x)
+                columns = self.searched.basis(self._named(natural), x)
             elif not self.linear:
-                columns = [self.searched.law(self._named(natural), self.x)]
+                columns = [self.searched.law(self._named(natural), x)]
             else:
                 columns = []
                 for i in self.linear:
                     unit = natural.copy()
                     unit[self.linear] = 0.0
                     unit[i] = 1.0
-                    columns.append(self.searched.law(self._named(unit), self.x))
-        shape = (POINTS, len(self.loss))
+                    columns.append(self.searched.law(self._named(unit), x))
+        shape = (points_tried, len(rows))
         basis = np.stack([np.broadcast_to(column, shape) for column in columns], axis=1)
         fine = np.isfinite(basis).all((1, 2)) & (np.abs(basis) < 1e100).all((1, 2))
         return Grid(eta[fine], basis[fine], fixed=not self.linear)

@@ -20,7 +20,8 @@ Columns = Mapping[str, Array]
 class Parameter:
     """One parameter of a law: its bounds, and whether its logarithm is what is searched (`scale`).
 
-    An infinite bound is narrowed to the table; `within` names a column whose range bounds it.
+    An infinite bound is narrowed to the table; `within` names a column whose range bounds it. `typical` is
+    the range that random starts are drawn from, where that is narrower than the bounds.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Parameter:
     meaning: str
     scale: bool = False
     within: str | None = None
+    typical: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Private:
 
     `law(p, x)` is the loss, where `x` has `log_<column>` and `mean_log_<column>` besides the columns;
     `public(values, x)` and `private(values, x)` translate. `linear` names parameters that the law is linear
-    in and homogeneous; `basis(p, x)` may give approximate terms for them where it is not quite.
+    in and homogeneous; `basis(p, x)` may give approximate terms for them where it is not quite. `points` of
+    the other parameters are tried before the best are polished.
     """
 
     parameters: tuple[Parameter, ...]
@@ -80,6 +83,7 @@ class Private:
     private: Callable[[Values, Any], Values]
     linear: tuple[str, ...] = ()
     basis: Callable[[Any, Any], list[Any]] | None = None
+    points: int = 8192
 
 
 @dataclass(frozen=True)

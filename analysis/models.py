@@ -48,7 +48,7 @@ class Model(Protocol):
 
     def expand(self, theta: Array, weight: Array, target: Array, scale: str, width: float) -> Expansion: ...
 
-    def grid(self) -> Grid: ...
+    def grid(self, rows: np.ndarray) -> Grid: ...
 
     def assemble(self, eta: Array, coefficients: Array) -> Array: ...
 
@@ -121,9 +121,13 @@ class PowerSumModel:
         terms, n, p = self.design.shape
         return np.einsum("kni,knj->knij", self.design, self.design).reshape(terms, n, p * p)
 
-    def _terms(self, theta: Array) -> Array:
+    @cached_property
+    def _transposed(self) -> Array:
+        return np.ascontiguousarray(self.design.transpose(0, 2, 1))
+
+    def _terms(self, theta: Array, rows: np.ndarray | slice = slice(None)) -> Array:
         """Each term at the rows, [terms, S, n]."""
-        log = np.einsum("sp,knp->ksn", theta, self.design, optimize=True) + self.offset[:, None]
+        log = theta @ self._transposed[:, :, rows] + self.offset[:, None, rows]
         return np.exp(np.minimum(log, 600.0, out=log), out=log)
 
     def predict(self, theta: Array) -> Array:
@@ -198,8 +202,8 @@ class PowerSumModel:
         hessian += (jacobian * bend[:, None]) @ jacobian.transpose(0, 2, 1)
         return Expansion(value, gradient, hessian)
 
-    def grid(self) -> Grid:
-        """Exponents (and with an outer power the terms' ratios and the power) over their plausible range."""
+    def grid(self, rows: np.ndarray) -> Grid:
+        """At `rows`: exponents, and with an outer power the terms' ratios and the power, over plausible ranges."""
         terms = len(self.structure.terms)
         axes: list[Array] = []
         rough = self.outer or len(self.exponents) > 2
@@ -211,7 +215,9 @@ class PowerSumModel:
                 axes.append(np.array([0.0]))
         if self.outer:
             axes += [np.linspace(-3.0, 3.0, 5)] * (terms - 1)
-            axes.append(np.array([0.25, 0.45, 0.7, 1.0, 1.5, 2.5]))
+            # A term of fixed exponent (kaplan's data term) shows the outer power itself as its exponent.
+            fixed = any(not isinstance(name, str) for t in self.structure.terms for name, _ in t.exponents)
+            axes.append(np.geomspace(0.03, 1.0, 9) if fixed else np.array([0.25, 0.45, 0.7, 1.0, 1.5, 2.5]))
         eta = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
         if self.outer:
             # The exponents that the loss shows are exponent x outer power: search those.
@@ -223,10 +229,10 @@ class PowerSumModel:
         theta = self.assemble(eta, np.ones((len(eta), int(self.floor) + (1 if self.outer else terms))))
         if self.outer:
             theta[:, 0] = 0.0 if self.floor else theta[:, 0]
-            reducible = self._terms(theta).sum(0) ** theta[:, -1:]
+            reducible = self._terms(theta, rows).sum(0) ** theta[:, -1:]
             columns = [reducible]
         else:
-            columns = list(self._terms(theta))
+            columns = list(self._terms(theta, rows))
         if self.floor:
             columns.insert(0, np.ones_like(columns[0]))
         return Grid(eta, np.stack(columns, axis=1))

@@ -18,7 +18,7 @@ from analysis.penalty import Objective, huber, huber_weight
 from analysis.solve import Minimum, minimise
 
 # Rows beyond this many do not sharpen a grid of starts; the polish uses them all.
-SEARCH_ROWS = 1500
+SEARCH_ROWS = 500
 # Elements (problems x rows) worked on at a time: the arrays of one block stay in the second-level cache.
 BLOCK = 48_000
 
@@ -51,11 +51,10 @@ def search(
     """
     R, n = weight.shape
     target = objective.target(loss)
-    grid = model.grid()
     rows = np.arange(n)
     if n > SEARCH_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(n, SEARCH_ROWS, replace=False))
-    normal = _Normal(grid, rows, loss, objective)
+    normal = _Normal(model.grid(rows), loss[rows], objective)
     blocks = [slice(i, i + _block(n, starts)) for i in range(0, R, _block(n, starts))]
 
     def work(block: slice) -> tuple[Minimum, Minimum]:
@@ -114,9 +113,9 @@ class _Normal:
     robust weights come from iterating on the whole table at each grid point.
     """
 
-    def __init__(self, grid: Grid, rows: np.ndarray, loss: Array, objective: Objective) -> None:
+    def __init__(self, grid: Grid, loss: Array, objective: Objective) -> None:
         self.grid = grid
-        basis, y = grid.basis[:, :, rows], loss[rows]
+        basis, y = grid.basis, loss
         if objective.scale == "log":
             basis, y = basis / y, np.ones_like(y)
         self.m = m = basis.shape[1]

@@ -96,12 +96,12 @@ FARSEER = Form(
             Parameter("F", 0.0, np.inf, "floor at the middle of the table", scale=True),
             Parameter("G", 0.0, np.inf, "data term at the middle of the table", scale=True),
             Parameter("e", 0.02, 2.0, "data exponent at the middle of the table", scale=True),
-            Parameter("s1", -0.5, 0.5, "slope of its logarithm"),
-            Parameter("s2", -1.0, 1.0, "slope of the log data term"),
-            Parameter("s3", -1.0, 0.2, "slope of the log floor"),
-            Parameter("alpha", *_RATE, ""),
-            Parameter("beta", *_RATE, ""),
-            Parameter("gamma", *_RATE, ""),
+            Parameter("s1", -0.5, 0.5, "slope of its logarithm", typical=(-0.15, 0.05)),
+            Parameter("s2", -1.0, 1.0, "slope of the log data term", typical=(-0.3, 0.3)),
+            Parameter("s3", -1.0, 0.2, "slope of the log floor", typical=(-0.15, 0.0)),
+            Parameter("alpha", *_RATE, "", typical=(-0.6, 0.6)),
+            Parameter("beta", *_RATE, "", typical=(-0.6, 0.6)),
+            Parameter("gamma", *_RATE, "", typical=(-0.6, 0.6)),
         ),
         law=_farseer_searched,
         public=_farseer_public,
@@ -209,12 +209,12 @@ def _broken_form(breaks: int) -> Form:
         log_d = [np.log(getattr(p, f"d{tag}")) for tag in tags]
         return p.a + p.b * np.exp(-p.c0 * (x.log_x - x.mean_log_x) - bends(p, x.log_x, log_d))
 
-    shared = [Parameter("c0", -1.0, 2.0, "exponent before the first break")]
+    shared = [Parameter("c0", -1.0, 2.0, "exponent before the first break", typical=(-0.1, 0.5))]
     for tag in tags:
         shared += [
-            Parameter(f"c{tag}", -20.0, 20.0, "change of the exponent at the break"),
+            Parameter(f"c{tag}", -20.0, 20.0, "change of the exponent at the break", typical=(-0.8, 1.2)),
             Parameter(f"d{tag}", 0.0, np.inf, "place of the break, units of x", scale=True, within="x"),
-            Parameter(f"f{tag}", 0.01, 2.0, "width of the break, in ln x", scale=True),
+            Parameter(f"f{tag}", 0.01, 2.0, "width of the break, in ln x", scale=True, typical=(0.03, 0.6)),
         ]
     a = Parameter("a", 0.0, np.inf, "limit for large x")
     b = Parameter("b", 0.0, np.inf, "size of the power law", scale=True)
@@ -232,6 +232,8 @@ def _broken_form(breaks: int) -> Form:
             public=lambda v, x: {**v, "b": v["b"] * np.exp(v["c0"] * x.mean_log_x)},
             private=lambda v, x: {**v, "b": v["b"] * np.exp(-v["c0"] * x.mean_log_x)},
             linear=("a", "b"),
+            # Two breaks and their order: one point in some thousands is near.
+            points=8192 if breaks == 1 else 32768,
         ),
     )
 
