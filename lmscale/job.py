@@ -23,7 +23,7 @@ from lmscale.config import PackConfig, build
 from lmscale.data import Manifest, World, open_world
 from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.errors import UserError
-from lmscale.files import DiskError, explained
+from lmscale.files import DiskError, explained, make_folder
 from lmscale.ledger import Claim, Ledger, LostClaim
 from lmscale.plan import Pack, RunSpec
 from lmscale.records import canonical, read_json, write_json
@@ -36,7 +36,7 @@ _core: IO[str] | None = None  # the lock on this process's core, held until it e
 def write_pack(folder: Path, pack: Pack, context: Mapping[str, Any]) -> str:
     """Write what a job needs to know of a pack; returns the job's name. context: data, tasks, pack, corpora."""
     path = folder / "packs" / pack.pack_id / "pack.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_json(path, {"wave": pack.wave, "execution": pack.execution, "pins": pack.pins, **context})
     return f"pack_{pack.pack_id}"  # never a bare id: Hydra would read 12e4 as a number
 

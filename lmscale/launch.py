@@ -40,7 +40,7 @@ def main() -> int:
     except UserError as error:
         return _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(" ".join(str(error).split()))
+        return _refuse(str(error))
     return 0
 
 
@@ -49,7 +49,9 @@ def _command() -> str:
 
 
 def _refuse(message: str) -> int:
-    print(f"lmscale: {message}", file=sys.stderr)
+    print(
+        f"lmscale: {' '.join(message.split())}", file=sys.stderr
+    )  # what a person typed may have line breaks
     return 2
 
 

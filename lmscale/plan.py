@@ -320,10 +320,11 @@ def evaluation_steps(spec: RunSpec, start: int, end: int) -> list[int]:
 
 def write_specs(folder: Path, plan: Plan) -> None:
     """spec.json of every planned run, where it is not yet."""
+    from lmscale.files import make_folder
     from lmscale.records import write_json
 
     for run_id, spec in plan.runs.items():
         path = folder / run_id / "spec.json"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_json(path, dataclasses.asdict(spec))

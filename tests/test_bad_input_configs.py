@@ -1,0 +1,165 @@
+"""Configurations that a person may get wrong: each is one line that names the field, its value and what would
+be right, exit code 2, before any work and with nothing written. `test_sweep` asks the same of real processes."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from lmscale import launch, sweep
+
+MISSING = object()
+
+# (the field, what a person wrote, what must stand in the answer besides the field)
+CASES: list[tuple[str, Any, list[str]]] = [
+    ("name", "../../out", ["../../out", "letters, digits"]),
+    ("name", "a/b", ["a/b"]),
+    ("name", ".hidden", [".hidden"]),
+    ("name", "", ["must be letters"]),
+    ("name", "x" * 100, ["must be letters"]),
+    ("name", "line\nbreak", ["must be letters"]),
+    ("name", 7, ["text"]),
+    ("name", MISSING, ["missing"]),
+    ("action", "destroy", ["destroy", "sweep, data, plan"]),
+    ("runs", None, ["text"]),
+    ("retry", "perhaps", ["perhaps", "yes or no"]),
+    ("surprise", 1, ["unknown key"]),
+    ("dail", [8], ["unknown key", "did you mean dial"]),
+    ("dial", [], ["at least one"]),
+    ("dial", 8, ["list"]),
+    ("dial", [8, 8], ["twice"]),
+    ("dial", [8, "eight"], ["eight", "whole number"]),
+    ("dial", [8.5], ["8.5", "whole number"]),
+    ("dial", [0], ["0", "at least 2"]),
+    ("dial", [-8], ["-8"]),
+    ("dial", [7], ["7"]),
+    ("seed", [], ["at least one"]),
+    ("seed", [-1], ["-1", "from 0"]),
+    ("seed", [2**31], ["2147483648"]),
+    ("seed", [True], ["whole number"]),
+    ("one_seed", [99], ["99", "dial"]),
+    ("family", "dense", ["group of keys"]),
+    ("family.n_head", 3, ["3", "not divisible"]),
+    ("family.n_layer", 0, ["0"]),
+    ("family.d_head", -4, ["-4"]),
+    ("family.mlp_ratio", 0, ["0"]),
+    ("family.layers", 2, ["unknown key"]),
+    ("optim.b1", 1.0, ["1.0", "between"]),
+    ("optim.b2", math.nan, ["finite number"]),
+    ("optim.eps", 0, ["above 0"]),
+    ("optim.clip_norm", -1, ["-1", "above 0"]),
+    ("optim.b1", "high", ["high", "number"]),
+    ("schedule.name", "linear", ["linear", "wsd, cosine"]),
+    ("schedule.warmup_steps", -1, ["-1", "at least 0"]),
+    ("schedule.warmup_steps", 10**6, ["shorter than warm-up"]),
+    ("schedule.decay_share", 1.5, ["1.5", "between"]),
+    ("schedule.floor", 1, ["1.0", "below 1"]),
+    ("transfer.rate", 0, ["above 0"]),
+    ("transfer.rate", math.inf, ["finite number"]),
+    ("transfer.rate_rule", "guess", ["guess", "no such rule"]),
+    ("transfer.weight_decay", -0.1, ["-0.1"]),
+    ("horizon.tokens", 0, ["above 0"]),
+    ("horizon.tokens", "many", ["many", "number"]),
+    ("horizon.tokens", 10, ["warm-up"]),
+    ("horizon.multiples", [], ["at least one"]),
+    ("horizon.multiples", [-1.0], ["-1.0", "above 0"]),
+    ("evaluation.first_tokens", 0, ["above 0"]),
+    ("evaluation.per_doubling", -1, ["-1", "above 0"]),
+    ("pack", None, ["group of keys"]),
+    ("pack.lanes", 0, ["0", "at least 1"]),
+    ("pack.lanes", "many", ["many", "auto"]),
+    ("pack.steps", 0, ["at least 1"]),
+    ("pack.steps", 1.5, ["1.5", "whole number"]),
+    ("pack.device", "abacus", ["abacus", "cpu, gpu, tpu"]),
+    ("pack.checkpoint_seconds", 0, ["above 0"]),
+    ("pack.checkpoints", 0, ["at least 1"]),
+    ("pack.tries", 0, ["at least 1"]),
+    ("data.kind", "web", ["web", "stdlib"]),
+    ("data.context", 8, ["8", "at least 32"]),
+    ("data.rows", 0, ["at least 1"]),
+    ("data.heldout_share", 0.9, ["0.9"]),
+    ("data.heldout_rows", 0, ["at least 1"]),
+    ("data.unique_tokens", 10, ["10", "above"]),
+    ("data.colour", "red", ["unknown key"]),
+    ("tasks.weight", 1.0, ["1.0", "below 1"]),
+    ("tasks.weights.copy", -1, ["-1"]),
+    ("tasks.weights.juggling", 1.0, ["juggling"]),
+    ("tasks.weights", {}, ["give both"]),
+    ("tasks.items", 1, ["at least 20"]),
+    ("tasks.rows", 0, ["at least 1"]),
+]
+
+
+@pytest.fixture(scope="module")
+def good() -> dict[str, Any]:
+    """A composed configuration that is right."""
+    with initialize_config_module("sweeps", version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", ["experiment=smoke"]), resolve=True)
+    assert isinstance(composed, dict)
+    return composed
+
+
+def answer(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit status of the application, Hydra left out."""
+
+    def app() -> None:
+        raise SystemExit(sweep.run([values], lambda jobs: []))
+
+    monkeypatch.setattr(launch, "app", app)
+    monkeypatch.setattr("lmscale.stopping.lead", lambda: None)
+    try:
+        return launch.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+@pytest.mark.parametrize(("field", "value", "said"), CASES, ids=[f"{f}={v!r:.20}" for f, v, _ in CASES])
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
+    good: dict[str, Any],
+    field: str,
+    value: Any,
+    said: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = copy.deepcopy(good)
+    *groups, key = field.split(".")
+    inner = values
+    for group in groups:
+        inner = inner[group]
+    if value is MISSING:
+        del inner[key]
+    else:
+        inner[key] = value
+    assert answer(values, monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("lmscale: ") and err.count("\n") == 1
+    assert [part for part in [field.split(".")[-1], *said] if part not in err] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_axes_that_cannot_be_axes(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "app", lambda: sweep.run([good, {**good, "name": "b"}], lambda jobs: []))
+    monkeypatch.setattr("lmscale.stopping.lead", lambda: None)
+    assert launch.main() == 2
+    assert "name: cannot be an axis" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_the_runs_should_go(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("in the way")
+    assert answer({**good, "action": "sweep"}, monkeypatch) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "runs" in err and "Not a directory" in err
