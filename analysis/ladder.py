@@ -57,7 +57,8 @@ def final_rows(table: pd.DataFrame) -> pd.DataFrame:
         if name not in table.columns:
             error = no_such_column(name, table.columns, f"column {name!r}")
             raise UserError(f"{error}; name it with --columns {name}=COLUMN")
-        if not pd.api.types.is_numeric_dtype(table[name]):
+    for name in ("params", "tokens", "loss", "flops"):
+        if name in table.columns and not pd.api.types.is_numeric_dtype(table[name]):
             bad = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
             row = bad.idxmax()
             raise UserError(f"row {row}: {name} is {table.at[row, name]!r}; a number would be right")
@@ -131,4 +132,4 @@ def compute_column(table: pd.DataFrame) -> str:
     """How C is counted in this table, for an axis or a sentence."""
     if "flops" not in table.columns:
         return "6 × parameters × tokens"
-    return "as the table's flops column counts it" if "run_id" not in table.columns else "exact count"
+    return "as in the table" if "run_id" not in table.columns else "exact count"

@@ -93,7 +93,6 @@ def _next_budgets(found: Findings) -> Picture:
         found.rows,
         [asdict(p) for p in law.path],
         [asdict(p) for p in law.next],
-        compute_column(found.table),
         loss_name(found),
     )
     return Picture(

@@ -162,14 +162,33 @@ def _magnified(ax: Axes, target: Target, forecast: Forecast, loss_name: str) -> 
 
 
 def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
-    """Each size named under its longest run, where nothing else is drawn; of many sizes, every few."""
-    ends = rows.loc[rows.groupby("params")["flops"].idxmax()].sort_values("params")
-    step = -(-len(ends) // 12)
-    shown = zip(ends["params"].tolist(), ends["flops"].tolist(), ends["loss"].tolist(), strict=True)
-    for i, (params, flops, loss) in enumerate(list(shown)[::-1][::step]):
+    """Each size named left below its longest run, where that covers no run and no other name."""
+
+    def place(flops: np.ndarray, loss: np.ndarray) -> np.ndarray:
+        """Positions as fractions of the axes."""
+        points = ax.transData.transform(np.column_stack([flops, loss]))
+        return np.asarray(ax.transAxes.inverted().transform(points))
+
+    ends = rows.loc[rows.groupby("params")["flops"].idxmax()].sort_values("params", ascending=False)
+    runs = place(rows["flops"].to_numpy(), rows["loss"].to_numpy())
+    corners = place(ends["flops"].to_numpy(), ends["loss"].to_numpy())
+    width, height = np.asarray([0.07, 0.04])
+    named: list[np.ndarray] = []
+    said: set[str] = set()
+    for params, corner in zip(ends["params"].tolist(), corners, strict=True):
+        # The name's box hangs from its corner; the run itself sits just outside of it.
+        inside = (np.abs(runs[:, 0] - corner[0] + width / 2 + 0.006) < width / 2) & (
+            np.abs(runs[:, 1] - corner[1] + height / 2 + 0.012) < height / 2
+        )
+        close = any(abs(corner[0] - x) < width and abs(corner[1] - y) < height for x, y in named)
+        name = draw.count(params)
+        if inside.any() or close or name in said:
+            continue
+        said.add(name)
         ax.annotate(
-            f"N = {draw.count(params)}" if i == 0 else draw.count(params),
-            (flops, loss),
+            name if named else f"N = {name}",
+            tuple(corner),
+            xycoords="axes fraction",
             xytext=(-5, -5),
             textcoords="offset points",
             ha="right",
@@ -177,6 +196,7 @@ def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
             fontsize=7.5,
             color=draw.GREY,
         )
+        named.append(corner)
 
 
 def _key(below: np.ndarray, used: np.ndarray, lost: pd.DataFrame, forecast: Forecast | None) -> list[Line2D]:
@@ -204,7 +224,6 @@ def next_budgets(
     rows: pd.DataFrame,
     path: Sequence[dict[str, Any]],
     marked: Sequence[dict[str, Any]],
-    compute: str,
     loss_name: str = LOSS,
 ) -> Figure:
     """What more compute buys: the law's best loss beyond the data with its interval, and the best N and D.
@@ -225,11 +244,12 @@ def next_budgets(
         lw=0,
         label=f"{path[0]['level']:.0%} interval of one new run",
     )
-    beyond = flops >= ends * 0.999
-    left.plot(flops[~beyond], [p["loss"] for p in path if p["flops"] < ends * 0.999], color=draw.BLUE, lw=1.4)
+    best = np.asarray([p["loss"] for p in path])
+    split = int(np.searchsorted(flops, ends))
+    left.plot(flops[: split + 1], best[: split + 1], color=draw.BLUE, lw=1.4)
     left.plot(
-        flops[beyond],
-        np.asarray([p["loss"] for p in path])[beyond],
+        flops[split:],
+        best[split:],
         color=draw.BLUE,
         lw=1.4,
         ls=(0, (4, 2)),
@@ -262,7 +282,7 @@ def next_budgets(
     left.set_ylim(min(losses) * 0.97, float(rows["loss"].max()) * 1.03)
     draw.log_axis(left, "x")
     draw.log_axis(left, "y", most=6)
-    left.set_xlabel(f"training compute C (FLOPs, {compute})")
+    left.set_xlabel("training compute C (FLOPs)")
     left.set_ylabel(loss_name)
     left.legend(loc="upper right")
     for name, label, colour, marker in (
@@ -302,7 +322,7 @@ def next_budgets(
         fontsize=8,
         color=draw.GREY,
     )
-    right.set_xlabel(f"training compute C (FLOPs, {compute})")
+    right.set_xlabel("training compute C (FLOPs)")
     right.set_ylabel("compute-optimal N and D")
     return fig
 

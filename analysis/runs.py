@@ -65,7 +65,7 @@ def _read_file(path: Path) -> pd.DataFrame:
                 f"{path}: not a Parquet file (its first bytes are {magic!r}); is it half-written?"
             )
         else:
-            table = pd.read_csv(path, low_memory=False, skipinitialspace=True)
+            table = _with_huge_counts(pd.read_csv(path, low_memory=False, skipinitialspace=True))
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: the file is empty") from None
     except (pd.errors.ParserError, pa.ArrowException, UnicodeDecodeError, OSError, EOFError) as error:
@@ -74,6 +74,17 @@ def _read_file(path: Path) -> pd.DataFrame:
     twice = table.columns[table.columns.duplicated()].tolist()
     if twice:
         raise UserError(f"{path}: column {str(twice[0])!r} appears twice; rename one of them in the file")
+    return table
+
+
+def _with_huge_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """FLOPs written as whole numbers beyond 64 bits are read as text: make such a column floating again."""
+    for name in table.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]]:
+        first = str(table[name].iloc[0]) if len(table) else ""
+        if first.strip().lstrip("+-").isdigit():
+            numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
+            if not (numbers.isna() & table[name].notna()).any():
+                table[name] = numbers
     return table
 
 

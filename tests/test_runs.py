@@ -194,6 +194,14 @@ def test_numbers_survive_csv_exactly(tmp_path: Path) -> None:
     assert np.allclose(load_table(path).loss, values, rtol=1e-15, atol=0)
 
 
+def test_whole_numbers_beyond_64_bits_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("flops,name,note\n12,a,7\n123456789012345678901234,b,x\n")
+    table = load_table(path, where="flops > 1e20")
+    assert table.flops.tolist() == [123456789012345678901234.0]
+    assert load_table(path).note.tolist() == ["7", "x"]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
 def test_files_of_each_kind(tmp_path: Path, suffix: str) -> None:
     frame = pd.DataFrame({"params": [1, 2], "loss": [3.5, 4.5]})
