@@ -18,7 +18,7 @@ from analysis.runs import is_run_folder, load_table
 from analysis.task_plots import longest
 
 # One recipe for every ladder, so that none is chosen after looking.
-FORM, REGIME, LEVEL = "chinchilla", "auto", 0.9
+FORM, REGIME, LEVEL = "auto", "auto", 0.9
 RATIOS = (3.0, 10.0, 30.0)
 
 
@@ -27,7 +27,7 @@ class HeldOut:
     """The forecast of the target from the runs below the cut.
 
     `prediction` bounds one new run at LEVEL. `used` [rows of target.below] are those that the fit kept.
-    `lines`: for each model size the compute and the loss along it, by the same law.
+    `lines`: for each model size the compute and the loss along it, by the form of largest weight.
     """
 
     prediction: Prediction
@@ -104,29 +104,24 @@ def _held_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
         return "a forecast needs finished runs of two model sizes or more."
     if target.below.empty:
         return f"no finished run has 1/30 of the target's compute ({target.flops:.3g} FLOPs) or less."
-    grid = _grid(rows)
     wanted = pd.DataFrame({"params": [target.params], "tokens": [target.tokens], "flops": [target.flops]})
     try:
-        forecast = extrapolate(
-            target.below, targets=pd.concat([wanted, grid]), level=LEVEL, form=FORM, regime=REGIME
-        )
+        forecast = extrapolate(target.below, targets=wanted, level=LEVEL, form=FORM, regime=REGIME)
     except UserError as error:
         return f"{len(target.below)} runs lie below the cut, and no law could be fitted to them: {error}."
-    first, *others = forecast.predictions
-    losses = np.asarray([p.loss for p in others])
-    lines = {}
-    for size in grid["params"].unique():
-        mine = (grid["params"] == size).to_numpy()
-        lines[float(size)] = (grid["flops"].to_numpy()[mine], losses[mine])
+    lines = {
+        float(group["params"].iloc[0]): (group["flops"].to_numpy(), forecast.fit.predict(group))
+        for group in _along_tokens(rows)
+    }
     warnings = forecast.warnings
     if len(target.below) < FEWEST and all(w.code != "too_few_runs" for w in warnings):
         few = f"{len(target.below)} runs below the cut; {FEWEST} or more would be worth a forecast"
         warnings = (Warn("too_few_runs", few), *warnings)
-    return HeldOut(first, _used(forecast, len(target.below)), lines, forecast, warnings)
+    return HeldOut(forecast.predictions[0], _used(forecast, len(target.below)), lines, forecast, warnings)
 
 
-def _grid(rows: pd.DataFrame, points: int = 24) -> pd.DataFrame:
-    """Sizes that were trained at several horizons, along tokens: where the law is drawn."""
+def _along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
+    """Each size that was trained at several horizons, along tokens: where the law is drawn."""
     parts = []
     for size, group in rows.groupby("params"):
         low, high = group["tokens"].min(), group["tokens"].max()
@@ -134,24 +129,20 @@ def _grid(rows: pd.DataFrame, points: int = 24) -> pd.DataFrame:
             tokens = np.geomspace(low / 1.2, high * 1.15, points)
             per_token = float((group["flops"] / group["tokens"]).mean())
             parts.append(pd.DataFrame({"params": size, "tokens": tokens, "flops": per_token * tokens}))
-    empty = pd.DataFrame({"params": [], "tokens": [], "flops": []})
-    return pd.concat(parts, ignore_index=True) if parts else empty
+    return parts
 
 
 def _law(rows: pd.DataFrame) -> Law | str:
     top = float(rows["flops"].max()) if len(rows) else 0.0
-    path = np.geomspace(float(rows["flops"].min()), max(RATIOS) * top, 24).tolist() if len(rows) else []
+    path = np.geomspace(float(rows["flops"].min()), top, 12).tolist() if len(rows) else []
+    budgets = [*path, *(ratio * top for ratio in RATIOS)]
     try:
-        forecast = extrapolate(
-            rows, budgets=[*(r * top for r in RATIOS), *path], level=LEVEL, form=FORM, regime=REGIME
-        )
+        forecast = extrapolate(rows, budgets=budgets, level=LEVEL, form=FORM, regime=REGIME)
         fitted = forecast.fit.predict(rows)
     except UserError as error:
         return f"no law could be fitted to all finished runs: {error}."
-    n = len(RATIOS)
-    return Law(
-        forecast, forecast.predictions[n:], forecast.predictions[:n], _used(forecast, len(rows)), fitted
-    )
+    predictions = forecast.predictions
+    return Law(forecast, predictions, predictions[-len(RATIOS) :], _used(forecast, len(rows)), fitted)
 
 
 def _used(forecast: Forecast, n: int) -> np.ndarray:

@@ -245,7 +245,7 @@ def next_budgets(
         label=f"{path[0]['level']:.0%} interval of one new run",
     )
     best = np.asarray([p["loss"] for p in path])
-    split = int(np.searchsorted(flops, ends))
+    split = int(np.searchsorted(flops, ends * 0.999))
     left.plot(flops[: split + 1], best[: split + 1], color=draw.BLUE, lw=1.4)
     left.plot(
         flops[split:],

@@ -216,8 +216,12 @@ def _fit_table(fitted: Any) -> str:
     said = (
         f"{fitted.form.name}: L = {fitted.form.equation}. {len(fitted.observations)} runs; "
         f"{objective.loss}{width} on {objective.scale} loss, summed, {fitted.value:.6g} at the optimum; "
-        f"{len(fitted.draws)} resamples by {fitted.observations.group_source}. {fitted.form.reference}"
+        f"{len(fitted.draws)} resamples by {fitted.observations.group_source}. {fitted.form.reference}."
     )
+    if len(fitted.candidates) > 1:
+        said += " Forms weighed by their error on rolling hold-outs within these rows: " + "; ".join(
+            f"{c['form']} {c['weight']:.0%} ({_percent(c['rolling_error'])})" for c in fitted.candidates
+        )
     header = ("", "value", "std. error", "95% interval", "meaning")
     return page.table(header, rows, wide=(4,)) + page.paragraph(said, kind="small")
 
@@ -494,6 +498,10 @@ def _trained_with(found: Findings) -> str:
             continue
     said = "; ".join(f"{count} runs on {what}" for what, count in seen.most_common(5))
     return f". Trained: {said}" if said else ""
+
+
+def _percent(value: float | None) -> str:
+    return "untested" if value is None else f"off by {value:.2%}"
 
 
 def _number(value: object, digits: int = 3) -> str:

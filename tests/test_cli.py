@@ -54,18 +54,21 @@ def test_an_empty_filter_says_what_there_was(csv: Path, capsys: pytest.CaptureFi
 
 
 def test_damage_is_noted_and_does_not_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_ladder(tmp_path / "made", widths=(16,), seeds=(0,))
+    folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,), trunks=False)
     with (folder / "run-016-0-1" / "records.jsonl").open("a") as file:
         file.write('{"step": 9')
-    assert main(["plots", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert main(["fit", str(folder), "--form", "power", "--bootstrap", "0"]) == 0
     assert "analysis: note: run-016-0-1/records.jsonl line 7: not JSON" in capsys.readouterr().err
 
 
-def test_the_json_goes_where_it_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_ladder(tmp_path / "made", widths=(16,), seeds=(0,))
+def test_the_json_goes_where_it_is_asked(
+    csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["fit", str(csv), "--columns", "params=N,tokens=D", "--form", "power", "--bootstrap", "0"]
     target = tmp_path / "answer.json"
-    assert main(["plots", str(folder), "--out", str(tmp_path / "out"), "--json", str(target)]) == 0
-    assert json.loads(target.read_text())["files"]
-    capsys.readouterr()
-    said = _refused(capsys, "plots", str(folder), "--json", str(tmp_path / "no" / "answer.json"))
+    assert main([*argv, "--json", str(target)]) == 0
+    assert "power" in capsys.readouterr().out
+    assert main([*argv, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(target.read_text())
+    said = _refused(capsys, *argv, "--json", str(tmp_path / "no" / "answer.json"))
     assert "does not exist" in said

@@ -210,11 +210,11 @@ def test_a_csv_has_a_report_too(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert target["relative_error"] == pytest.approx(0, abs=0.01)
 
 
-def test_the_report_of_the_prototypes_shape_is_the_same_twice(experiment: Path, tmp_path: Path) -> None:
-    """The page holds no clock and no chance: two runs of it are the same bytes."""
+def test_the_page_holds_no_clock(experiment: Path, tmp_path: Path) -> None:
+    table = load_table(experiment, where="d_model < 33 and final")
     pages = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        path, _ = report(load_table(experiment, where="seed == 0"), str(experiment), tmp_path / name)
+        path, _ = report(table, "elsewhere.csv", tmp_path / name)
         pages.append(path.read_bytes())
     assert pages[0] == pages[1]
