@@ -20,6 +20,7 @@ from analysis.task_plots import longest
 # One recipe for every ladder, so that none is chosen after looking.
 FORM, REGIME, LEVEL = "auto", "auto", 0.9
 RATIOS = (3.0, 10.0, 30.0)
+_FEWEST_RESAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class HeldOut:
     """The forecast of the target from the runs below the cut.
 
     `prediction` bounds one new run at LEVEL. `used` [rows of target.below] are those that the fit kept.
-    `lines`: for each model size the compute and the loss along it, by the form of largest weight.
+    `lines`: for each model size the compute and the loss along it, by the same law.
     """
 
     prediction: Prediction
@@ -109,10 +110,18 @@ def _held_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
         forecast = extrapolate(target.below, targets=wanted, level=LEVEL, form=FORM, regime=REGIME)
     except UserError as error:
         return f"{len(target.below)} runs lie below the cut, and no law could be fitted to them: {error}."
-    lines = {
-        float(group["params"].iloc[0]): (group["flops"].to_numpy(), forecast.fit.predict(group))
-        for group in _along_tokens(rows)
-    }
+    lines = {}
+    along = _along_tokens(rows)
+    if along:
+        # Asked apart from the target, whose warnings are about it alone; no interval of these is shown.
+        grid = pd.concat(along, ignore_index=True)
+        drawn = extrapolate(
+            target.below, targets=grid, level=LEVEL, form=FORM, regime=REGIME, bootstrap=_FEWEST_RESAMPLES
+        )
+        grid["loss"] = [p.loss for p in drawn.predictions]
+        for size in grid["params"].unique().tolist():
+            mine = grid[grid["params"] == size]
+            lines[size] = (mine["flops"].to_numpy(), mine["loss"].to_numpy())
     warnings = forecast.warnings
     if len(target.below) < FEWEST and all(w.code != "too_few_runs" for w in warnings):
         few = f"{len(target.below)} runs below the cut; {FEWEST} or more would be worth a forecast"

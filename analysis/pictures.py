@@ -110,6 +110,8 @@ def _components(found: Findings) -> Iterator[Picture]:
     rows = longest_rows(found.rows)
     measured = [str(c)[5:] for c in rows.columns if str(c).startswith("loss_") and rows[c].notna().any()]
     names = [name for name in measured if "." not in name and name != "total"]
+    # The component that a law is fitted to comes first.
+    names.sort(key=lambda name: not rows[f"loss_{name}"].equals(rows["loss"]))
     classes = [name for name in measured if "." in name]
     if len(names) > 1:
         yield Picture(

@@ -272,9 +272,10 @@ def next_budgets(
         left.annotate(
             f"{point['flops'] / ends:.3g}×",
             (point["flops"], point["loss"]),
-            xytext=(7, 5),
+            xytext=(-6, -6),
             textcoords="offset points",
-            ha="left",
+            ha="right",
+            va="top",
             fontsize=8,
             color=draw.RED,
         )

@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis import draw
-from analysis.emergence import Emergence, Verdict
+from analysis.emergence import Emergence
+from analysis.emergence_twins import REFERENCES
+from analysis.emergence_verdict import Verdict
 
 ORDER = ("saturated", "smooth", "emergent", "u_shaped", "inverse", "flat")
 SIZE = "parameters without embeddings"
@@ -68,7 +70,8 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
         mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
         _scores(ax, mine, draw.BLUE, bytes_too=True)
         _chance(ax, mine)
-        _verdict(ax, mine, task, variant, found)
+        alone = sum(task == other for other, _ in names) == 1
+        _verdict(ax, mine, task, variant, found, alone)
     _finish(fig, axes, len(names), across)
     handles = [
         Line2D([], [], color=draw.BLUE, marker="o", ms=3.5, label="exact match, seeds"),
@@ -105,7 +108,7 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
     names = list(dict.fromkeys(zip(rows["task"], rows["variant"], strict=True)))
     pairs = []
     for task in dict.fromkeys(task for task, _ in names):
-        mine = [name for name in names if name[0] == task]
+        mine = sorted((n for n in names if n[0] == task), key=lambda n: n[1] not in REFERENCES)
         # A longer name with the task's as its stem is the same task solved another way.
         mine += [name for name in names if name[0].startswith(f"{task}_")]
         if len(mine) > 1:
@@ -146,7 +149,7 @@ def _chance(ax: Axes, rows: pd.DataFrame) -> None:
         ax.axhline(float(chance.iloc[0]), color=draw.GREY, lw=0.9, ls=":")
 
 
-def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found) -> None:
+def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found, alone: bool) -> None:
     verdict = verdict_of(found, task, variant)
     meant = rows["intended_class"].dropna()
     said = verdict.label if verdict else ""
@@ -157,7 +160,7 @@ def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found
         if verdict.threshold is not None and verdict.threshold_interval is not None:
             ax.axvspan(*verdict.threshold_interval, color=draw.PURPLE, alpha=0.22, lw=0)
             ax.axvline(verdict.threshold, color=draw.PURPLE, lw=1.2)
-    name = f"{task}: {variant}" if variant else task
+    name = task if variant in ("", "direct") and alone else f"{task}: {variant}"
     ax.set_title(f"{draw.clipped(name, 24)}\n", loc="left", fontsize=9.5)
     shown = draw.clipped(said.replace("_", "-"), 34)
     ax.text(0, 1.03, shown, transform=ax.transAxes, fontsize=8, color=draw.GREY)

@@ -211,7 +211,7 @@ def test_a_csv_has_a_report_too(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_page_holds_no_clock(experiment: Path, tmp_path: Path) -> None:
-    table = load_table(experiment, where="d_model < 33 and final")
+    table = load_table(experiment, where="d_model < 17 and final")
     pages = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
