@@ -12,9 +12,11 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -89,6 +91,45 @@ def save(
         with contextlib.suppress(OSError):  # an old file too many does no harm
             old.unlink()
     return path
+
+
+class Saver:
+    """Saves in a thread, one at a time, so that training need not wait for the disk. What goes wrong there is
+    raised by the next call; leaving the context waits for the last."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "saver")
+        self._last: Future[Path] | None = None
+
+    def save(
+        self,
+        folder: Path,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        pinned: bool = False,
+        keep: int = 2,
+        fence: Fence | None = None,
+    ) -> None:
+        """As the function `save`, soon. Nobody may write into `arrays` any more."""
+        self.wait()
+        self._last = self._thread.submit(save, folder, step, arrays, meta, pinned, keep, fence)
+
+    def wait(self) -> None:
+        """Return when what was asked for is on the disk."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self.wait()
 
 
 def _encode(

@@ -23,7 +23,7 @@ EVERY = 2.0  # seconds between two lines
 
 @dataclass
 class Clock:
-    """Seconds of this process by what they went to."""
+    """Seconds of this process by what they went to. saving: what training waited; a thread does the rest."""
 
     began: float = field(default_factory=time.perf_counter)
     data: float = 0.0

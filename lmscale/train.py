@@ -199,9 +199,9 @@ def _join(states: list[State]) -> State:
 
 
 def to_arrays(state: State) -> dict[str, np.ndarray]:
-    """A state as named arrays, for a checkpoint."""
+    """A state as named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
 
 
 def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
@@ -246,26 +246,33 @@ def _loop(
     timer = Timer(job.folder, pack, steps)
     saved_at = time.perf_counter()
     batches = _batches(pack, world, steps, clock)
-    while (left := grid.next_stop(steps)) > 0:
-        count = min(left, pack.execution["steps"])
-        state, metrics = program(state, lanes, batches, jnp.int32(count))
-        before, steps = steps, np.minimum(steps + count, ends)
-        if grid.next_stop(steps):
-            batches = _batches(pack, world, steps, clock)  # while the device works
-        due = [i for i, marks in enumerate(grid.evaluations) if before[i] < steps[i] and steps[i] in marks]
-        if due:
-            _evaluate(job, evaluator, state, steps, due, clock)
-        step, wished = _checkpoint_step(pack, steps), stopping.requested()
-        pinned = step in grid.pins
-        if pinned or wished or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
-            _save(job, state, step, pinned, clock)
-            saved_at = time.perf_counter()
-        timer.tick(steps, metrics, clock)
-        faults.point("train.stepped")
-        if wished:
-            raise stopping.Interrupted(f"interrupted at step {step}")
-        if timer.diverged is not None:
-            steps = np.where(timer.diverged, ends, steps)  # the device stopped them already
+    with checkpoint.Saver() as saver:
+        while (left := grid.next_stop(steps)) > 0:
+            count = min(left, pack.execution["steps"])
+            state, metrics = program(state, lanes, batches, jnp.int32(count))
+            before, steps = steps, np.minimum(steps + count, ends)
+            if grid.next_stop(steps):
+                batches = _batches(pack, world, steps, clock)  # while the device works
+            due = [
+                i for i, marks in enumerate(grid.evaluations) if before[i] < steps[i] and steps[i] in marks
+            ]
+            if due:
+                _evaluate(job, evaluator, state, steps, due, clock)
+            step, wished = _checkpoint_step(pack, steps), stopping.requested()
+            pinned = step in grid.pins
+            if pinned or wished or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
+                _save(job, saver, state, step, pinned, clock)
+                saved_at = time.perf_counter()
+            timer.tick(steps, metrics, clock)
+            faults.point("train.stepped")
+            if wished:
+                saver.wait()
+                raise stopping.Interrupted(f"interrupted at step {step}")
+            if timer.diverged is not None:
+                steps = np.where(timer.diverged, ends, steps)  # the device stopped them already
+        began = time.perf_counter()
+        saver.wait()
+        clock.saving += time.perf_counter() - began
     timer.write(steps, clock)
     return state
 
@@ -324,17 +331,11 @@ def _evaluate(
     clock.evaluating += time.perf_counter() - began
 
 
-def _save(job: Job, state: State, step: int, pinned: bool, clock: Clock) -> None:
+def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bool, clock: Clock) -> None:
+    jax.block_until_ready(state)  # what the device is still at is no cost of saving
     began = time.perf_counter()
-    checkpoint.save(
-        job.claim.folder,
-        step,
-        to_arrays(state),
-        _meta(job),
-        pinned=pinned,
-        keep=job.config.checkpoints,
-        fence=job.claim,
-    )
+    keep, meta = job.config.checkpoints, _meta(job)
+    saver.save(job.claim.folder, step, to_arrays(state), meta, pinned=pinned, keep=keep, fence=job.claim)
     clock.saving += time.perf_counter() - began
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lmscale import checkpoint
+from lmscale.files import DiskError
 
 META = {"spec": {"seed": 1, "optim": {"b1": 0.9, "b2": 0.98}}, "lanes": ["a", "b"]}
 
@@ -158,3 +159,18 @@ def test_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="'who' holds Python objects"):
         checkpoint.save(tmp_path, 1, {"who": np.array([Bomb()])}, META)
     assert checkpoint.saved(tmp_path) == []
+
+
+def test_a_saver_saves_soon_and_raises_what_went_wrong_at_the_next_call(
+    tmp_path: Path,
+) -> None:
+    with checkpoint.Saver() as saver:
+        saver.save(tmp_path, 10, state(10), META)
+        saver.save(tmp_path, 20, state(20), META)
+        assert [step for step, _, _ in checkpoint.saved(tmp_path)][:1] == [10]
+    assert [step for step, _, _ in checkpoint.saved(tmp_path)] == [10, 20]
+    with pytest.raises(DiskError, match="cannot make the folder"), checkpoint.Saver() as saver:
+        saver.save(tmp_path / "step-000000000010.ckpt", 30, state(30), META)
+    with pytest.raises(ZeroDivisionError), checkpoint.Saver() as saver:
+        saver.save(tmp_path / "step-000000000010.ckpt", 30, state(30), META)
+        raise ZeroDivisionError  # the first trouble is the one that counts
