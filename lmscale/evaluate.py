@@ -19,8 +19,10 @@ from lmscale.data.world import World
 from lmscale.generate import Generation, full_forward, make_generation
 from lmscale.model import Decoder
 from lmscale.tasks.base import Task, Variant
+from lmscale.tasks.draw import Items, by_question
 
 Forward = Callable[[Any, jax.Array], jax.Array]  # (params, tokens int32 [R, T]) -> logits [R, T, V]
+GENERATED = ("greedy", "sampled")
 Score = dict[str, float | int | None]
 
 
@@ -48,7 +50,7 @@ class Block:
     component: str | None
     task: Task | None = None
     variant: Variant | None = None
-    shot: np.ndarray | None = None
+    items: Items | None = None
 
     @property
     def choices(self) -> bytes:
@@ -73,14 +75,14 @@ def stack_rows(world: World) -> Stack:
     """The held-out text, then for each task the rows of its loss and of its variants."""
     blocks = [Block(world.heldout_text(), world.manifest.primary)]
     for name, task in world.families.items():
-        forced = [variant for variant in task.variants if variant.scoring in ("forced", "choices")]
+        forced = [variant for variant in task.variants if variant.scoring not in GENERATED]
         own = next((v for v in forced if v.sample is None), None)  # its items are drawn as the task trains
-        if own is None:
+        if own is None and task.sample:
             blocks.append(Block(world.items(name, None).rows, name))
         for variant in forced:
             items = world.items(name, variant.name)
-            component = name if variant is own else None
-            blocks.append(Block(items.rows, component, task, variant, items.shot))
+            component = name if variant is own and task.sample else None
+            blocks.append(Block(items.rows, component, task, variant, items))
     tokens = np.concatenate([block.rows.tokens for block in blocks]).astype(np.int32)
     questions, choices = [], []
     for block in blocks:
@@ -154,7 +156,7 @@ class Evaluator:
         self._generations: list[tuple[Task, Variant, Generation]] = []
         for name, task in world.families.items():
             for variant in task.variants:
-                if variant.scoring in ("greedy", "sampled"):
+                if variant.scoring in GENERATED:
                     items = world.items(name, variant.name)
                     temperature = world.task_config.temperature if variant.scoring == "sampled" else 0.0
                     made = make_generation(items.rows, decoder, temperature, world.data.seed)
@@ -213,10 +215,11 @@ class Evaluator:
             arrays = _outcomes(block, nll[span], hit[span], self.stack.question[span], choice[span])
             scored = tasks.setdefault(block.task.name, {})
             scored[block.variant.name] = summarise(arrays)
-            if self.world.task_config.shots and block.shot is not None and block.shot.max() > 0:
-                kinds = {"0_shot": 0, "1_shot": 1, "k_shot": int(block.shot.max())}
+            shots = block.items.shot if block.items else np.zeros(1)
+            if self.world.task_config.shots and shots.max() > 0:
+                kinds = {"0_shot": 0, "1_shot": 1, "k_shot": int(shots.max())}
                 for name, shot in kinds.items():
-                    mine = block.shot == shot
+                    mine = shots == shot
                     scored[f"{block.variant.name}_{name}"] = summarise(
                         {k: v[mine] for k, v in arrays.items()}
                     )
@@ -243,11 +246,16 @@ def summarise(items: dict[str, np.ndarray]) -> Score:
     size = int(items["answer_bytes"].sum())
     return {
         "n": len(items["correct"]),
-        "correct": int(items["correct"].sum()),
+        "correct": _plain(items["correct"].sum(dtype=np.float64)),
         "nll": float(items["nll"].mean(dtype=np.float64)) if "nll" in items else None,
         "brier": float(items["brier"].mean()) if "brier" in items else None,
         "byte_accuracy": float(items["matched_bytes"].sum(dtype=np.float64) / size),
     }
+
+
+def _plain(count: float) -> int | float:
+    """A count as a whole number, unless options were worth fractions."""
+    return int(count) if count == int(count) else float(count)
 
 
 def _outcomes(
@@ -265,12 +273,14 @@ def _outcomes(
     surprise = np.bincount(number, nll[scored])
     correct = matched == size
     result = {}
-    options = block.variant.options if block.variant else 1
-    if options > 1:
-        logits = -surprise.reshape(-1, options)
-        correct = (logits >= logits[:, :1]).sum(axis=1) == 1
-        result["brier"] = _brier(logits, np.eye(options)[0])
-        surprise, matched, size = surprise[::options], matched[::options], size[::options]
+    if block.items and block.items.group is not None:
+        assert block.variant
+        options = by_question(block.items, surprise, matched, size)
+        questions = [_question(block.variant.scoring, *arrays) for arrays in options]
+        worth, brier, surprise, matched, size = map(np.array, zip(*questions, strict=True))
+        if block.variant.scoring == "choices":
+            result["brier"] = brier
+        correct = worth.astype(bool) if np.isin(worth, (0, 1)).all() else worth
     elif block.choices:
         logits = choice[question >= 0][:, : len(block.choices)].astype(np.float64)
         row, slot = np.nonzero(question >= 0)
@@ -280,12 +290,28 @@ def _outcomes(
         correct = (logits >= logits[onehot][:, None]).sum(axis=1) == 1
         result["brier"] = _brier(logits, onehot)
     return {
-        "correct": correct.astype(np.uint8),
+        "correct": correct.astype(np.uint8 if correct.dtype == bool else np.float32),
         "nll": surprise.astype(np.float32),
         "matched_bytes": matched.astype(np.uint8),
         "answer_bytes": size.astype(np.uint8),
         **result,
     }
+
+
+def _question(
+    scoring: str, worth: np.ndarray, nll: np.ndarray, matched: np.ndarray, size: np.ndarray
+) -> tuple[float, float, float, int, int]:
+    """What a question's options earn, the Brier score over them, and the best right one's NLL and bytes.
+
+    Of choices the likeliest counts, and a tie is no choice; of accepted answers any that is wholly likeliest.
+    """
+    right = int(np.argmin(np.where(worth == worth.max(), nll, np.inf)))
+    if scoring == "any":
+        return float((matched == size).any()), 0.0, nll[right], matched[right], size[right]
+    best = nll == nll.min()
+    earned = float(worth[best][0]) if best.sum() == 1 else 0.0
+    brier = float(_brier(-nll[None], worth / worth.sum())[0])
+    return earned, brier, nll[right], matched[right], size[right]
 
 
 def _brier(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from lmscale.data.rows import Rows
 from lmscale.data.vocab import PAD, START
 from lmscale.data.world import World
+from lmscale.tasks.base import Task
 
 SPECIAL = {PAD: "_", START: "|", 0: "␀", 9: "⇥", 10: "⏎", 13: "␍"}
 
@@ -28,21 +29,30 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
             block += [f"  {_prose(world, row)}" for row in rows]
             blocks.append("\n".join(block))
             continue
-        about = world.tasks[component.name]
         held = f", {task.heldout:.0%} of questions held out" if task.heldout else ""
         block[0] += f"\n  {task.about}; meant to be {task.intended_class}{held}"
         block += [_marked(row, np.where(mark, "~", " ")) for row, mark in zip(rows, marks, strict=True)]
-        for variant in task.variants:
-            items = world.items(component.name, variant.name)
-            said = about["variants"][variant.name]
-            block.append(
-                f"  {variant.name} ({said['scoring']}): chance {said['chance']:.3g}, by {said['shortcut_by']} "
-                f"{said['shortcut']:.3g}, meant to be {said['intended_class']}"
-            )
-            shown = samples * items.options
-            block += [_marked(*pair) for pair in _rows(items.rows, shown)]
-        blocks.append("\n".join(block))
+        blocks.append("\n".join([*block, *_variants(world, task, samples)]))
+    for task in world.families.values():
+        if task.items:
+            head = f"{task.name}: {task.about}; evaluated, not trained on"
+            blocks.append("\n".join([head, *_variants(world, task, samples)]))
     return "\n\n".join(blocks)
+
+
+def _variants(world: World, task: Task, samples: int) -> list[str]:
+    """A few items of each variant, and what a score of them must beat."""
+    block = []
+    for variant in task.variants:
+        items = world.items(task.name, variant.name)
+        said = world.tasks[task.name]["variants"][variant.name]
+        block.append(
+            f"  {variant.name} ({said['scoring']}): chance {said['chance']:.3g}, by {said['shortcut_by']} "
+            f"{said['shortcut']:.3g}, meant to be {said['intended_class']}"
+        )
+        shown = samples if items.group is None else int((items.group < samples).sum())
+        block += [_marked(*pair) for pair in _rows(items.rows, shown)]
+    return block
 
 
 def _rows(rows: Rows, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -65,6 +65,7 @@ class TasksConfig:
     relative weight of each task, by name. rows: rows a batch for each task. items: evaluation items a task
     and variant. variants: "core", or "all" of them. shots: also score the examples that stand first, second
     and last in their row apart (0_shot, 1_shot, k_shot). temperature: of chains that are sampled.
+    path: a BIG-bench task.json, or a folder of them, that is evaluated with path_shots examples before each.
     """
 
     name: str = "cpu"
@@ -75,6 +76,8 @@ class TasksConfig:
     variants: str = "core"
     shots: bool = False
     temperature: float = 1.0
+    path: str | None = None
+    path_shots: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         _check(0 <= self.weight < 1, "tasks.weight", self.weight, "at least 0 and below 1: text has the rest")
@@ -82,6 +85,8 @@ class TasksConfig:
             _check(weight > 0, f"tasks.weights.{task}", weight, "above 0; leave a task out to drop it")
         _check(self.rows >= 1, "tasks.rows", self.rows, "at least 1")
         _check(self.variants in ("core", "all"), "tasks.variants", self.variants, "core or all")
+        for shots in self.path_shots:
+            _check(shots >= 0, "tasks.path_shots", shots, "at least 0")
         _check(self.temperature > 0, "tasks.temperature", self.temperature, "above 0; greedy is a variant")
         _check(self.items >= 20, "tasks.items", self.items, "at least 20: fewer items say nothing")
         if bool(self.weights) != (self.weight > 0):

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lmscale import tasks as families
 from lmscale.data import corpus
 from lmscale.data.config import DataConfig, TasksConfig
@@ -12,10 +14,12 @@ from lmscale.data.vocab import VOCAB_SIZE
 from lmscale.errors import UserError
 from lmscale.files import replace
 from lmscale.tasks.base import Task
+from lmscale.tasks.bigbench import guesses
 from lmscale.tasks.draw import generator, task_items, training_rows
 from lmscale.tasks.shortcut import shortcuts
 
 PRIMARY = "text"
+LONG = 2048  # a context that cuts no answer
 SHORTCUT_ROWS = 2048  # training rows that the shortcut guessers learn from
 
 
@@ -80,7 +84,7 @@ def _components(data: DataConfig, tasks: TasksConfig) -> tuple[Component, ...]:
 
 def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
     """What is known of a corpus before it is scanned: enough to find out whether a plan is possible."""
-    chosen = {name: families.build(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
+    chosen = families.chosen(data, tasks)
     return Manifest(
         name=data.name,
         content_hash="not scanned",
@@ -98,8 +102,8 @@ def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
 
 def _described(data: DataConfig, tasks: TasksConfig, folder: Path) -> dict[str, dict[str, Any]]:
     """`describe` for every task; kept in a file, for the shortcut baselines take a second to fit."""
-    chosen = {name: families.build(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
-    asked = [data.seed, data.context, tasks.items, tasks.variants, tasks.shots]
+    chosen = families.chosen(data, tasks)
+    asked = [data.seed, data.context, tasks.items, tasks.variants, tasks.shots, tasks.path_shots]
     path = folder / f"tasks-{digest([*asked, [[t.name, t.version] for t in chosen.values()]])}.json"
     if path.is_file():
         return json.loads(path.read_text())
@@ -112,10 +116,16 @@ def _described(data: DataConfig, tasks: TasksConfig, folder: Path) -> dict[str, 
 def describe(task: Task, data: DataConfig, tasks: TasksConfig) -> dict[str, Any]:
     """What spec.json says of a task; enough to score, judge and draw it."""
     rng = generator(data.seed, task.name, "shortcut")
-    train = training_rows(task, rng, SHORTCUT_ROWS, data.context)
+    train = training_rows(task, rng, SHORTCUT_ROWS, data.context) if task.sample else None
     variants = {}
     for v in task.variants:
-        found = shortcuts(train, task_items(data, tasks, task, v.name))
+        if train:
+            found = shortcuts(train, task_items(data, tasks, task, v.name))
+        else:
+            assert task.items
+            found = {"guessing": 0.0}
+            if v.scoring == "choices":
+                found = guesses(task.items(v, tasks.items, LONG, lambda text: np.frombuffer(text, np.uint8)))
         # a generated answer follows no true chain that could be looked at
         beside = {*task.own, *(["ngram"] if v.scoring in ("greedy", "sampled") else [])}
         found = {name: score for name, score in found.items() if name not in beside}

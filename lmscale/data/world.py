@@ -7,16 +7,17 @@ and no step depends on what was asked before.
 import functools
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lmscale import tasks as families
-from lmscale.data import corpus
+from lmscale.data import bpe, corpus
 from lmscale.data.classes import mark_repeats
 from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.data.manifest import Manifest
 from lmscale.data.rows import Rows, text_rows
+from lmscale.data.vocab import VOCAB_SIZE
 from lmscale.tasks.base import mix
 from lmscale.tasks.draw import Items, generator, task_items, training_rows
 
@@ -43,10 +44,11 @@ class World:
         self.vocab_size = manifest.vocab_size
         self.content_hash = manifest.content_hash
         self.tasks = manifest.tasks
-        self.families = {name: families.build(name, data.seed, tasks.variants) for name in manifest.tasks}
+        self.families = families.chosen(data, tasks)
         self._train = corpus.open_tokens(folder, "train", manifest.vocab_size)[: manifest.unique_tokens]
         self._heldout = corpus.open_tokens(folder, "heldout", manifest.vocab_size)
         self.folder = folder
+        self._tokenizer: Any = None
         vocabulary = folder / "vocab.json"
         texts = json.loads(vocabulary.read_text()) if vocabulary.is_file() else []
         # the bytes of each token, none for a special
@@ -94,7 +96,22 @@ class World:
     def items(self, name: str, variant: str | None) -> Items:
         """The evaluation items of a task's variant, packed as in training, at least `tasks.items` of them;
         with None, a third as many drawn as the task trains, which measure a loss and no score."""
-        return task_items(self.data, self.task_config, self.families[name], variant)
+        task = self.families[name]
+        if task.items:
+            chosen = next(v for v in task.variants if v.name == variant)
+            items: Items = task.items(chosen, self.task_config.items, self.context, self.encode)
+            return items
+        return task_items(self.data, self.task_config, task, variant)
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """The tokens of a text."""
+        if self.vocab_size == VOCAB_SIZE:
+            return np.frombuffer(text, np.uint8)
+        if self._tokenizer is None:
+            tokenizer = bpe.load(self.folder / "tokenizer.json")
+            self._tokenizer = tokenizer, bpe.table(tokenizer)[0]
+        tokenizer, number = self._tokenizer
+        return number[np.array(tokenizer.encode(text.decode()).ids, int)]
 
     def _rows(self, seed: int, name: str, start: int, count: int) -> Rows:
         """Rows start .. start + count - 1 of a component's endless stream."""

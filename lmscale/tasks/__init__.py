@@ -4,8 +4,20 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
+from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.errors import UserError
-from lmscale.tasks import arithmetic, copying, facts, grammar, hops, incontext, language, listops, parities
+from lmscale.tasks import (
+    arithmetic,
+    bigbench,
+    copying,
+    facts,
+    grammar,
+    hops,
+    incontext,
+    language,
+    listops,
+    parities,
+)
 from lmscale.tasks.base import Task
 
 BUILDERS: dict[str, Callable[[int], Task]] = {
@@ -38,6 +50,17 @@ BUILDERS: dict[str, Callable[[int], Task]] = {
     "hashed": facts.hashed,
     "language": language.language,
 }
+
+
+def chosen(data: DataConfig, tasks: TasksConfig) -> dict[str, Task]:
+    """The tasks of a configuration by name: those that train, then those that are only evaluated."""
+    found = {name: build(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
+    for path in bigbench.find(tasks.path) if tasks.path else []:
+        task = bigbench.task(path, data.seed, tasks.path_shots)
+        if task.name in found:
+            raise UserError(f"tasks.path={path}: there is a task {task.name} already; give it another name")
+        found[task.name] = task
+    return found
 
 
 def build(name: str, seed: int, variants: str = "all") -> Task:

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -155,9 +155,9 @@ class Variant:
 
     sample: how its items are drawn. scoring: "forced", the likeliest byte at each place of the answer, given
     the true bytes before it (for an answer without a chain that is exact match under greedy generation);
-    "choices", the likeliest of `options` consecutive examples, the first being right; "greedy" or "sampled",
-    the chain generated too and the score on the answer that follows it. core: scored in every experiment and
-    not only where `tasks.variants=all`.
+    "choices", the likeliest of `options` consecutive examples, the first being right; "any", one of several
+    accepted answers; "greedy" or "sampled", the chain generated too and the score on the answer that follows
+    it. core: scored in every experiment and not only where `tasks.variants=all`.
     """
 
     name: str
@@ -180,12 +180,13 @@ class Task:
     meant to show, a claim that the report checks. heldout: the share of questions (by key) kept from training
     and used for evaluation; 0 where questions must have been seen. choices: the valid one-byte answers.
     floor: the least possible loss of its training rows, nats per counted byte; None where nobody can say.
-    own: shortcut guessers (see `shortcut`) that are the ability itself, and so are no yardstick.
+    own: shortcut guessers (see `shortcut`) that are the ability itself, and so are no yardstick. items: of a
+    task that is only evaluated: (variant, count, context, encode) -> Items, and no `sample`.
     """
 
     name: str
     about: str
-    sample: Sampler
+    sample: Sampler | None
     chance: float
     intended_class: str
     metric: str = "correct"
@@ -195,7 +196,8 @@ class Task:
     floor: float | None = 0.0
     own: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = (Variant("direct"),)
-    version: int = 1
+    version: int | str = 1
+    items: Callable[..., Any] | None = None
 
 
 def is_heldout(key: np.ndarray, share: float) -> np.ndarray:

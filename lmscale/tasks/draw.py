@@ -1,6 +1,7 @@
 """From a task's sampler to the examples of one side of its split: for training, or as evaluation items."""
 
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +15,21 @@ from lmscale.tasks.base import Examples, Sampler, Task, Variant, is_heldout, joi
 
 class Items(NamedTuple):
     """Evaluation rows of a variant. shot: how many examples stand before each item in its row, int [n].
-    options: consecutive items that are the options of one question, the first being right; 1 where none."""
+    group: the question of each item, ascending, where items are the options of questions; worth: what each
+    option is worth. None where an item is a question."""
 
     rows: Rows
     shot: np.ndarray
-    options: int
+    group: np.ndarray | None = None
+    worth: np.ndarray | None = None
+
+
+def by_question(items: Items, *arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """For each question the worth of its options, and their part of each array."""
+    assert items.group is not None and items.worth is not None
+    starts = np.flatnonzero(np.diff(items.group)) + 1
+    parts = [np.split(array, starts) for array in (items.worth, *arrays)]
+    return (list(question) for question in zip(*parts, strict=True))
 
 
 def generator(*key: int | str) -> Generator:
@@ -28,7 +39,7 @@ def generator(*key: int | str) -> Generator:
 
 
 def task_items(data: DataConfig, tasks: TasksConfig, task: Task, variant: str | None) -> Items:
-    """The evaluation items that these configurations fix; see `World.items`."""
+    """The evaluation items that these configurations fix, of a task that is sampled; see `World.items`."""
     chosen = next((v for v in task.variants if v.name == variant), None)
     rng = generator(data.seed, task.name, variant or "", "items")
     count = tasks.items if chosen else tasks.items // 3
@@ -37,8 +48,9 @@ def task_items(data: DataConfig, tasks: TasksConfig, task: Task, variant: str | 
 
 def training_rows(task: Task, rng: Generator, count: int, context: int) -> Rows:
     """`count` rows of examples whose questions may be trained on."""
-    typical = float(lengths(task.sample(rng, 64)).mean())
-    examples = pool(task, task.sample, rng, int(count * (context / typical + 1) * 1.1) + 8, train=True)
+    sample = sampler(task)
+    typical = float(lengths(sample(rng, 64)).mean())
+    examples = pool(task, sample, rng, int(count * (context / typical + 1) * 1.1) + 8, train=True)
     row = assign(lengths(examples), context, task.name)
     stop = int(np.searchsorted(row, count))
     if stop == len(row):
@@ -51,7 +63,7 @@ def evaluation_items(
 ) -> Items:
     """At least `count` items of a variant (None: drawn as the task trains), of held-out questions where the
     task holds some out. whole_rows: at least `count` rows, so that each number of shots has enough."""
-    sample = (variant and variant.sample) or task.sample
+    sample = (variant and variant.sample) or sampler(task)
     options = variant.options if variant else 1
     if options > 1 or (variant and variant.scoring in ("greedy", "sampled")):
         # a row for each: no option sees another, no question an answer that the model made up. Alone, a
@@ -63,7 +75,10 @@ def evaluation_items(
             examples = drawn.take(first[:count])
         row = np.arange(len(examples.key))
         assign(lengths(examples), context, task.name)
-        return Items(pack(examples, row, context), np.zeros(len(row), int), options)
+        packed, shot = pack(examples, row, context), np.zeros(len(row), int)
+        if options == 1:
+            return Items(packed, shot)
+        return Items(packed, shot, row // options, (row % options == 0).astype(float))
     typical = float(lengths(sample(rng, 64)).mean())
     want = int(1.1 * count * (max(1.0, context / typical) if whole_rows else 1)) + 32
     examples = pool(task, sample, rng, 4 * want)
@@ -79,7 +94,14 @@ def evaluation_items(
     stop = np.searchsorted(row, count if whole_rows else row[count - 1] + 1)
     row, index = row[:stop], index[:stop]
     shot = np.arange(len(row)) - np.searchsorted(row, row)
-    return Items(pack(examples.take(index), row, context), shot, 1)
+    return Items(pack(examples.take(index), row, context), shot)
+
+
+def sampler(task: Task) -> Sampler:
+    """The sampler of a task that has one."""
+    if task.sample is None:
+        raise ValueError(f"{task.name} is only evaluated")
+    return task.sample
 
 
 def pool(task: Task, sample: Sampler, rng: Generator, count: int, train: bool = False) -> Examples:

@@ -10,7 +10,7 @@ import numpy as np
 from lmscale.data.ngrams import contexts, count_ngrams, log_probabilities
 from lmscale.data.rows import Rows
 from lmscale.data.vocab import VOCAB_SIZE
-from lmscale.tasks.draw import Items
+from lmscale.tasks.draw import Items, by_question
 
 ORDER = 3  # bytes that the n-gram guesser looks back
 
@@ -22,7 +22,7 @@ def shortcuts(train: Rows, items: Items) -> dict[str, float]:
     majority: the commonest whole answer. ngram: the commonest byte after the last three, or two, or one. Of
     options, the one that a trigram model (Kneser-Ney) of the training rows finds likelier.
     """
-    if items.options > 1:
+    if items.group is not None:
         return {"ngram": _choose(train, items)}
     scored = items.rows.item >= 0
     number = items.rows.item[scored]
@@ -87,7 +87,10 @@ def _choose(train: Rows, items: Items) -> float:
     ngrams = count_ngrams(train.tokens.ravel(), VOCAB_SIZE)
     scored = items.rows.item >= 0
     logs = log_probabilities(ngrams, contexts(items.rows.tokens), items.rows.tokens[:, 1:])[2]
-    total = np.bincount(items.rows.item[scored], logs[scored]).reshape(-1, items.options)
-    # a tie is half of a guess
-    best = total.max(axis=1, keepdims=True) == total
-    return float((best[:, 0] / best.sum(axis=1)).mean())
+    total = np.bincount(items.rows.item[scored], logs[scored])
+    return float(np.mean([_worth_of_best(*pair) for pair in by_question(items, total)]))
+
+
+def _worth_of_best(worth: np.ndarray, value: np.ndarray) -> float:
+    """A tie is a guess."""
+    return float(worth[value == value.max()].mean())
