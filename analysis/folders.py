@@ -153,6 +153,8 @@ def _run_rows(
             "flops_6nd_active_matmul": 6.0 * active * tokens,
         }
         losses = {f"loss_{name}": value for name, value in record["loss"].items()}
+        for order, found in (record.get("ngrams") or {}).items():
+            losses |= {f"ngram_{order}": found.get("loss"), f"kl_{order}": found.get("kl")}
         loss = record["loss"].get(data["primary"])
         when = {"step": record["step"], "tokens": tokens}
         skipped = {"skipped_steps": record.get("skipped_steps", 0)}

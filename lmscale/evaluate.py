@@ -32,13 +32,14 @@ class Evaluation:
 
     loss: nats: `total`, each component, and the parts of the text loss by kind of text ("text.digit"), which
     add up to it. tasks: {task: {variant: {n, correct, nll, brier, byte_accuracy}}}. items: by item, for
-    items.npz. kl: KL(model || n-gram) in nats a token on held-out text, by order; empty where not measured.
+    items.npz. ngrams: {order: {loss, kl}}: the n-gram model's loss on the held-out text, and KL(model || n-gram)
+    in nats a token, None where the vocabulary is too large to tabulate.
     """
 
     loss: dict[str, float]
     tasks: dict[str, dict[str, Score]]
     items: dict[str, np.ndarray]
-    kl: dict[str, float] = field(default_factory=dict)
+    ngrams: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -180,12 +181,12 @@ class Evaluator:
                 score, arrays = outcomes[lane]
                 tasks.setdefault(task.name, {})[variant.name] = score
                 items |= {f"{task.name}/{variant.name}/{key}": value for key, value in arrays.items()}
-            far = (
-                dict(zip(ORDERS, np.asarray(kl, float)[0, lane].tolist(), strict=True))
-                if self._kl_rows
-                else {}
-            )
-            result.append(Evaluation(self._losses(surprise), tasks, items, far))
+            far = np.asarray(kl, float)[0, lane].tolist() if self._kl_rows else [None] * len(ORDERS)
+            ngrams = {
+                order: {"loss": self.world.manifest.sources["ngrams"][order], "kl": divergence}
+                for order, divergence in zip(ORDERS, far, strict=True)
+            }
+            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams))
         return result
 
     def _losses(self, nll: np.ndarray) -> dict[str, float]:

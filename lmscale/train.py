@@ -321,7 +321,7 @@ def _evaluate(
             "skipped_steps": int(skipped[lane]),
             "loss": evaluation.loss,
             "tasks": evaluation.tasks,
-            "kl": evaluation.kl,
+            "ngrams": evaluation.ngrams,
         }
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id
