@@ -126,3 +126,15 @@ def _components(found: Findings) -> Iterator[Picture]:
             plots.components(rows, classes, SIZE),
             "What each class of bytes contributes to the text loss; the contributions add up to it.",
         )
+    orders = [str(c)[3:] for c in rows.columns if str(c).startswith("kl_") and rows[c].notna().any()]
+    if orders and "loss" in rows:
+        mean = rows.groupby(SIZE)[[f"kl_{order}" for order in orders]].mean()
+        nearest = [f"{n:,.0f}: {str(name)[3:]}" for n, name in mean.idxmin(axis=1).items()]
+        yield Picture(
+            "ngrams",
+            plots.ngrams(rows, orders, SIZE),
+            "Left: the text loss over size, and the losses of n-gram models of the same text. Right: how far each "
+            "rung's predictions are from each n-gram's, KL(model || n-gram); nearest by size: "
+            + ", ".join(nearest)
+            + ".",
+        )

@@ -388,3 +388,25 @@ def components(rows: pd.DataFrame, names: Sequence[str], size: str) -> Figure:
     fig.supylabel("loss (nats per byte)", fontsize=9)
     fig.supxlabel("parameters without embeddings", fontsize=9)
     return fig
+
+
+def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str) -> Figure:
+    """The loss over model size with the n-grams' losses as lines, and the divergence from each."""
+    fig = draw.figure(8.2, 3.0)
+    left, right = fig.subplots(1, 2)
+    mean = rows.groupby(size)["loss"].mean()
+    left.plot(mean.index, mean, color=draw.BLUE, lw=1.3)
+    left.plot(rows[size], rows["loss"], "o", ms=2.8, color=draw.BLUE, alpha=0.7, mew=0)
+    for order, style in zip(orders, ("-", "--", ":"), strict=False):
+        level = float(rows[f"ngram_{order}"].dropna().iloc[0])
+        left.axhline(level, color=draw.GREY, lw=1, ls=style)
+        left.annotate(order, (float(mean.index.max()), level), ha="right", va="bottom", fontsize=8)
+        far = rows.groupby(size)[f"kl_{order}"].mean()
+        right.plot(far.index, far, color=draw.BLUE, lw=1.3, ls=style, label=order)
+    left.set_ylabel("loss (nats per token)")
+    right.set_ylabel("KL(model || n-gram) (nats)")
+    right.legend(fontsize=8, frameon=False)
+    for ax in (left, right):
+        draw.log_axis(ax, "x", counts=True, most=4)
+        ax.set_xlabel("parameters without embeddings")
+    return fig

@@ -261,7 +261,7 @@ def _budget_row(p: Prediction, found: Findings) -> tuple[str, ...]:
 
 
 def _components_section(shown: dict[str, str]) -> str:
-    inner = [shown[name] for name in ("components", "text_classes") if name in shown]
+    inner = [shown[name] for name in ("components", "text_classes", "ngrams") if name in shown]
     return page.section("Components of the loss", *inner) if inner else ""
 
 
