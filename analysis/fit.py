@@ -19,7 +19,7 @@ from analysis.models import Model, PowerSumModel
 from analysis.observations import LARGE, Observations, check_enough, observe
 from analysis.penalty import Objective
 from analysis.rolling import choose
-from analysis.search import Found, search
+from analysis.search import Found, hop, search
 from analysis.solve import minimise
 
 # Cells of its own grid that every resample polishes, besides the optimum of the whole table.
@@ -31,6 +31,8 @@ TABLE_STARTS = 40
 LARGE_ROWS = 5000
 # Newton steps over all the rows of a large table, from the optimum of the subset.
 POLISH_STEPS = 8
+# Rolling hold-outs so many times better without some rows are a bend that a fit of all rows has to mention.
+FLAGRANT = 3.0
 # Joint laws that `auto` weighs; kaplan's has no floor and never came first on a public table.
 AUTO = ("chinchilla", "chinchilla6", "tied")
 
@@ -198,7 +200,7 @@ def fit_members(
     choice = choose(rows, [(f, bind(f, rows)) for f in forms], objective, regimes=regime == "auto" or quick)
     if choice.bent and regime == "auto":
         observations = observations.keep(observations.loss <= choice.ceiling, regime_reason(choice))
-    elif choice.bent:
+    elif choice.improvement > FLAGRANT:
         warnings.append(bend_warning(choice))
     ranked = choice.weigh(choice.ceiling if regime == "auto" else choice.everything)
     candidates = tuple(
@@ -227,7 +229,7 @@ def fit_members(
                     level=level,
                     warnings=warnings,
                     candidates=candidates,
-                    bent=choice.bent,
+                    bent=choice.improvement > FLAGRANT or (choice.bent and regime == "auto"),
                 ),
                 weight / total,
             )
@@ -301,6 +303,8 @@ def solve(
         return _solve_large(observations, model, objective, bootstrap, seed)
     loss, weight = observations.loss, observations.weight
     best = search(model, loss, weight[None], objective, starts=TABLE_STARTS)
+    if objective.loss == "huber":
+        best = hop(model, loss, weight[None], objective, best, seed)
     if not bootstrap:
         return best, np.empty((0, best.theta.shape[1]))
     counts = resample_counts(observations.group, bootstrap, seed)

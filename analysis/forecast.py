@@ -129,7 +129,7 @@ def extrapolate(
     fitted = members[0][0]
     cost = cost_model(fitted.observations)
     wanted = _targets(fitted, cost, budgets, targets, at)
-    distance = _distance(fitted.observations, wanted)
+    distance = distance_of(fitted.observations, wanted)
     discrepancy = discrepancy_of(hold_out(members, seed), bent=bool(fitted.provenance["bent"]))
     bounds = interval(members, wanted, distance, discrepancy, level=level, seed=seed)
     predicted, lower, upper = np.exp(bounds.centre), np.exp(bounds.lower), np.exp(bounds.upper)
@@ -170,7 +170,7 @@ def extrapolate(
     )
 
 
-def _distance(observations: Observations, wanted: pd.DataFrame) -> Array:
+def distance_of(observations: Observations, wanted: pd.DataFrame) -> Array:
     """Log factor by which each target lies beyond the rows, in compute, params or tokens; none inside [m]."""
     distance = np.zeros(len(wanted))
     for name, seen in (("flops", observations.flops), *observations.x.items()):

@@ -19,6 +19,11 @@ from analysis.solve import Minimum, minimise
 
 # Rows beyond this many do not sharpen a grid of starts; the polish uses them all.
 SEARCH_ROWS = 500
+# Huber widths below this are descended slowly.
+FINE = 2e-3
+# Jumps about the best point of a table, as shares of the parameters, and how many of each.
+HOPS = (0.1, 0.03, 0.01)
+HOP_COPIES = 24
 # Elements (problems x rows) worked on at a time: the arrays of one block stay in the second-level cache.
 BLOCK = 48_000
 
@@ -82,6 +87,33 @@ def search(
     )
 
 
+def hop(model: Model, loss: Array, weight: Array, objective: Objective, best: Found, seed: int = 0) -> Found:
+    """Jump about the best point and polish again, keeping what is better: kinks of narrow losses make dents.
+
+    For a single weighting [1, n]. Jumps are normal in the internal parameters, of shrinking size, and a
+    third of them start from the floor of the box in its first coordinate (no irreducible loss).
+    """
+    rng = np.random.default_rng(seed)
+    target = objective.target(loss)
+    theta, value, converged = best.theta, best.value, best.converged
+    for size in HOPS:
+        copies = theta + size * rng.standard_normal((HOP_COPIES, theta.shape[1])) * (0.2 + np.abs(theta))
+        copies[::3, 0] = model.lower[0]
+        ended = minimise(
+            model,
+            copies,
+            np.repeat(weight, HOP_COPIES, axis=0),
+            target,
+            scale=objective.scale,
+            width=objective.width,
+        )
+        first = int(np.argmin(ended.value))
+        if ended.value[first] < value[0]:
+            pick = slice(first, first + 1)
+            theta, value, converged = ended.theta[pick], ended.value[pick], ended.converged[pick]
+    return Found(theta, value, converged, best.basins)
+
+
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -92,17 +124,22 @@ def _block(n: int, starts: int) -> int:
 
 def _polish(model: Model, theta: Array, weight: Array, target: Array, objective: Objective) -> Minimum:
     """Newton on Huber losses of shrinking width: wide ones carry a start over the kinks of narrow ones."""
-    width = objective.width
-    scale = objective.scale
-    widths = []
+    width, scale = objective.width, objective.scale
     step = 0.03 * (1.0 if scale == "log" else float(np.median(target)))
     while step > 1.5 * width:
-        widths.append(step)
-        step /= 5.0
-    for stage in widths:
+        # Narrow losses have their minima at kinks: a rough answer at one width is a bad start at the next.
+        fine = step < FINE * (1.0 if scale == "log" else float(np.median(target)))
         theta = minimise(
-            model, theta, weight, target, scale=scale, width=stage, steps=6, tolerance=1e-4
+            model,
+            theta,
+            weight,
+            target,
+            scale=scale,
+            width=step,
+            steps=60 if fine else 6,
+            tolerance=1e-11 if fine else 1e-4,
         ).theta
+        step /= 3.0 if fine else 5.0
     return minimise(model, theta, weight, target, scale=scale, width=width)
 
 

@@ -15,6 +15,7 @@ HELP = "fit a scaling law"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `fit`."""
     add_fit_options(parser, form="chinchilla", regime="all", level=0.95)
+    parser.add_argument("--plots", metavar="FOLDER", help="write fit, residuals, profile and contours there")
 
 
 def add_fit_options(parser: argparse.ArgumentParser, *, form: str, regime: str, level: float) -> None:
@@ -44,4 +45,10 @@ def fit_options(args: argparse.Namespace) -> dict[str, object]:
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Fit, and say so."""
     fitted = fit(table, **fit_options(args))  # type: ignore[arg-type]
-    return Answer(fitted.to_json(), fitted.summary())
+    text = fitted.summary()
+    if args.plots:
+        # Matplotlib takes longer to import than a fit takes.
+        from analysis.law_plots import write_law_plots
+
+        text += "\n" + "\n".join(f"wrote {path}" for path in write_law_plots(fitted, args.plots))
+    return Answer(fitted.to_json(), text)
