@@ -78,7 +78,8 @@ def saving(dial: int, example: Path, folder: Path) -> None:
     size = sum(array.nbytes for array in found.arrays.values())
     print(
         f"dial {dial}: a save of {size / 1e6:.2f} MB takes {np.median(wholes) * 1e3:.1f} ms "
-        f"({max(wholes) * 1e3:.1f} at worst), training waits {np.median(waits) * 1e3:.2f} ms: at one every {interval:.0f} s "
+        f"({max(wholes) * 1e3:.1f} at worst), training waits {np.median(waits) * 1e3:.2f} ms: "
+        f"at one every {interval:.0f} s "
         f"{np.median(wholes) / interval:.3%} of the wall time if nothing overlapped"
     )
 

@@ -121,8 +121,10 @@ class Claim:
         while not self._ended.wait(self.lease / 6):
             try:
                 self.heartbeat()
-            except (LostClaim, UserError):  # the loop hears of it at its next check
+            except LostClaim:  # the loop hears of it at its next check
                 return
+            except UserError:  # a disk may come back before the lease ends
+                continue
 
 
 class Ledger:
@@ -234,6 +236,8 @@ class Ledger:
             return "running"
         if _in_vain(past, step, "failed") >= self.max_tries or _in_vain(past, step, None) >= MAX_DEATHS:
             return "parked"
+        if lanes and all((self.folder / lane / "outcome.json").exists() for lane in lanes):
+            return "finished"  # it was killed before it could say so
         return "failed" if end else "stale"
 
     def _now(self, folder: Path) -> float:

@@ -243,8 +243,10 @@ def _missing_pins(folder: Path, pack: Pack) -> set[int]:
 
 
 def reopen(folder: Path, pack: Pack) -> None:
-    """A trunk that was done for fewer or shorter horizons is not done any more."""
-    if pack.runs[0].kind == TRUNK and needs_work(folder, pack):
+    """A trunk that was done for fewer or shorter horizons is not done any more. (One that has no outcome yet is
+    left alone: another process may be about to write it.)"""
+    outcomes = [outcome_of(folder, run.run_id) for run in pack.runs]
+    if pack.runs[0].kind == TRUNK and None not in outcomes and needs_work(folder, pack):
         for run in pack.runs:
             (folder / run.run_id / "outcome.json").unlink(missing_ok=True)
 

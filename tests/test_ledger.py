@@ -131,6 +131,13 @@ def test_a_killed_holder_is_known_to_be_dead_at_once(tmp_path: Path, holder) -> 
     assert Ledger(tmp_path).claim("p1", EXECUTION).number == 2  # the lease is a minute
 
 
+def test_one_killed_after_its_last_outcome_has_finished(tmp_path: Path, holder) -> None:
+    give_outcomes(tmp_path, EXECUTION["lanes"])
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    assert states(Ledger(tmp_path)) == ["finished"]
+
+
 def test_a_holder_of_unknown_place_has_its_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on another machine: nothing but the heartbeat can tell."""
     monkeypatch.setattr("lmscale.ledger._is_dead", lambda holder: False)
