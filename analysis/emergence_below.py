@@ -44,7 +44,8 @@ class TakeOff:
 
     def sentence(self) -> str:
         """The forecast, or why there is none, in one line."""
-        head = f"{self.task}: from sizes up to {self.seen_to:.3g}"
+        task = f"{self.task} ({self.variant})" if self.variant else self.task
+        head = f"{task}: from sizes up to {self.seen_to:.3g}"
         if self.size is None or self.interval is None:
             return f"{head} it cannot be said where it takes off: {self.reason}"
         seen = "" if self.observed is None else f"; it did at {self.observed:.3g}"

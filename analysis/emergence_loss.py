@@ -42,9 +42,10 @@ class Alignment:
 
     def sentence(self) -> str:
         """The answer in one line."""
+        task = f"{self.task} ({self.variant})" if self.variant else self.task
         verb = "line up" if self.lines_up else "do not line up"
         return (
-            f"{self.task}: thresholds of {len(self.tokens)} horizons {verb} in loss "
+            f"{task}: thresholds of {len(self.tokens)} horizons {verb} in loss "
             f"(spread {self.spread_loss:.0%} of its range; {self.spread_size:.0%} in size)"
         )
 

@@ -3,7 +3,6 @@
 Drawing only; every number comes from an Emergence.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.emergence import Emergence
 from analysis.emergence_verdict import ORDER, Verdict
+from analysis.errors import UserError
 
 # Okabe and Ito's palette: told apart by readers who do not see red and green.
 COLOURS = {
@@ -24,6 +24,7 @@ COLOURS = {
     "inverse": "#CC79A7",
     "u_shaped": "#E69F00",
 }
+TWIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 
 
 def sorted_by_class(found: Emergence) -> list[Verdict]:
@@ -34,14 +35,9 @@ def sorted_by_class(found: Emergence) -> list[Verdict]:
 def small_curves(found: Emergence, columns: int = 5) -> Figure:
     """One small panel a task, sorted by class: seeds as dots, their mean, its band, the fitted shape."""
     verdicts = sorted_by_class(found)
-    rows = -(-len(verdicts) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.0 * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for panel, verdict in zip(grid.flat, verdicts, strict=False):
+    figure, panels = _panels(len(verdicts), columns)
+    for panel, verdict in zip(panels, verdicts, strict=False):
         draw_curve(panel, verdict)
-    for panel in grid.flat[len(verdicts) :]:
-        panel.set_visible(False)
     figure.supxlabel("size (parameters)", fontsize=9)
     figure.supylabel("score", fontsize=9)
     return figure
@@ -50,12 +46,7 @@ def small_curves(found: Emergence, columns: int = 5) -> Figure:
 def draw_curve(panel: Axes, verdict: Verdict) -> None:
     """One task: what was measured in its class's colour, what was fitted in black."""
     curve, colour = verdict.curve, COLOURS[verdict.label]
-    score = curve.shift + curve.scale * curve.score
-    mean, band = score_and_band(verdict)
-    panel.fill_between(curve.size, mean - band, mean + band, color=colour, alpha=0.2, lw=0)
-    for seed in score:
-        panel.plot(curve.size, seed, ".", color=colour, ms=3, alpha=0.6)
-    panel.plot(curve.size, mean, "-", color=colour, lw=1)
+    _seeds_and_band(panel, verdict, colour, None)
     panel.plot(curve.size, verdict.fitted, "--", color="black", lw=0.8)
     if np.isfinite(curve.chance):
         panel.axhline(curve.chance, color="black", lw=0.6, ls=":")
@@ -89,12 +80,81 @@ def _mark(verdict: Verdict) -> str:
     return "".join(marks)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the picture; the ending of the name says the format."""
-    figure.savefig(path, dpi=130)
+def twin_curves(found: Emergence, columns: int = 3) -> Figure | None:
+    """Variants of one task in one panel, with the sizes from which one helps or hurts; None without twins."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in found.tasks:
+        groups.setdefault((verdict.curve.task, verdict.curve.metric), []).append(verdict)
+    pairs = [group for group in groups.values() if len(group) > 1]
+    if not pairs:
+        return None
+    figure, panels = _panels(len(pairs), columns)
+    for panel, pair in zip(panels, pairs, strict=False):
+        for verdict, colour in zip(pair, TWIN_COLOURS, strict=False):
+            _seeds_and_band(panel, verdict, colour, verdict.curve.variant or verdict.curve.task)
+        curve = pair[0].curve
+        for twin in found.twins:
+            if (twin.task, twin.metric) == (curve.task, curve.metric):
+                for at, style in ((twin.helps_from, "-"), (twin.hurts_from, "--")):
+                    if at is not None:
+                        panel.axvline(at, color="black", lw=0.7, ls=style)
+        if np.isfinite(curve.chance):
+            panel.axhline(curve.chance, color="black", lw=0.6, ls=":")
+        panel.set_xscale("log")
+        panel.set_title(" ".join(part for part in (curve.task, curve.metric) if part), fontsize=8)
+        panel.legend(fontsize=6, frameon=False)
+        panel.tick_params(labelsize=6)
+    figure.supxlabel("size; solid line: helps from, dashed: hurts from", fontsize=8)
+    figure.supylabel("score", fontsize=8)
+    return figure
 
 
-def legend_of_classes(found: Emergence) -> Sequence[tuple[str, str, int]]:
-    """(class, colour, how many tasks) of the classes that occur, in the page's order."""
-    counts = [(name, COLOURS[name], sum(v.label == name for v in found.tasks)) for name in ORDER]
-    return [row for row in counts if row[2]]
+def loss_curves(found: Emergence, columns: int = 5) -> Figure | None:
+    """Score against loss, a panel a task that gains, loss falling to the right; None without losses."""
+    wanted = [v for v in sorted_by_class(found) if v.label in ("emergent", "smooth")]
+    wanted = [v for v in wanted if np.isfinite(v.curve.loss).any()]
+    if not wanted:
+        return None
+    figure, panels = _panels(len(wanted), columns)
+    for panel, verdict in zip(panels, wanted, strict=False):
+        curve = verdict.curve
+        panel.plot(curve.loss.T, (curve.shift + curve.scale * curve.score).T, ".", ms=3, color="#333333")
+        panel.invert_xaxis()
+        panel.tick_params(labelsize=6)
+        panel.set_title(f"{curve.name}\n{verdict.label}", fontsize=7, color=COLOURS[verdict.label])
+    figure.supxlabel("loss (nats), falling", fontsize=8)
+    figure.supylabel("score", fontsize=8)
+    return figure
+
+
+def write_pictures(found: Emergence, folder: Path) -> list[Path]:
+    """curves.png, twins.png and against_loss.png in `folder`, as far as the table has them."""
+    if not folder.is_dir():
+        raise UserError(f"--pictures {folder}: no such folder")
+    drawn = {"curves": small_curves(found), "twins": twin_curves(found), "against_loss": loss_curves(found)}
+    written = []
+    for name, figure in drawn.items():
+        if figure is not None:
+            figure.savefig(folder / f"emergence_{name}.png", dpi=110)
+            written.append(folder / f"emergence_{name}.png")
+    return written
+
+
+def _panels(count: int, columns: int) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.0 * rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels[count:]:
+        panel.set_visible(False)
+    return figure, panels
+
+
+def _seeds_and_band(panel: Axes, verdict: Verdict, colour: str, label: str | None) -> None:
+    curve = verdict.curve
+    mean, band = score_and_band(verdict)
+    panel.fill_between(curve.size, mean - band, mean + band, color=colour, alpha=0.2, lw=0)
+    for seed in curve.shift + curve.scale * curve.score:
+        panel.plot(curve.size, seed, ".", color=colour, ms=3, alpha=0.6)
+    panel.plot(curve.size, mean, "-", color=colour, lw=1, label=label)

@@ -110,11 +110,16 @@ def expand_metrics(table: pd.DataFrame) -> pd.DataFrame:
     if "metric" in table.columns or "byte_accuracy" not in table.columns:
         return table
     parts = [table.assign(metric="exact_match")]
-    longer = table[table["byte_accuracy"].notna()]
+    # An answer of one byte has one score: the second would only be counted twice.
+    apart = (table["byte_accuracy"] - table["correct"] / table["total"]).abs() > 1e-6
+    names = [key for key in ("task", "variant") if key in table.columns]
+    longer = table[table["byte_accuracy"].notna() & apart.groupby([table[n] for n in names]).transform("any")]
     if len(longer):
         byte = longer.assign(metric="byte_accuracy", correct=longer["byte_accuracy"] * longer["total"])
         if "chance" in byte.columns:
             byte = byte.assign(chance=np.nan)
+        if "ceiling" in byte.columns:
+            byte = byte.assign(ceiling=np.nan)
         parts.append(byte)
     return pd.concat(parts, ignore_index=True)
 

@@ -49,7 +49,8 @@ class Twin:
         what = " and ".join(said) or "neither helps nor hurts by an amount that matters"
         chance = self.above_chance_from
         above = "is not seen above chance" if chance is None else f"is above chance from {chance:.3g}"
-        return f"{self.task}: {self.variant} against {self.reference} {what}; {self.variant} {above}"
+        task = f"{self.task} ({self.metric})" if self.metric else self.task
+        return f"{task}: {self.variant} against {self.reference} {what}; {self.variant} {above}"
 
 
 def twins(verdicts: Sequence[Verdict], min_effect: float) -> list[Twin]:

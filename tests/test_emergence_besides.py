@@ -1,5 +1,6 @@
 """Two scores of the same outputs, variants side by side, loss, take-off from below, BIG-bench's measures."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from made_curves import CURVES, SIZES, X, classes, scores
 
+from analysis.cli import main
 from analysis.emergence import emergence
 from analysis.emergence_metrics import answer_lengths
 from analysis.emergence_published import published
@@ -68,6 +70,24 @@ def test_twins_say_where_the_chain_begins_to_help() -> None:
     assert twin.hurts_from is None and twin.reference_above_chance_from is None
     assert twin.helps_from is not None and SIZES[6] <= twin.helps_from <= SIZES[8]
     assert twin.above_chance_from is not None and SIZES[6] <= twin.above_chance_from <= SIZES[8]
+
+
+def test_the_verb_writes_the_contract_and_the_pictures(tmp_path: Path) -> None:
+    parts = [
+        scores({"parity": CURVES[c]}, 300, seed=i).assign(variant=v, loss=5 - 3 * np.tile(X, 1))
+        for i, (v, c) in enumerate([("chain", "emergent_step"), ("direct", "flat")])
+    ]
+    pd.concat(parts).to_csv(tmp_path / "t.csv", index=False)
+    command = ["emergence", str(tmp_path / "t.csv"), "--json", str(tmp_path / "a.json"), "--draws", "400"]
+    assert main([*command, "--pictures", str(tmp_path)]) == 0
+    answer = json.loads((tmp_path / "a.json").read_text())
+    assert [(t["task"], t["variant"], t["class"]) for t in answer["tasks"]] == [
+        ("parity", "chain", "emergent"),
+        ("parity", "direct", "flat"),
+    ]
+    names = {path.name for path in tmp_path.glob("*.png")}
+    assert names == {"emergence_curves.png", "emergence_twins.png", "emergence_against_loss.png"}
+    assert main([*command, "--pictures", str(tmp_path / "nowhere")]) == 2
 
 
 def ladder(in_loss: bool) -> pd.DataFrame:

@@ -20,10 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--level", type=float, default=0.9, help="level of the threshold's interval (0.9)")
     add("--draws", type=int, default=8000, help="most bootstrap draws a test may take (8000)")
     add("--seed", type=int, default=0, help="of the bootstrap (0)")
+    add("--pictures", metavar="FOLDER", help="draw the curves, the twins and the scores against loss there")
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     lengths = answer_lengths(Path(args.table)) if Path(args.table).is_dir() else None
     settings = (args.min_effect, args.fdr, args.level, args.draws, args.seed)
     found = emergence(table, *settings, lengths)
-    return Answer(found.to_json(), found.summary())
+    text = found.summary()
+    if args.pictures:
+        # Drawing is asked for seldom, and importing matplotlib takes as long as the classes do.
+        from analysis.emergence_plots import write_pictures
+
+        text += "".join(f"\nwritten: {path}" for path in write_pictures(found, Path(args.pictures)))
+    return Answer(found.to_json(), text)
