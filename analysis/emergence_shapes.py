@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 PLATEAU_SHARE = 0.08
 # Candidate thresholds lie this share of a spacing apart: finer ones differ by less than the noise.
 STEP = 0.25
+# ... and not closer than this share of the range: beyond some 17 sizes a finer search says nothing more.
+CLOSEST = 1 / 64
 # Where a gradual departure begins is a matter of words: a logistic's threshold is taken to lie between its
 # middle and LEAD scales before, a ramp's between its foot and HINGE_LEAD of its width after.
 LEAD, HINGE_LEAD = 1.4, 0.12
@@ -67,7 +69,7 @@ def _library(positions: tuple[float, ...]) -> Library:
             alike = sum(1.0 for _, k, _, n in members if k == kind and n == name)
             found.setdefault((kind, np.round(values, 3).tobytes()), []).append((values, 1 / alike, threshold))
     # Curves that differ only between the sizes are one shape; its threshold is all of theirs.
-    margin = 0.5 * STEP / (len(x) - 1)
+    margin = 0.5 * _candidate_spacing(x)
     kinds = np.array([key[0] for key in found])
     weight = np.array([sum(w for _, w, _ in group) for group in found.values()])
     for one in set(kinds):
@@ -77,6 +79,10 @@ def _library(positions: tuple[float, ...]) -> Library:
         [(min(low for low, _ in t) - margin, max(high for _, high in t) + margin) for t in ends]
     )
     return Library(x, np.array([group[0][0] for group in found.values()]), kinds, weight, stretches)
+
+
+def _candidate_spacing(x: Floats) -> float:
+    return max(STEP / (len(x) - 1), CLOSEST)
 
 
 def _logistic(x: Floats, middle: float, scale: float) -> Floats:
@@ -91,14 +97,15 @@ def _rising(x: Floats) -> Iterator[Candidate]:
     for scale in (0.1, 0.14, 0.2, 0.3):
         for middle in np.arange(0.2, 0.85, 0.1):
             yield _classed(x, _logistic(x, middle, scale), (middle - scale * LEAD, middle), "gradual")
-    for middle in np.arange(STEP / 2, 1 / spacing, STEP) * spacing:
+    step = _candidate_spacing(x)
+    for middle in np.arange(step / 2, 1, step):
         # A step shows no more than the gap it lies in. Some call the first size past it the threshold:
         # the stretch is shifted by a seventh of the gap.
         late = middle + 0.15 * spacing
         yield _classed(x, (x > middle).astype(float), (late, late), "step")
         for scale in (0.025, 0.05, 0.07):
             yield _classed(x, _logistic(x, middle, scale), (middle - scale * LEAD, middle), "sharp")
-    for onset in np.arange(STEP / 2, 1 / spacing - 0.25, STEP) * spacing:
+    for onset in np.arange(step / 2, 1 - spacing / 4, step):
         lead = (1 - onset) * HINGE_LEAD
         for power in (0.5, 1.0):
             ramp = np.maximum(x - onset, 0) / (1 - onset)
