@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,3 +203,18 @@ def test_shortcuts_find_what_is_there_to_find() -> None:
         assert score == pytest.approx(0.5, abs=0.1), guesser
     assert max(found("copy", "direct").values()) == 0
     assert found("language", "semantics")["ngram"] == pytest.approx(0.5, abs=0.2)
+
+
+def test_the_task_of_the_documentation_works() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    assert code.count("\n") < 30
+    space: dict[str, Callable[[int], Task]] = {}
+    exec(code, space)  # the documentation's own words
+    task = space["counting"](0)
+    rows = training_rows(task, generator(0, "train"), 64, 64)
+    assert rows.tokens.shape == (64, 65)
+    assert task.sample is not None
+    examples = task.sample(np.random.default_rng(0), 50)
+    for line, answer in zip(lines(examples), answers(examples), strict=True):
+        assert line.count("a") == int(answer)
