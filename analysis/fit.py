@@ -308,7 +308,8 @@ def solve(
     if not bootstrap:
         return best, np.empty((0, best.theta.shape[1]))
     counts = resample_counts(observations.group, bootstrap, seed)
-    found = search(model, loss, counts * weight, objective, starts=RESAMPLE_STARTS, near=best.theta)
+    starts = RESAMPLE_STARTS if model.form.structure is not None else 1
+    found = search(model, loss, counts * weight, objective, starts=starts, near=best.theta)
     return best, found.theta
 
 
