@@ -35,6 +35,11 @@ BUILDERS: dict[str, Callable[[int], Task]] = {
     "composition": arithmetic.composition,
     "parity": parities.parity,
     "parity_chain": parities.parity_chain,
+    # long enough for a thousand different questions that were never trained on
+    "parity_12": partial(parities.parity, length=12, name="parity_12"),
+    "parity_chain_12": lambda seed: dataclasses.replace(
+        parities.parity_chain(seed, length=12), name="parity_chain_12"
+    ),
     "parity_long": partial(parities.parity, length=32, name="parity_long", tag="odds "),
     "sparse_parity": parities.sparse_parity,
     "one_hop": partial(hops.hops, count=1, recite=False),
