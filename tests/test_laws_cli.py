@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from known_laws import made
 
+from analysis import extrapolate, fit, isoflop
 from analysis.cli import main
 
 
@@ -20,6 +21,13 @@ def answer(*args: object) -> dict:
     target = Path(str(args[1])).with_suffix(".json")
     assert main([*map(str, args), "--json", str(target)]) == 0
     return json.loads(target.read_text())
+
+
+def test_the_verbs_are_functions_of_the_package() -> None:
+    made_runs = made("chinchilla", 40, noise=0.01)
+    assert fit(made_runs, bootstrap=0).form.name == "chinchilla"
+    assert extrapolate(made_runs, budgets=[1e22], bootstrap=20, form="tied").predictions
+    assert isoflop(made_runs, method="parametric", bootstrap=0).optima
 
 
 def test_fit_writes_the_contract(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
