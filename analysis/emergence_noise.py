@@ -40,11 +40,12 @@ def average_seeds(score: Floats, items: Floats, stderr: Floats) -> Means:
     spread = np.where(there, (score - mean) ** 2, 0).sum(0)
     freedom = (count - 1).astype(float)
     # The variance between seeds beyond the binomial, each size's own drawn towards the task's mean with
-    # the weight of three seeds: seeds part near a threshold and agree elsewhere, and two seeds say little.
+    # the weight of three seeds: seeds part near a threshold and agree elsewhere, two seeds say little, and
+    # one seed beside sizes of several is as uncertain as theirs.
     beyond = spread - freedom * own
     task = np.maximum(beyond.sum(-1, keepdims=True) / np.maximum(freedom.sum(-1, keepdims=True), 1), 0)
     each = np.maximum((beyond + 3 * task) / (freedom + 3), 0)
-    return Means(mean, pooled_items, variance, np.where(freedom > 0, each / count, 0))
+    return Means(mean, pooled_items, variance, each / count)
 
 
 def noise_variance(means: Means, at: Floats) -> Floats:

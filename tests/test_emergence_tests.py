@@ -107,3 +107,12 @@ def test_what_could_not_have_been_seen_is_said() -> None:
     for times, label in ((0.5, "flat"), (2.0, "emergent")):
         jump = CURVES["flat"] + times * few.least_effect * (X > 0.95)
         assert emergence(scores({"jump": jump}, 30), draws=1000).tasks[0].label == label
+
+
+def test_a_size_with_one_seed_is_as_uncertain_as_the_seeds_elsewhere() -> None:
+    score = np.full((3, 1, 6), 0.5)
+    score[:, 0, :5] += np.array([-0.2, 0.0, 0.2])[:, None]
+    score[1:, 0, 5] = np.nan
+    items = np.where(np.isnan(score), np.nan, 1000.0)
+    extra = average_seeds(score, items, np.full_like(score, np.nan)).extra[0]
+    assert extra[5] == pytest.approx(3 * extra[0], rel=0.05)
