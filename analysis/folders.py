@@ -26,7 +26,7 @@ UNFINISHED = "unfinished"
 _SOURCES, _PROBLEMS = b"analysis.sources", b"analysis.problems"
 _TABLES = {"runs": "table.parquet", "tasks": "tasks.parquet"}
 # Part of the fingerprint: a table written by an older layout of the columns is rebuilt.
-_LAYOUT = 1
+_LAYOUT = 2
 _TOTAL_TOLERANCE = 1e-6
 
 
@@ -95,7 +95,7 @@ def read_runs(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str
         outcome = _read_outcome(folder, problems)
         try:
             run_rows, run_tasks = _run_rows(folder, spec, outcome, problems)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             problems.append(f"{folder.name}/spec.json: {what}; the run is left out")
             continue
@@ -108,24 +108,25 @@ def read_runs(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str
 def _run_rows(
     folder: Path, spec: Mapping[str, Any], outcome: Mapping[str, Any], problems: list[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    groups = {name: int(count) for name, count in spec["params"].items()}
+    groups = {name: int(_number(count, f"params.{name}") or 0) for name, count in spec["params"].items()}
     total = sum(groups.values())
+    _number(total, "the sum of params")
     nonembedding = total - groups.get("embedding", 0) - groups.get("unembedding", 0)
     active = nonembedding + groups.get("unembedding", 0)
     data = spec["data"]
     about = {
         "run_id": folder.name,
-        "group": spec.get("trunk") or folder.name,
-        "kind": spec.get("kind", "run"),
+        "group": _text(spec.get("trunk"), "trunk") or folder.name,
+        "kind": _text(spec.get("kind", "run"), "kind"),
         "outcome": outcome["outcome"],
-        "reason": outcome.get("reason"),
+        "reason": _text(outcome.get("reason"), "reason"),
     }
     science = {
-        **{name: spec.get(name) for name in SHAPE},
-        "seed": spec["seed"],
-        "horizon_tokens": spec.get("horizon_tokens"),
-        "learning_rate": spec.get("learning_rate"),
-        "unique_tokens": data.get("unique_tokens"),
+        **{name: _number(spec.get(name), name) for name in SHAPE},
+        "seed": _number(spec["seed"], "seed"),
+        "horizon_tokens": _number(spec.get("horizon_tokens"), "horizon_tokens"),
+        "learning_rate": _number(spec.get("learning_rate"), "learning_rate"),
+        "unique_tokens": _number(data.get("unique_tokens"), "unique_tokens"),
         "params": total,
         "params_nonembedding": nonembedding,
         "params_active_matmul": active,
@@ -134,7 +135,8 @@ def _run_rows(
     weights = {c["name"]: float(c["weight"]) for c in data.get("components", ())}
     records = list(_records(folder, weights, problems))
     if not records:
-        nothing = {"step": outcome.get("step"), "tokens": outcome.get("tokens"), "flops": math.nan}
+        ended = {name: _number(outcome.get(name), name) for name in ("step", "tokens")}
+        nothing = {**ended, "flops": math.nan}
         return [{**about, "final": False, **science, **nothing, "skipped_steps": 0, "loss": math.nan}], []
     last = len(records) - 1 if outcome["outcome"] == "done" and spec.get("horizon_tokens") else None
     if last is not None and outcome.get("step") not in (None, records[-1]["step"]):
@@ -147,15 +149,16 @@ def _run_rows(
     for index, record in enumerate(records):
         tokens = record["tokens"]
         spent = {
-            "flops": record["flops"],
+            "flops": float(record["flops"]),
             "flops_6nd": 6.0 * total * tokens,
             "flops_6nd_nonembedding": 6.0 * nonembedding * tokens,
             "flops_6nd_active_matmul": 6.0 * active * tokens,
         }
-        losses = {f"loss_{name}": value for name, value in record["loss"].items()}
+        losses = {f"loss_{name}": _float(value) for name, value in record["loss"].items()}
         for order, found in (record.get("ngrams") or {}).items():
-            losses |= {f"ngram_{order}": found.get("loss"), f"kl_{order}": found.get("kl")}
-        loss = record["loss"].get(data["primary"])
+            for column, name in (("ngram", "loss"), ("kl", "kl")):
+                losses[f"{column}_{order}"] = _float(_number(found.get(name), f"ngrams.{order}.{name}"))
+        loss = _float(record["loss"].get(data["primary"]))
         when = {"step": record["step"], "tokens": tokens}
         skipped = {"skipped_steps": record.get("skipped_steps", 0)}
         final = {"final": index == last}
@@ -167,7 +170,7 @@ def _run_rows(
             "size": nonembedding,
             "params": total,
             "tokens": tokens,
-            "flops": record["flops"],
+            "flops": float(record["flops"]),
             "loss": loss,
         }
         task_rows += [
@@ -181,19 +184,39 @@ def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterat
         of_task = described.get(task) or {}
         for variant, score in variants.items():
             meta = {**of_task, **((of_task.get("variants") or {}).get(variant) or {})}
+            scores = {name: _float(score.get(name)) for name in ("correct", "nll", "brier", "byte_accuracy")}
             yield {
                 "task": task,
                 "variant": variant,
-                "total": score.get("n"),
-                "correct": score.get("correct"),
-                "nll": score.get("nll"),
-                "brier": score.get("brier"),
-                "byte_accuracy": score.get("byte_accuracy"),
-                "chance": meta.get("chance"),
-                "ceiling": meta.get("ceiling", 1.0),
-                "intended_class": meta.get("intended_class"),
-                "intended_metric": meta.get("metric"),
+                "total": _float(score.get("n")),
+                **scores,
+                "chance": _float(_number(meta.get("chance"), f"tasks.{task}.chance")),
+                "ceiling": _float(_number(meta.get("ceiling", 1.0), f"tasks.{task}.ceiling")),
+                "intended_class": _text(meta.get("intended_class"), f"tasks.{task}.intended_class"),
+                "intended_metric": _text(meta.get("metric"), f"tasks.{task}.metric"),
             }
+
+
+def _is_number(value: Any) -> bool:
+    """A number that a table can hold: not a bool, not a count beyond 64 bits."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
+
+
+def _number(value: Any, name: str) -> int | float | None:
+    if value is not None and not (_is_number(value) and math.isfinite(value)):
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not a number")
+    return value
+
+
+def _text(value: Any, name: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is {str(value)[:40]!r}, not text")
+    return value
+
+
+def _float(value: int | float | None) -> float:
+    """A measured value; one that is missing is NaN, so that a column never changes its type."""
+    return math.nan if value is None else float(value)
 
 
 def _records(folder: Path, weights: Mapping[str, float], problems: list[str]) -> Iterator[dict[str, Any]]:
@@ -231,21 +254,28 @@ def _wrong_record(record: Any, step_before: int) -> str:
         return "not a record"
     for name in ("step", "tokens", "flops"):
         value = record.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            return f"{name} is {value!r}"
+        if not (_is_number(value) and 0 <= value < math.inf):
+            return (
+                f"{name} is {str(value)[:40]!r}" if isinstance(value, str) else f"{name} is {str(value)[:40]}"
+            )
     if record["step"] <= step_before:
         return f"step {record['step']} comes after step {step_before}"
     loss = record.get("loss")
     if not isinstance(loss, dict) or "total" not in loss:
         return "no total loss"
-    if any(isinstance(v, bool) or not isinstance(v, int | float | None) for v in loss.values()):
+    if not all(v is None or _is_number(v) for v in loss.values()):
         return "a loss is not a number"
+    if not _is_number(record.get("skipped_steps", 0)):
+        return "skipped_steps is not a number"
     tasks = record.get("tasks", {})
     if not isinstance(tasks, dict) or not all(
         isinstance(variants, dict) and all(isinstance(score, dict) for score in variants.values())
         for variants in tasks.values()
     ):
         return "the task scores are not {task: {variant: {...}}}"
+    scores = (v for variants in tasks.values() for score in variants.values() for v in score.values())
+    if not all(v is None or _is_number(v) for v in scores):
+        return "a score is not a number"
     return ""
 
 

@@ -29,7 +29,11 @@ def load_table(source: str | Path, kind: Kind = "runs", columns: str = "", where
     that are not there and for a filter that leaves nothing.
     """
     path = Path(source)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(source)[:80]!r}: not the name of a table: {error}") from None
+    if not there:
         raise UserError(f"{path}: no such file or folder; name a folder of runs, a CSV or a Parquet file")
     problems: list[str] = []
     if path.is_dir():

@@ -247,6 +247,8 @@ def test_folders_without_runs_and_missing_files_are_named(tmp_path: Path) -> Non
         load_table(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         load_table(tmp_path / "absent.csv")
+    with pytest.raises(UserError, match="not the name of a table"):
+        load_table("x" * 5000)
 
 
 def test_a_folder_that_cannot_be_written_still_gives_its_table(
