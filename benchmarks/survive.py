@@ -55,7 +55,7 @@ def starts(dial: int, folder: Path) -> None:
             f"dial {dial}: to the first step, {what} seconds: cold {slow:.1f}, resumed {fast:.1f}: "
             f"{slow / fast:.1f} x"
         )
-    (path,) = runs.glob("cpu/packs/*/step-*.ckpt")
+    path = max(runs.glob("cpu/packs/*/step-*.ckpt"))
     saving(dial, path, folder)
 
 
