@@ -12,7 +12,7 @@ def _bits(rng: Generator, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     return bits, np.cumsum(bits, axis=1) % 2
 
 
-def parity(seed: int, length: int = 12, name: str = "parity", tag: str = "odd ") -> Task:
+def parity(seed: int, length: int = 8, name: str = "parity", tag: str = "odd ") -> Task:
     """Is the number of ones odd? Asked at once: no partial credit leads to it."""
 
     def sample(rng: Generator, n: int) -> Examples:
@@ -30,7 +30,7 @@ def parity(seed: int, length: int = 12, name: str = "parity", tag: str = "odd ")
     )
 
 
-def parity_chain(seed: int, length: int = 12) -> Task:
+def parity_chain(seed: int, length: int = 8) -> Task:
     """The same questions as `parity` (and the same held out), with the running state written before."""
 
     def sample(rng: Generator, n: int) -> Examples:
