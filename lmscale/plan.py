@@ -31,7 +31,8 @@ class RunSpec:
     """Everything a result depends on in principle, and nothing else: this is spec.json.
 
     kind: `run` (a whole schedule), `trunk` (a constant rate, no horizon) or `branch` (a trunk's decay to a
-    horizon). Steps count from the first of the trunk. data, tasks: as the manifest states them.
+    horizon). Steps count from the first of the trunk. data, tasks: as the manifest states them; tasks is what a
+    report needs to judge and draw, and not part of the run's id.
     """
 
     science_version: int
@@ -62,7 +63,8 @@ class RunSpec:
 
     @functools.cached_property
     def run_id(self) -> str:
-        return _digest(dataclasses.asdict(self))
+        # data.content_hash names the tasks' content; a reworded description is no other science
+        return _digest({key: value for key, value in dataclasses.asdict(self).items() if key != "tasks"})
 
     @property
     def shape(self) -> Shape:
@@ -268,7 +270,7 @@ def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
     """What runs must share to be lanes of one program; whatever else differs is traced."""
     shape = dataclasses.asdict(spec.shape)
     optim = dataclasses.asdict(spec.optim)
-    shared = {"data": spec.data, "tasks": spec.tasks, "evaluation": spec.evaluation}
+    shared = {"data": spec.data, "evaluation": spec.evaluation}
     return {
         **shape,
         **optim,

@@ -12,7 +12,7 @@ def _bits(rng: Generator, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     return bits, np.cumsum(bits, axis=1) % 2
 
 
-def parity(seed: int, length: int = 8, name: str = "parity", tag: str = "odd ") -> Task:
+def parity(seed: int, length: int = 9, name: str = "parity", tag: str = "odd ") -> Task:
     """Is the number of ones odd? Asked at once: no partial credit leads to it."""
 
     def sample(rng: Generator, n: int) -> Examples:
@@ -25,12 +25,12 @@ def parity(seed: int, length: int = 8, name: str = "parity", tag: str = "odd ") 
         sample=sample,
         chance=0.5,
         intended_class="flat",
-        heldout=0.25,
+        heldout=0.4,
         choices=b"01",
     )
 
 
-def parity_chain(seed: int, length: int = 8) -> Task:
+def parity_chain(seed: int, length: int = 9) -> Task:
     """The same questions as `parity` (and the same held out), with the running state written before."""
 
     def sample(rng: Generator, n: int) -> Examples:
@@ -58,7 +58,7 @@ def parity_chain(seed: int, length: int = 8) -> Task:
         sample=sample,
         chance=0.5,
         intended_class="emergent",
-        heldout=0.25,
+        heldout=0.4,
         choices=b"01",
         variants=(
             Variant("chain", whole, chance=2.0**-length, choices=b""),
