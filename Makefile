@@ -50,8 +50,12 @@ plots: .venv/installed ## the pictures alone
 report: .venv/installed ## the report alone
 	@$(PY) -m analysis report $(RUN) $(ARGS)
 
-bench: .venv/installed ## the benchmarks, apart from the tests
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit $$?; done
+bench: .venv/installed ## the benchmarks, apart from the tests: some minutes on two idle cores
+	$(PY) -m benchmarks.loop
+	$(PY) -m benchmarks.world
+	$(PY) -m benchmarks.survive
+	$(PY) -m benchmarks.laws
+	$(PY) -m benchmarks.emergence --fast
 
 test: .venv/installed ## the tests, without the slow ones
 	$(PY) -m pytest -q -m 'not slow'

@@ -1,7 +1,7 @@
 """Draw text loss against the rate rule's one value, a line a width: where the minima line up, the rule holds.
 
 python -m lmscale.launch -m experiment=rates transfer.rate=.1,.2,.4,.8,1.6
-python benchmarks/rates.py runs/rates docs/img/rates.png
+python -m benchmarks.rates runs/rates docs/img/rates.png
 """
 
 import sys
