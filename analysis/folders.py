@@ -254,7 +254,7 @@ def _wrong_record(record: Any, step_before: int) -> str:
         return "not a record"
     for name in ("step", "tokens", "flops"):
         value = record.get(name)
-        if not (_is_number(value) and 0 <= value < math.inf):
+        if not (isinstance(value, int | float) and _is_number(value) and 0 <= value < math.inf):
             return (
                 f"{name} is {str(value)[:40]!r}" if isinstance(value, str) else f"{name} is {str(value)[:40]}"
             )
