@@ -88,7 +88,8 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
     """Tasks that differ in one thing, drawn together: each of `pairs` lists (task, variant) of one plot."""
     across = min(3, len(pairs))
     down = -(-len(pairs) // across)
-    fig = draw.figure(min(8.2, 2.9 * across + 0.6), 0.5 + 2.3 * down)
+    most = max(len(pair) for pair in pairs)
+    fig = draw.figure(min(8.2, 2.9 * across + 0.6), 0.5 + (2.1 + 0.2 * most) * down)
     axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     colours = (draw.BLUE, draw.ORANGE, draw.GREEN, draw.PURPLE)
     for ax, pair in zip(axes, pairs, strict=False):
@@ -98,7 +99,8 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
             _chance(ax, mine)
         names = _twin_names(pair)
         handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, colours, strict=False)]
-        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+        # One name a line above its plot: side by side they would be wider than the axes and squeeze them.
+        ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
     _finish(fig, axes, len(pairs), across)
     return fig
 
@@ -111,7 +113,8 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
         mine = sorted((n for n in names if n[0] == task), key=lambda n: n[1] not in REFERENCES)
         # A longer name with the task's as its stem is the same task solved another way.
         mine += [name for name in names if name[0].startswith(f"{task}_")]
-        if len(mine) > 1:
+        # A task that is drawn beside its stem already needs no plot of its own.
+        if len(mine) > 1 and not any(set(mine) <= set(pair) for pair in pairs):
             pairs.append(mine[:4])
     return pairs
 

@@ -48,7 +48,7 @@ def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) 
     if dial % n_head:
         divisors = [h for h in range(1, dial + 1) if dial % h == 0 and (dial // h) % 2 == 0]
         raise UserError(
-            f"family.n_head={n_head}: d_model {dial} is not divisible by it; heads that fit: {divisors}"
+            f"dial={dial}: d_model {dial} is not divisible by family.n_head={n_head}; heads that fit: {divisors}"
         )
     d_head = dial // n_head
     if d_head % 2:

@@ -57,7 +57,7 @@ def test_six_n_d_and_exact_c_differ_greatly_for_small_byte_models() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"n_head": 3}, "family.n_head=3: d_model 16 is not divisible"),
+        ({"n_head": 3}, "d_model 16 is not divisible by family.n_head=3"),
         ({"n_head": 0}, "family.n_head=0: must be positive"),
         ({"n_layer": None}, "give one of them"),
         ({"n_layer": 2, "aspect": 64.0}, "give one of them"),

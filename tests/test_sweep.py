@@ -88,7 +88,7 @@ def test_one_failing_run_stops_no_other_and_shows_in_the_exit_status(tmp_path: P
     [
         (["transfer.rat=1"], "transfer.rat"),
         (["dial=[8,eight]"], "dial[1]=eight: must be a whole number"),
-        (["family.n_head=3"], "family.n_head=3: d_model 8 is not divisible"),
+        (["family.n_head=3"], "d_model 8 is not divisible by family.n_head=3"),
         (["schedule.warmup_steps=900"], "shorter than warm-up"),
         (["tasks.weights.copy=-1"], "tasks.weights.copy=-1"),
         (["experiment=nowhere"], "nowhere"),
