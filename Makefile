@@ -58,7 +58,7 @@ bench: .venv/installed ## the benchmarks, apart from the tests: some minutes on 
 	$(PY) -m benchmarks.emergence --fast
 
 test: .venv/installed ## the tests, without the slow ones
-	$(PY) -m pytest -q -m 'not slow'
+	$(PY) -m pytest -q -n 2 -m 'not slow'
 
 test-slow: .venv/installed ## the slow tests
 	$(PY) -m pytest -q -m slow

@@ -159,9 +159,9 @@ def _shape(model: Model, observations: Observations, best: Found) -> list[Warn]:
         return []
     ordered = residual[np.argsort(predicted)]
     ordered = ordered - ordered.mean()
-    ratio = np.sum(np.diff(ordered) ** 2) / np.sum(ordered**2)
-    # The ratio of independent residuals is about 2 +- 2/sqrt(n).
-    if ratio < min(SERIAL, 2.0 - 6.0 / np.sqrt(n)) and np.sqrt(np.mean(residual**2)) > 0.002:
+    steps, spread = np.sum(np.diff(ordered) ** 2), np.sum(ordered**2)
+    # steps / spread of independent residuals is about 2 +- 2/sqrt(n); an exact fit has neither.
+    if steps < min(SERIAL, 2.0 - 6.0 / np.sqrt(n)) * spread and np.sqrt(np.mean(residual**2)) > 0.002:
         return [
             Warn(
                 "poor_fit",

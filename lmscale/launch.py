@@ -8,7 +8,7 @@ import shlex
 import sys
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -39,6 +39,8 @@ def main() -> int:
         return stopping.exit_status()
     except UserError as error:
         return _refuse(str(error))
+    except OverrideParseException as error:
+        return _refuse(f"{error.override}: {error}")
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(str(error))
     return 0
@@ -49,9 +51,8 @@ def _command() -> str:
 
 
 def _refuse(message: str) -> int:
-    print(
-        f"lmscale: {' '.join(message.split())}", file=sys.stderr
-    )  # what a person typed may have line breaks
+    one_line = " ".join(message.split())  # what a person typed may have line breaks
+    print(f"lmscale: {one_line}", file=sys.stderr)
     return 2
 
 

@@ -94,7 +94,7 @@ def test_heldout_questions_are_never_trained_on(world: World, name: str) -> None
     asked = set[bytes]().union(*(questions(world.items(name, variant).rows) for variant in [*variants, None]))
     trained = set[bytes]().union(*(questions(world._block(1, name, block)) for block in range(4)))
     assert len(asked) > 30
-    assert len(trained) > 300
+    assert len(trained) > 250  # of the 307 strings of nine bits that may be trained on, almost all
     assert not asked & trained
     keys = task.sample(np.random.default_rng(0), 4000).key
     assert is_heldout(keys, task.heldout).mean() == pytest.approx(task.heldout, abs=0.08)

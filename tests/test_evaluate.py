@@ -152,9 +152,9 @@ def test_what_follows_a_made_up_chain_is_what_is_scored(world: World) -> None:
     def step(params: Any, cache: jax.Array, tokens: jax.Array, position: jax.Array) -> Any:
         onward = cache[:, jnp.minimum(position + 1, cache.shape[1] - 1)]
         # params 1: a chain of threes, the answer as it should be; 2: a wrong answer after the true chain
-        is_state = (position >= 17) & (position < 29)
+        is_state = (position >= 14) & (position < 23)  # after START, "odd ", nine bits and ":"
         onward = jnp.where((params == 1) & is_state, ord("3"), onward)
-        onward = jnp.where((params == 2) & (position == 30), 97 - onward, onward)
+        onward = jnp.where((params == 2) & (position == 24), 97 - onward, onward)
         return jax.nn.one_hot(onward, 260), cache
 
     generation = make_generation(rows, Decoder(start, step), 0.0, 0)
