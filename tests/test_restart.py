@@ -170,9 +170,9 @@ POINTS = [
 
 
 @pytest.mark.slow
-def test_kills_inside_each_kind_of_write(place: Place, unkilled: Place) -> None:
-    for point in POINTS:
-        assert place.run(fault=f"{point}=kill").returncode == -signal.SIGKILL
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_inside_each_kind_of_write(place: Place, unkilled: Place, point: str) -> None:
+    assert place.run(fault=f"{point}=kill").returncode == -signal.SIGKILL
     ended = place.run()
     assert ended.returncode == 0, ended.stderr
     assert place.content() == unkilled.content()
