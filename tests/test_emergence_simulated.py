@@ -33,7 +33,7 @@ def test_f1_and_accuracy(benchmark: object) -> None:
 
 
 @pytest.mark.xfail(
-    reason="a miss: at the last settings 4 of 90 gradual tasks at 6 sizes and 200 items are called emergent (asked: 2%)"
+    reason="a miss: 4 of 90 gradual tasks at 6 sizes and 200 items are called emergent (asked: 2%)"
 )
 def test_false_calls_and_us(benchmark: object) -> None:
     for what, value in figures(benchmark.false_calls).items():
