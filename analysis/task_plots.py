@@ -108,7 +108,7 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
 def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
     """Twins by name: the variants of one task, and a task beside the same with `_chain` (or so) added."""
     names = list(dict.fromkeys(zip(rows["task"], rows["variant"], strict=True)))
-    pairs = []
+    pairs: list[list[tuple[str, str]]] = []
     for task in dict.fromkeys(task for task, _ in names):
         mine = sorted((n for n in names if n[0] == task), key=lambda n: n[1] not in REFERENCES)
         # A longer name with the task's as its stem is the same task solved another way.
