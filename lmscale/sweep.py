@@ -117,7 +117,7 @@ def train(sweep: Sweep, launch: Launch) -> int:
         plan = sweep.plan()
     write_specs(sweep.folder, plan)
     contexts = {
-        spec_hash(manifest): {
+        manifest.content_hash: {
             "data": dataclasses.asdict(config.data),
             "tasks": dataclasses.asdict(config.tasks),
             "pack": dataclasses.asdict(config.pack),
@@ -163,10 +163,6 @@ def _say_failed(folder: Path, plan: Plan, ledger: Ledger) -> int:
         )
         status = 1
     return status
-
-
-def spec_hash(manifest: Manifest) -> str:
-    return manifest.content_hash
 
 
 def _train_wave(

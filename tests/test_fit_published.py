@@ -64,8 +64,8 @@ def test_chinchilla_least_absolute_deviation(chinchilla: pd.DataFrame) -> None:
 
 
 @pytest.mark.xfail(
-    reason="asked: within 3% (B 5%); found over seeds: A 3 to 5% and alpha 3.2% narrower, B 5 to 12% wider, "
-    "each resample's minimum being searched globally"
+    reason="asked: within 3% (B 5%); found over seeds: A 3 to 5% and alpha 3.2% narrower, B 5 to 12% wider; "
+    "why is not established"
 )
 @pytest.mark.slow
 def test_chinchilla_standard_errors_and_intervals(chinchilla: pd.DataFrame) -> None:
