@@ -4,6 +4,7 @@ Both run the same compiled program on the same number of steps; the loop also ma
 and writes timing lines. Evaluations and checkpoints are left out: `timing.jsonl` of a sweep shows them.
 """
 
+import dataclasses
 import sys
 import tempfile
 import time
@@ -17,41 +18,28 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks import default  # noqa: E402
 from lmscale import train  # noqa: E402
-from lmscale.config import EvaluationConfig, HorizonConfig, PackConfig, ScheduleConfig, SweepConfig  # noqa: E402
-from lmscale.data import DataConfig, TasksConfig, open_world  # noqa: E402
+from lmscale.config import EvaluationConfig, HorizonConfig, PackConfig  # noqa: E402
+from lmscale.data import open_world  # noqa: E402
 from lmscale.ledger import Ledger  # noqa: E402
 from lmscale.plan import make_plan, write_specs  # noqa: E402
 from lmscale.timing import Clock  # noqa: E402
 
-TASKS = (
-    "bigram",
-    "facts",
-    "brackets",
-    "copy",
-    "sort",
-    "modadd",
-    "parity",
-    "parity_chain",
-    "labels",
-    "hashed",
-)
 
-
-def main(dial: int = 96, steps: int = 320, repeats: int = 3) -> None:
-    """Print milliseconds a step of both, alternating, the best of `repeats`."""
+def main(dial: int | None = None, steps: int = 320, repeats: int = 7) -> None:
+    """Print milliseconds a step of both, alternating, the best of `repeats`. dial: the largest unless given."""
+    dial = dial or max(default.config().dial)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tasks = TasksConfig(weights=dict.fromkeys(TASKS, 1.0))
-        world = open_world(DataConfig(), tasks, folder / "corpora")
+        config = default.config(
+            f"runs={name}", f"dial=[{dial}]", "seed=[0]", "one_seed=[]", "schedule=cosine"
+        )
+        world = open_world(config.data, config.tasks, folder / "corpora")
         batch = sum(c.rows for c in world.components) * world.context
-        config = SweepConfig(
-            name="loop",
-            runs=str(folder),
-            dial=(dial,),
-            tasks=tasks,
+        config = dataclasses.replace(
+            config,
             horizon=HorizonConfig(tokens=steps * batch, dial=dial),
-            schedule=ScheduleConfig(name="cosine", warmup_steps=10),
             evaluation=EvaluationConfig(first_tokens=1e12),
             pack=PackConfig(checkpoint_seconds=1e9),
         )

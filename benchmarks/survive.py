@@ -1,6 +1,6 @@
 """What surviving costs: saving a checkpoint, and a resumed start against a cold one. `make bench`.
 
-    python benchmarks/survive.py [DIAL ...]      rungs of the default experiment (96 and 8 unless said)
+    python benchmarks/survive.py [DIAL ...]      rungs of experiment cpu (the largest and the least unless said)
     python benchmarks/survive.py RUNS            the share of saving in a sweep that was trained, runs/cpu
 
 A start is timed from outside, from the process's birth to its first dispatch of training steps, where a fault
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import default
 from lmscale import checkpoint
 from lmscale.config import PackConfig
 from lmscale.faults import VARIABLE
@@ -98,6 +99,7 @@ if __name__ == "__main__":
     if len(sys.argv) == 2 and Path(sys.argv[1]).is_dir():
         share(Path(sys.argv[1]))
     else:
-        for argument in sys.argv[1:] or ("96", "8"):
+        dials = default.config().dial
+        for argument in sys.argv[1:] or (max(dials), min(dials)):
             with tempfile.TemporaryDirectory() as name:
                 starts(int(argument), Path(name))

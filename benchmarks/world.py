@@ -17,11 +17,9 @@ take_core()  # before jax: one thread on one core, as a job of a sweep has it
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-from hydra import compose, initialize_config_module  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
 
+from benchmarks import default  # noqa: E402
 from lmscale import model  # noqa: E402
-from lmscale.config import SweepConfig, build  # noqa: E402
 from lmscale.data import World, open_world  # noqa: E402
 from lmscale.evaluate import make_evaluator  # noqa: E402
 from lmscale.loss import token_losses  # noqa: E402
@@ -32,14 +30,7 @@ STEPS = 32  # a dispatch's worth of batches at a time, as the loop asks for them
 
 def main(dials: list[int]) -> None:
     """A line a rung, then the sweep as a whole."""
-    with initialize_config_module("sweeps", version_base=None):
-        values = OmegaConf.to_container(compose("config"), resolve=True)
-    assert isinstance(values, dict)
-    for key in ("retry", "job"):
-        values.pop(key, None)
-    if dials:
-        values |= {"dial": dials, "one_seed": []}
-    config = build(SweepConfig, values)  # type: ignore[arg-type]
+    config = default.config(*([f"dial={dials}", "one_seed=[]"] if dials else []))
     with tempfile.TemporaryDirectory() as name:
         world = open_world(config.data, config.tasks, Path(name))
         plan = make_plan([config], [world.manifest], "cpu")

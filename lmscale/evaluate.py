@@ -18,6 +18,7 @@ from lmscale.data.rows import Rows
 from lmscale.data.world import World
 from lmscale.generate import Generation, full_forward, make_generation
 from lmscale.model import Decoder
+from lmscale.step import over_lanes
 from lmscale.tasks.base import Task, Variant
 from lmscale.tasks.draw import Items, by_question
 
@@ -150,8 +151,10 @@ class Evaluator:
             return norm - picked, hit, chosen, kl
 
         def program(params: Any, rows: tuple[jax.Array, ...], logs: jax.Array) -> Any:
-            lanes = jax.vmap(one, in_axes=(0, None, None, None))
-            return jax.lax.map(lambda chunk: lanes(params, chunk[0], chunk[1:], logs), rows)
+            def chunk_of(chunk: tuple[jax.Array, ...]) -> Any:
+                return over_lanes(lambda lane: one(lane, chunk[0], chunk[1:], logs))(params)
+
+            return jax.lax.map(chunk_of, rows)
 
         self._program = jax.jit(program)
         self._generations: list[tuple[Task, Variant, Generation]] = []

@@ -13,6 +13,7 @@ import numpy as np
 
 from lmscale.data.rows import Rows
 from lmscale.model import Decoder
+from lmscale.step import over_lanes
 
 END = ord("\n")
 SPARE = 4  # bytes a chain may be longer than the longest true one
@@ -78,7 +79,7 @@ def make_generation(rows: Rows, decoder: Decoder, temperature: float, seed: int)
 
     @jax.jit
     def program(params: Any, given: jax.Array, limits: jax.Array) -> jax.Array:
-        return jax.vmap(lambda p: generate(decoder, p, given, limits, temperature, key))(params)
+        return over_lanes(lambda lane: generate(decoder, lane, given, limits, temperature, key))(params)
 
     def run(params: Any) -> list[tuple[dict[str, float | int | None], dict[str, np.ndarray]]]:
         return [score(lane) for lane in np.asarray(program(params, given, limits))]

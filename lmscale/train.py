@@ -306,6 +306,7 @@ def _evaluate(
     job: Job, evaluator: Evaluator, state: State, steps: np.ndarray, due: list[int], clock: Clock
 ) -> None:
     """Evaluate the pack and append a record to the run of each lane that is due and has not diverged."""
+    jax.block_until_ready(state)  # what the device is still at is no cost of evaluating
     began = time.perf_counter()
     skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
     evaluations = evaluator(state.params)
