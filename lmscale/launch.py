@@ -6,6 +6,7 @@ The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one
 import os
 import shlex
 import sys
+import warnings
 
 import hydra
 from hydra.errors import HydraException, OverrideParseException
@@ -29,6 +30,8 @@ def app(config: DictConfig) -> None:
 def main() -> int:
     """Run; 0, 1 when a run failed, 2 with one line when a person's input is wrong, 130 when interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of printing and exiting
+    # joblib renews a worker whose memory has grown by 300 MB, which compiled programs do; nothing is lost by it
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
     stopping.lead()
     try:
         app()

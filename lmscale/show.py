@@ -16,6 +16,7 @@ from lmscale.plan import Pack, Plan, RunSpec
 from lmscale.records import read_json, write_json
 
 SPEEDS = "speeds.json"
+PLURAL = {"run": "runs", "trunk": "trunks", "branch": "branches"}
 
 
 def speed_key(pack: Pack) -> str:
@@ -36,11 +37,15 @@ def record_speeds(folder: Path, packs: Iterable[Pack]) -> None:
     speeds = speeds_of(folder.parent)
     for pack in packs:
         line = last_timing(folder, pack)
-        if line and line["seconds"] > 5:
-            tokens = (line["step"] - min(pack.start_steps)) * pack.runs[0].batch_tokens * len(pack.runs)
-            if tokens > 0:
-                speeds[speed_key(pack)] = round(tokens / line["seconds"])
+        if line and line["seconds"] > 5 and (speed := mean_speed(pack, line)):
+            speeds[speed_key(pack)] = speed
     write_json(folder.parent / SPEEDS, speeds)
+
+
+def mean_speed(pack: Pack, line: dict[str, Any]) -> int:
+    """Tokens per second from a process's first step to this line, compilation and evaluations included."""
+    tokens = (line["step"] - min(pack.start_steps)) * pack.runs[0].batch_tokens * len(pack.runs)
+    return max(0, round(tokens / max(line["seconds"], 1e-9)))
 
 
 def last_timing(folder: Path, pack: Pack) -> dict[str, Any] | None:
@@ -78,7 +83,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
             )
         total_flops += pack.flops
     kinds = Counter(run.kind for run in plan.runs.values())
-    counts = ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items()))
+    counts = ", ".join(f"{count} {PLURAL[kind]}" for kind, count in sorted(kinds.items()))
     lines.append(
         f"{len(plan.runs)} runs ({counts}) in {len(plan.packs)} packs, {total_flops:.3g} FLOPs; one process after "
         f"another: {duration(known) if known else '-'}"
@@ -222,13 +227,13 @@ class Display:
             self.live.update(self._table(done, left))
 
     def _ended(self, pack: Pack) -> str:
-        run, line = pack.runs[0], last_timing(self.folder, pack) or {}
+        run, line = pack.runs[0], last_timing(self.folder, pack)
         outcome = read_json(self.folder / run.run_id / "outcome.json")
         tokens = outcome["tokens"]
         return (
             f"{outcome['outcome']}: {run.kind} dial {run.dial} seed {', '.join(str(r.seed) for r in pack.runs)}"
-            f" at {_short(tokens) if tokens else '-'} tokens, train loss {_loss(line.get('train_loss'))}, "
-            f"{_short(line.get('tokens_per_second') or 0)} tokens/s"
+            f" at {_short(tokens) if tokens else '-'} tokens, train loss {_loss(line['train_loss'] if line else None)}, "
+            f"{_short(mean_speed(pack, line)) if line else '-'} tokens/s"
         )
 
     def _left(self, done: set[str]) -> str:
@@ -237,7 +242,8 @@ class Display:
         spent = sum(pack.flops for pack in now)
         left = sum(pack.flops for pack in self.plan.packs if pack.pack_id not in done)
         for pack, line in self._running(done):
-            share = line["step"] / max(line["end_step"], 1)
+            start = min(pack.start_steps)
+            share = max(0, line["step"] - start) / max(line["end_step"] - start, 1)
             spent += int(pack.flops * share)
             left -= int(pack.flops * share)
         return duration((time.time() - self.began) * left / spent) if spent else "-"
