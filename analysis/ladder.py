@@ -18,8 +18,7 @@ CUT = 30.0
 FEWEST = 8
 RULE = (
     "The target is the largest model at its longest horizon. The forecast may use the finished runs with at "
-    f"most 1/{CUT:g} of the target's training compute, every one of them, and no other. Among those the "
-    "fit's own rule (regime=auto) may leave out runs that follow another law; it never sees the target. "
+    f"most 1/{CUT:g} of the target's training compute, every one of them, and no other. "
     f"Under {FEWEST} runs below the cut the answer carries the warning too_few_runs. The rule is part of the "
     "program and reads no setting: nothing about it was chosen after looking at the target."
 )
