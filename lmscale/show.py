@@ -229,11 +229,13 @@ class Display:
     def _ended(self, pack: Pack) -> str:
         run, line = pack.runs[0], last_timing(self.folder, pack)
         outcome = read_json(self.folder / run.run_id / "outcome.json")
-        tokens = outcome["tokens"]
+        tokens = _short(outcome["tokens"]) if outcome["tokens"] else "-"
+        loss, speed = (
+            ("-", "-") if line is None else (_loss(line["train_loss"]), _short(mean_speed(pack, line)))
+        )
         return (
             f"{outcome['outcome']}: {run.kind} dial {run.dial} seed {', '.join(str(r.seed) for r in pack.runs)}"
-            f" at {_short(tokens) if tokens else '-'} tokens, train loss {_loss(line['train_loss'] if line else None)}, "
-            f"{_short(mean_speed(pack, line)) if line else '-'} tokens/s"
+            f" at {tokens} tokens, train loss {loss}, {speed} tokens/s"
         )
 
     def _left(self, done: set[str]) -> str:
