@@ -50,7 +50,8 @@ def main(dial: int | None = None, steps: int = 320, repeats: int = 7) -> None:
         assert claim is not None
         job = train.Job(pack, config.pack, folder, claim)
         spec = pack.runs[0]
-        program, evaluator = train._programs(world, spec.shape, spec.optim, 1, "float32")
+        program = train._program(world, spec.shape, spec.optim, 1, "float32")
+        evaluator = train._evaluator(world, spec.shape, "float32")
         lanes = jax.tree.map(lambda x: x[None], train.lane_numbers(spec, steps))
         data = train._batches(pack, world, np.zeros(1, int), Clock())
         bare, loop = [], []
@@ -63,7 +64,7 @@ def main(dial: int | None = None, steps: int = 320, repeats: int = 7) -> None:
             seconds = time.perf_counter() - began
             clock = Clock()
             began = time.perf_counter()
-            state = train._loop(job, world, program, evaluator, lanes, train._fresh(pack), clock)
+            state = train._loop(job, world, program, lambda: evaluator, lanes, train._fresh(pack), clock)
             jax.block_until_ready(state)
             whole = time.perf_counter() - began - clock.evaluating - clock.saving
             if repeat:  # the first compiles

@@ -1,10 +1,11 @@
 """What surviving costs: saving a checkpoint, and a resumed start against a cold one. `make bench`.
 
-    python benchmarks/survive.py [DIAL ...]      rungs of experiment cpu (the largest and the least unless said)
-    python benchmarks/survive.py RUNS            the share of saving in a sweep that was trained, runs/cpu
+    python -m benchmarks.survive [DIAL ...]      rungs of experiment cpu (the largest and the least unless said)
+    python -m benchmarks.survive RUNS            the share of saving in a sweep that was trained, runs/cpu
 
-A start is timed from outside, from the process's birth to its first dispatch of training steps, where a fault
-kills it. Cold: no compiled program on the disk. Resumed: a checkpoint and the compilation cache.
+A start is that of a process that plans and trains (hydra/launcher=basic). It is timed from outside, from the
+process's birth to the end of its first dispatch of training steps, where a fault kills it. Resumed: a checkpoint
+and the compilation cache. Cold: the corpus, but no compiled program. From nothing: no corpus either.
 """
 
 import json
@@ -43,7 +44,7 @@ def start(runs: Path, corpora: Path, dial: int, fault: str, *overrides: str) -> 
 def starts(dial: int, folder: Path) -> None:
     """Print how long a cold and a resumed process take to their first step."""
     runs, corpora = folder / "runs", folder / "corpora"
-    start(runs, corpora, dial, "train.stepped=kill")  # scans the corpus
+    whole = start(runs, corpora, dial, "train.stepped=kill")
     cold = []
     for _ in range(REPEATS):
         shutil.rmtree(runs)
@@ -53,8 +54,8 @@ def starts(dial: int, folder: Path) -> None:
     for what, index in (("wall", 0), ("CPU", 1)):
         slow, fast = min(times[index] for times in cold), min(times[index] for times in resumed)
         print(
-            f"dial {dial}: to the first step, {what} seconds: cold {slow:.1f}, resumed {fast:.1f}: "
-            f"{slow / fast:.1f} x"
+            f"dial {dial}: to the first step, {what} seconds: from nothing {whole[index]:.1f}, cold {slow:.1f}, "
+            f"resumed {fast:.1f}: {whole[index] / fast:.1f} x and {slow / fast:.1f} x"
         )
     path = max(runs.glob("cpu/packs/*/step-*.ckpt"))
     saving(dial, path, folder)

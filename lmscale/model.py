@@ -4,6 +4,7 @@ Dimension letters, used in array names here and nowhere else:
 B rows, T positions, D d_model, H heads, K d_head, F width of the MLP, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -140,11 +141,23 @@ def init(shape: Shape, key: jax.Array) -> Params:
     return nn.meta.unbox(Transformer(shape).init(key, tokens)["params"])
 
 
+@functools.lru_cache(maxsize=8)
+def _boxed(shape: Shape) -> Params:
+    """The shapes of `init`, each in the box that names its group; tracing them takes a tenth of a second."""
+    return jax.eval_shape(lambda: Transformer(shape).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))[
+        "params"
+    ]
+
+
+def shapes(shape: Shape) -> Params:
+    """The pytree of `init` with each array's shape and type in its place."""
+    return nn.meta.unbox(_boxed(shape))
+
+
 def groups(shape: Shape) -> Params:
     """The pytree of `init` with each array's group name in its place."""
-    boxed = jax.eval_shape(lambda: Transformer(shape).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))
     is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
-    return jax.tree.map(lambda box: box.names[0], boxed["params"], is_leaf=is_box)
+    return jax.tree.map(lambda box: box.names[0], _boxed(shape), is_leaf=is_box)
 
 
 def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:

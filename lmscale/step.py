@@ -51,7 +51,11 @@ class Metrics(NamedTuple):
 
 def init_lane(shape: Shape, optim: OptimConfig, seed: jax.Array) -> State:
     """A lane at step 0. The seed alone decides its parameters."""
-    params = model.init(shape, jax.random.key(seed))
+    return state_at_start(optim, model.init(shape, jax.random.key(seed)))
+
+
+def state_at_start(optim: OptimConfig, params: Any) -> State:
+    """The state at step 0 of a lane with these parameters."""
     zeros = jnp.zeros(WINDOW, jnp.float32)
     zero = jnp.zeros((), jnp.int32)
     return State(params, adam(optim).init(params), Guard(zeros, zeros, zero, zero, zero), zero)

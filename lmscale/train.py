@@ -26,7 +26,7 @@ from lmscale.family import Shape
 from lmscale.ledger import Claim
 from lmscale.optim import Lane
 from lmscale.plan import BRANCH, TRUNK, Pack, RunSpec, evaluation_steps, versions
-from lmscale.step import PATIENCE, State, init_lane, pack_program
+from lmscale.step import PATIENCE, State, init_lane, pack_program, state_at_start
 from lmscale.timing import Clock, Timer
 
 _log = logging.getLogger(__name__)
@@ -59,17 +59,18 @@ def train(job: Job, world: World) -> None:
     _check_execution(pack)
     spec = pack.runs[0]
     lanes = jax.tree.map(
-        lambda *values: jnp.stack(values),
+        lambda *values: jnp.asarray(np.stack(values)),
         *[lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)],
     )
-    program, evaluator = _programs(
-        world, spec.shape, spec.optim, spec.batch_multiple, pack.execution["precision"]
-    )
+    precision = pack.execution["precision"]
+    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
     state = _restore(job)
     for run in pack.runs:
         run_folder = job.folder / run.run_id
         records.write_json(run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim)
     clock = Clock(time.perf_counter())
+    # made when it is first asked for: a process that resumes is then at its first step sooner
+    evaluator = functools.partial(_evaluator, world, spec.shape, precision)
     _finish(job, _loop(job, world, program, evaluator, lanes, state, clock))
 
 
@@ -86,14 +87,21 @@ def _check_execution(pack: Pack) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _programs(
-    world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str
-) -> tuple[Any, Evaluator]:
-    """The step and the evaluation, traced once for all the packs of one shape that a worker trains."""
-    dtype = jnp.float32 if precision == "float32" else jnp.bfloat16
+def _program(world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str) -> Any:
+    """The step, traced once for all the packs of one shape that a worker trains."""
     rows = world.component_of_row(batch_multiple)
-    program = pack_program(shape, optim, rows, len(world.components), dtype)
-    return program, make_evaluator(world, model.forward(shape, dtype), model.decoder(shape, dtype))
+    return pack_program(shape, optim, rows, len(world.components), _dtype(precision))
+
+
+@functools.lru_cache(maxsize=4)
+def _evaluator(world: World, shape: Shape, precision: str) -> Evaluator:
+    """The evaluation, likewise."""
+    dtype = _dtype(precision)
+    return make_evaluator(world, model.forward(shape, dtype), model.decoder(shape, dtype))
+
+
+def _dtype(precision: str) -> Any:
+    return jnp.float32 if precision == "float32" else jnp.bfloat16
 
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
@@ -102,14 +110,14 @@ def lane_numbers(spec: RunSpec, end: int) -> Lane:
     decay_start = never if spec.kind == TRUNK else spec.decay_start
     decay_end = never + 1 if spec.kind == TRUNK else spec.horizon_steps
     return Lane(
-        peak_rate=jnp.float32(spec.learning_rate),
-        weight_decay=jnp.float32(spec.weight_decay),
-        warmup_steps=jnp.int32(spec.schedule["warmup_steps"]),
-        decay_start=jnp.int32(decay_start),
-        decay_end=jnp.int32(decay_end),
-        cosine=jnp.float32(spec.schedule["name"] == "cosine"),
-        floor=jnp.float32(spec.schedule.get("floor", 0.0)),
-        end_step=jnp.int32(end),
+        peak_rate=np.float32(spec.learning_rate),
+        weight_decay=np.float32(spec.weight_decay),
+        warmup_steps=np.int32(spec.schedule["warmup_steps"]),
+        decay_start=np.int32(decay_start),
+        decay_end=np.int32(decay_end),
+        cosine=np.float32(spec.schedule["name"] == "cosine"),
+        floor=np.float32(spec.schedule.get("floor", 0.0)),
+        end_step=np.int32(end),
     )
 
 
@@ -128,17 +136,16 @@ def _restore(job: Job) -> State:
     found = checkpoint.load(job.claim.folder, _meta(job), at_most=_resume_step(job))
     ended = [found is None and _outcome_path(job, run).exists() for run in pack.runs]
     if found is not None:
-        state = _from_arrays(_template(pack), found.arrays)
+        state = _on_device(_from_arrays(_template(pack), found.arrays))
     elif pack.runs[0].kind == BRANCH:
         fresh, template = _fresh(pack) if any(ended) else None, _template(pack)
-        state = _join(
-            [
-                jax.tree.map(lambda array, lane=lane: array[lane : lane + 1], fresh)
-                if ended[lane]
-                else _trunk_state(job, run, template)
-                for lane, run in enumerate(pack.runs)
-            ]
-        )
+        lanes = [
+            jax.tree.map(lambda array, lane=lane: np.asarray(array)[lane : lane + 1], fresh)
+            if ended[lane]
+            else _trunk_state(job, run, template)
+            for lane, run in enumerate(pack.runs)
+        ]
+        state = _on_device(jax.tree.map(lambda *parts: np.concatenate(parts), *lanes))
     else:
         state = _fresh(pack)
     if any(ended):
@@ -158,7 +165,9 @@ def _outcome_path(job: Job, run: RunSpec) -> Path:
 
 
 def _template(pack: Pack) -> State:
-    return jax.eval_shape(lambda: _fresh(pack))
+    """A state's tree, whose leaves are one lane's shapes."""
+    spec = pack.runs[0]
+    return jax.eval_shape(functools.partial(state_at_start, spec.optim), model.shapes(spec.shape))
 
 
 def _resume_step(job: Job) -> int | None:
@@ -179,7 +188,7 @@ def _init(shape: Shape, optim: OptimConfig) -> Callable[[jax.Array], State]:
 
 
 def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
-    """One lane's state from the pinned checkpoint of its trunk, at the step where the rate begins to fall."""
+    """One lane's state, in numpy, from the pinned checkpoint of its trunk, at the step where the rate begins to fall."""
     execution = records.read_json(job.folder / str(run.trunk) / "execution.json")
     pack_id = execution.pop("pack_id")
     folder = job.folder / "packs" / pack_id
@@ -194,10 +203,6 @@ def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
     return _from_arrays(template, {name: array[lane : lane + 1] for name, array in found.arrays.items()})
 
 
-def _join(states: list[State]) -> State:
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *states)
-
-
 def to_arrays(state: State) -> dict[str, np.ndarray]:
     """A state as named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
@@ -206,9 +211,12 @@ def to_arrays(state: State) -> dict[str, np.ndarray]:
 
 def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
     paths, tree = jax.tree_util.tree_flatten_with_path(template)
-    # copied: the state is donated to the step, and a checkpoint's arrays are views of one buffer
-    leaves = [jnp.array(arrays[jax.tree_util.keystr(path)]) for path, _ in paths]
-    return jax.tree.unflatten(tree, leaves)
+    return jax.tree.unflatten(tree, [arrays[jax.tree_util.keystr(path)] for path, _ in paths])
+
+
+def _on_device(state: State) -> State:
+    """Copied: the state is donated to the step, and a checkpoint's arrays are views of one buffer."""
+    return jax.tree.map(jnp.array, state)
 
 
 @dataclass(frozen=True)
@@ -238,7 +246,13 @@ def _grid(pack: Pack) -> Grid:
 
 
 def _loop(
-    job: Job, world: World, program: Any, evaluator: Evaluator, lanes: Lane, state: State, clock: Clock
+    job: Job,
+    world: World,
+    program: Any,
+    evaluator: Callable[[], Evaluator],
+    lanes: Lane,
+    state: State,
+    clock: Clock,
 ) -> State:
     pack, grid = job.pack, _grid(job.pack)
     ends = np.asarray(grid.ends)
@@ -303,13 +317,18 @@ def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple
 
 
 def _evaluate(
-    job: Job, evaluator: Evaluator, state: State, steps: np.ndarray, due: list[int], clock: Clock
+    job: Job,
+    evaluator: Callable[[], Evaluator],
+    state: State,
+    steps: np.ndarray,
+    due: list[int],
+    clock: Clock,
 ) -> None:
     """Evaluate the pack and append a record to the run of each lane that is due and has not diverged."""
     jax.block_until_ready(state)  # what the device is still at is no cost of evaluating
     began = time.perf_counter()
     skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
-    evaluations = evaluator(state.params)
+    evaluations = evaluator()(state.params)
     for lane in due:
         if in_row[lane] >= PATIENCE:
             continue
