@@ -9,6 +9,7 @@ from lmscale.data.rows import Rows
 from lmscale.data.vocab import PAD, START
 from lmscale.data.world import World
 from lmscale.tasks.base import Task
+from lmscale.tasks.draw import Items
 
 SPECIAL = {PAD: "_", START: "|", 0: "␀", 9: "⇥", 10: "⏎", 13: "␍"}
 
@@ -48,11 +49,17 @@ def _variants(world: World, task: Task, samples: int) -> list[str]:
         said = world.tasks[task.name]["variants"][variant.name]
         block.append(
             f"  {variant.name} ({said['scoring']}): chance {said['chance']:.3g}, by {said['shortcut_by']} "
-            f"{said['shortcut']:.3g}, meant to be {said['intended_class']}"
+            f"{said['shortcut']:.3g}, meant to be {said['intended_class']}{_few(said['different_items'], items)}"
         )
         shown = samples if items.group is None else int((items.group < samples).sum())
         block += [_marked(*pair) for pair in _rows(items.rows, shown)]
     return block
+
+
+def _few(different: int | None, items: Items) -> str:
+    """Said where a question is asked more than once."""
+    count = len(items.shot) if items.group is None else len(np.unique(items.group))
+    return "" if different in (None, count) else f"; {different} different among {count} items"
 
 
 def _rows(rows: Rows, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -188,7 +188,7 @@ def _init(shape: Shape, optim: OptimConfig) -> Callable[[jax.Array], State]:
 
 
 def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
-    """One lane's state, in numpy, from the pinned checkpoint of its trunk, at the step where the rate begins to fall."""
+    """One lane's state, in numpy, from its trunk's pinned checkpoint at the step where the rate begins to fall."""
     execution = records.read_json(job.folder / str(run.trunk) / "execution.json")
     pack_id = execution.pop("pack_id")
     folder = job.folder / "packs" / pack_id

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from lmscale.data import DataConfig, TasksConfig
 from lmscale.data.vocab import PAD
 from lmscale.tasks import BUILDERS, build
 from lmscale.tasks.base import Examples, Task
-from lmscale.tasks.draw import evaluation_items, generator, training_rows
+from lmscale.tasks.draw import evaluation_items, generator, task_items, training_rows
 from lmscale.tasks.shortcut import shortcuts
+
+FULL = Path(__file__).parents[1] / "sweeps" / "tasks" / "full.yaml"
 
 
 def lines(examples: Examples) -> list[str]:
@@ -58,6 +62,8 @@ RULES: dict[str, tuple[str, Callable[..., str]]] = {
     "addition": (r"sum (\d+)\+(\d+)=", lambda a, b: f"{int(a) + int(b):03d}"),
     "addition_reversed": (r"mus (\d+)\+(\d+)=", lambda a, b: f"{int(a) + int(b):03d}"[::-1]),
     "composition": (r"mul (\d+)\*(\d+)=", product),
+    "composition_3": (r"mul (\d+)\*(\d+)\*(\d+)=", lambda a, b, c: product(product(a, b), c)),
+    "composition_3_steps": (r"mul (\d+)\*(\d+)\*(\d+):\d+=", lambda a, b, c: product(product(a, b), c)),
     "parity": (r"odd (\d+)=", lambda x: str(x.count("1") % 2)),
     "parity_long": (r"odds (\d+)=", lambda x: str(x.count("1") % 2)),
     "parity_chain": (r"odd (\d+):\d+=", lambda x: str(x.count("1") % 2)),
@@ -104,11 +110,51 @@ def test_wrong_steps_are_wrong_and_the_question_after_them_is_not() -> None:
         assert answer == str(re.match(r"odd (\d+):", asked)[1].count("1") % 2)  # type: ignore[index]
 
 
-def test_hops_compose_the_one_hop_facts() -> None:
-    facts = {}
-    for line in lines(build("one_hop", 3).sample(np.random.default_rng(0), 20_000)):
+def test_the_easier_question_of_three_permutations_is_that_of_the_first_two() -> None:
+    examples = build("composition_3_steps", 0).sample(np.random.default_rng(1), 100)
+    for line in lines(examples):
+        first, second, step = re.fullmatch(r"mul (\d+)\*(\d+)\*\d+:(\d+)=\d+\n", line).groups()  # type: ignore[union-attr]
+        assert step == product(first, second)
+
+
+def kin_facts(seed: int) -> dict[tuple[str, str], str]:
+    facts: dict[tuple[str, str], str] = {}
+    for line in lines(build("one_hop", seed).sample(np.random.default_rng(0), 20_000)):
         person, relation, other = re.fullmatch(r"kin (\w+)\.(\w)=(\w+)\n", line).groups()  # type: ignore[union-attr]
         assert facts.setdefault((person, relation), other) == other
+    return facts
+
+
+@pytest.mark.parametrize("name", ["two_hop_recite", "three_hop_recite"])
+def test_wrong_facts_are_true_of_somebody_else_and_the_question_after_them_is_not_wrong(name: str) -> None:
+    facts = kin_facts(3)
+    people = {person for person, _ in facts}
+
+    def told(person: str, relations: list[str]) -> list[str]:
+        found = []
+        for relation in relations:
+            person = facts[person, relation]
+            found.append(person)
+        return found
+
+    task = build(name, 3)
+    (wrong,) = (v for v in task.variants if v.name == "wrong_facts")
+    assert wrong.sample is not None and wrong.scoring == "greedy"
+    examples = wrong.sample(np.random.default_rng(2), 100)
+    for line, mark, answer in zip(lines(examples), examples.counted, answers(examples), strict=True):
+        shown, asked, rest = line.split("\n")
+        assert rest == ""
+        for text, right in ((shown, False), (asked, True)):
+            head, steps = text.removeprefix("kin ").split(":")
+            person, *relations = head.split(".")
+            of = [other for other in people if told(other, relations) == steps.split(" ")]
+            assert len(of) == 1 and (of[0] == person) == right
+        assert answer == asked.split(" ")[-1].split(":")[-1]
+        assert not mark[: len(shown) + 1].any()
+
+
+def test_hops_compose_the_one_hop_facts() -> None:
+    facts = kin_facts(3)
     assert len(facts) == 4 * 256
     for name in ("two_hop", "three_hop", "two_hop_recite", "three_hop_recite"):
         for line in lines(build(name, 3).sample(np.random.default_rng(1), 200)):
@@ -168,6 +214,64 @@ def test_the_classic_six_have_one_right_option_that_training_shows() -> None:
         assert not set(right) & set(wrong)
         assert np.mean([line in trained for line in right]) > 0.95
         assert not any(line in trained for line in wrong)
+
+
+def test_the_first_demonstration_tells_all_labels_so_their_floor_is_zero() -> None:
+    task = build("labels", 0)
+    assert task.floor == 0 and task.sample is not None
+    gold = next(v for v in task.variants if v.name == "gold").sample
+    assert gold is not None
+    known = {
+        pair[:2]: pair[2] for line in lines(gold(np.random.default_rng(0), 500)) for pair in line.split()[1:]
+    }
+    examples = task.sample(np.random.default_rng(1), 500)
+    for line, counted in zip(lines(examples), examples.counted, strict=True):
+        flips = {pair[2] != known[pair[:2]] for pair in line.split()[1:]}
+        assert len(flips) == 1
+        assert [bool(mark) for mark in counted[: len(line)]] == [
+            place > 6 and letter in "AB" for place, letter in enumerate(line)
+        ]
+
+
+def test_the_beginning_of_a_sentence_tells_its_ending_so_the_floor_of_the_language_is_zero() -> None:
+    task = build("language", 0)
+    assert task.floor == 0 and task.sample is not None
+    examples = task.sample(np.random.default_rng(0), 60_000)
+    endings: dict[str, str] = {}
+    for line, counted in zip(lines(examples), examples.counted, strict=True):
+        begin = int(np.argmax(counted))
+        assert counted[begin : len(line)].all()
+        assert endings.setdefault(line[:begin], line[begin:]) == line[begin:]
+
+
+# why a variant of `full` has fewer than a thousand different items: there are no more
+FEW = {
+    "facts/frequent": 64,  # names
+    "copy_lengths/length_1": 26,  # letters
+    "copy_lengths/length_2": 26**2,
+    "modadd/direct": 0.25 * 23**2,  # a fifth of the pairs are held out; modadd_97 has more
+    "labels/gold_0_shot": 32,  # words
+    "labels/flipped_0_shot": 32,
+    "labels/gold_1_shot": 32 * 31,  # two words
+    "labels/flipped_1_shot": 32 * 31,
+    "language/arithmetic": 200,  # pairs of digits, two wrong sums each
+}
+
+
+@pytest.mark.parametrize("name", yaml.safe_load(FULL.read_text())["weights"])
+def test_each_variant_of_full_has_a_thousand_items_and_they_differ_where_there_are_so_many(name: str) -> None:
+    settings = yaml.safe_load(FULL.read_text())
+    tasks = TasksConfig(**settings)
+    task = build(name, 0)
+    for variant in task.variants:
+        items = task_items(DataConfig(), tasks, task, variant.name)
+        count = len(items.shot) if items.group is None else len(np.unique(items.group))
+        assert count >= 1000
+        if items.group is None and variant.scoring == "forced":  # and for each number of shots
+            assert (items.shot == 0).sum() >= 1000
+        most = FEW.get(f"{name}/{variant.name}")
+        assert items.different is not None
+        assert items.different >= 1000 if most is None else 0.7 * most < items.different <= most
 
 
 @pytest.mark.parametrize("name", BUILDERS)

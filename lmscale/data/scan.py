@@ -20,6 +20,7 @@ from lmscale.tasks.shortcut import shortcuts
 
 PRIMARY = "text"
 LONG = 2048  # a context that cuts no answer
+DESCRIBED = 2  # a change of what `describe` says makes it again
 SHORTCUT_ROWS = 2048  # training rows that the shortcut guessers learn from
 
 
@@ -103,7 +104,7 @@ def draft_manifest(data: DataConfig, tasks: TasksConfig) -> Manifest:
 def _described(data: DataConfig, tasks: TasksConfig, folder: Path) -> dict[str, dict[str, Any]]:
     """`describe` for every task; kept in a file, for the shortcut baselines take a second to fit."""
     chosen = families.chosen(data, tasks)
-    asked = [data.seed, data.context, tasks.items, tasks.variants, tasks.shots, tasks.path_shots]
+    asked = [DESCRIBED, data.seed, data.context, tasks.items, tasks.variants, tasks.shots, tasks.path_shots]
     path = folder / f"tasks-{digest([*asked, [[t.name, t.version] for t in chosen.values()]])}.json"
     if path.is_file():
         return json.loads(path.read_text())
@@ -119,8 +120,10 @@ def describe(task: Task, data: DataConfig, tasks: TasksConfig) -> dict[str, Any]
     train = training_rows(task, rng, SHORTCUT_ROWS, data.context) if task.sample else None
     variants = {}
     for v in task.variants:
+        different = None
         if train:
-            found = shortcuts(train, task_items(data, tasks, task, v.name))
+            items = task_items(data, tasks, task, v.name)
+            found, different = shortcuts(train, items), items.different
         else:
             assert task.items
             found = {"guessing": 0.0}
@@ -137,6 +140,7 @@ def describe(task: Task, data: DataConfig, tasks: TasksConfig) -> dict[str, Any]
             "scoring": v.scoring,
             "shortcut": found[best],
             "shortcut_by": best,
+            "different_items": different,
         }
     return {
         "about": task.about,

@@ -33,6 +33,8 @@ BUILDERS: dict[str, Callable[[int], Task]] = {
     "addition": arithmetic.addition,
     "addition_reversed": partial(arithmetic.addition, reversed_digits=True),
     "composition": arithmetic.composition,
+    "composition_3": arithmetic.composition_3,
+    "composition_3_steps": partial(arithmetic.composition_3, steps=True),
     "parity": parities.parity,
     "parity_chain": parities.parity_chain,
     # long enough for a thousand different questions that were never trained on

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from numpy.random import Generator
 
-from lmscale.tasks.base import DIGITS, LETTERS, Examples, Task, answer, render
+from lmscale.tasks.base import DIGITS, LETTERS, Examples, Task, Variant, answer, chain, render
 
 
 def modadd(seed: int, modulus: int = 23) -> Task:
@@ -72,9 +72,14 @@ def addition(seed: int, width: int = 2, reversed_digits: bool = False) -> Task:
     )
 
 
+def _group() -> np.ndarray:
+    """The permutations of five things, int [120, 5]."""
+    return np.array(list(itertools.permutations(range(5))))
+
+
 def composition(seed: int) -> Task:
     """Products of permutations of five things (the group S5), on pairs never seen in training."""
-    group = np.array(list(itertools.permutations(range(5))))
+    group = _group()
 
     def sample(rng: Generator, n: int) -> Examples:
         first, second = group[rng.integers(len(group), size=(2, n))]
@@ -89,4 +94,36 @@ def composition(seed: int) -> Task:
         chance=1 / 120,
         intended_class="emergent",
         heldout=0.1,
+    )
+
+
+def composition_3(seed: int, steps: bool = False) -> Task:
+    """Products of three permutations. steps: the product of the first two, which is the easier question that
+    `composition` asks, is written before the answer (least-to-most: Zhou et al. 2022, arXiv:2205.10625)."""
+    group = _group()
+
+    def sample(rng: Generator, n: int) -> Examples:
+        factors = group[rng.integers(len(group), size=(3, n))]
+        inner = np.take_along_axis(factors[0], factors[1], axis=1)
+        product = np.take_along_axis(inner, factors[2], axis=1)
+        first, second, third, easier, whole = DIGITS[1:][np.stack([*factors, inner, product])]
+        head = ("mul ", first, "*", second, "*", third)
+        if not steps:
+            return render(*head, "=", answer(whole), "\n")
+        return render(*head, ":", chain(easier), chain("="), answer(whole), chain("\n"))
+
+    return Task(
+        name="composition_3_steps" if steps else "composition_3",
+        about="the product of three permutations of five" + ", that of the first two written first" * steps,
+        sample=sample,
+        chance=1 / 120,
+        intended_class="emergent",
+        heldout=0.1,
+        variants=(
+            Variant("forced"),
+            Variant("greedy", scoring="greedy"),
+            Variant("sampled", scoring="sampled", core=False),
+        )
+        if steps
+        else (Variant("direct"),),
     )

@@ -106,6 +106,24 @@ def render(*parts: Part | Bytes | str, key: np.ndarray | None = None) -> Example
     return Examples(tokens, np.broadcast_to(counted, shape), np.broadcast_to(scored, shape), question, key)
 
 
+def after(shown: tuple[Bytes | str, ...], asked: Examples) -> Examples:
+    """Examples with something before them that neither trains nor is scored, such as a demonstration."""
+    n = len(asked.key)
+    parts = [part.encode("ascii") if isinstance(part, str) else part for part in shown]
+    wide = [
+        np.broadcast_to(np.frombuffer(p, np.uint8), (n, len(p))) if isinstance(p, bytes) else p for p in parts
+    ]
+    text = np.concatenate(wide, axis=1, dtype=np.uint16)
+    blank = np.zeros(text.shape, bool)
+    return Examples(
+        np.concatenate([text, asked.tokens], axis=1),
+        np.concatenate([blank, asked.counted], axis=1),
+        np.concatenate([blank, asked.answer], axis=1),
+        asked.question,
+        asked.key,
+    )
+
+
 def cut(text: np.ndarray, length: np.ndarray) -> np.ndarray:
     """`text` [n, w] with PAD from `length` [n] on: a part that is shorter in some examples."""
     return np.where(np.arange(text.shape[1]) < length[:, None], text.astype(np.uint16), np.uint16(PAD))

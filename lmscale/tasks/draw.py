@@ -10,18 +10,19 @@ from numpy.random import Generator, Philox, SeedSequence
 from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.data.rows import Rows, assign, lengths, pack, repeats_in_row
 from lmscale.errors import UserError
-from lmscale.tasks.base import Examples, Sampler, Task, Variant, is_heldout, join
+from lmscale.tasks.base import Examples, Sampler, Task, Variant, hash_bytes, is_heldout, join
 
 
 class Items(NamedTuple):
     """Evaluation rows of a variant. shot: how many examples stand before each item in its row, int [n].
     group: the question of each item, ascending, where items are the options of questions; worth: what each
-    option is worth. None where an item is a question."""
+    option is worth. None where an item is a question. different: how many items differ from all others."""
 
     rows: Rows
     shot: np.ndarray
     group: np.ndarray | None = None
     worth: np.ndarray | None = None
+    different: int | None = None
 
 
 def by_question(items: Items, *arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
@@ -68,17 +69,19 @@ def evaluation_items(
     if options > 1 or (variant and variant.scoring in ("greedy", "sampled")):
         # a row for each: no option sees another, no question an answer that the model made up. Alone, a
         # question twice would be one item counted twice
-        examples = sample(rng, count)
+        drawn = pool(task, sample, rng, 4 * count)
         if task.heldout:
-            drawn = pool(task, sample, rng, 4 * count)
             first = np.sort(np.unique(drawn.question, return_index=True)[1])
             examples = drawn.take(first[:count])
+        else:
+            examples = _different_first(drawn, count, options)
         row = np.arange(len(examples.key))
         assign(lengths(examples), context, task.name)
         packed, shot = pack(examples, row, context), np.zeros(len(row), int)
+        different = _different(examples, options)
         if options == 1:
-            return Items(packed, shot)
-        return Items(packed, shot, row // options, (row % options == 0).astype(float))
+            return Items(packed, shot, different=different)
+        return Items(packed, shot, row // options, (row % options == 0).astype(float), different)
     typical = float(lengths(sample(rng, 64)).mean())
     want = int(1.1 * count * (max(1.0, context / typical) if whole_rows else 1)) + 32
     examples = pool(task, sample, rng, 4 * want)
@@ -94,7 +97,26 @@ def evaluation_items(
     stop = np.searchsorted(row, count if whole_rows else row[count - 1] + 1)
     row, index = row[:stop], index[:stop]
     shot = np.arange(len(row)) - np.searchsorted(row, row)
-    return Items(pack(examples.take(index), row, context), shot)
+    chosen = examples.take(index)
+    return Items(pack(chosen, row, context), shot, different=_different(chosen))
+
+
+def _texts(examples: Examples, options: int) -> np.ndarray:
+    """A hash of each item's text, of `options` examples each."""
+    return hash_bytes(examples.tokens.reshape(len(examples.tokens) // options, -1))
+
+
+def _different(examples: Examples, options: int = 1) -> int:
+    return len(np.unique(_texts(examples, options)))
+
+
+def _different_first(examples: Examples, count: int, options: int) -> Examples:
+    """`count` items, none twice as long as there are others."""
+    first = np.unique(_texts(examples, options), return_index=True)[1]
+    again = np.ones(len(examples.key) // options, bool)
+    again[first] = False
+    chosen = np.concatenate([np.sort(first), np.flatnonzero(again)])[:count]
+    return examples.take((chosen[:, None] * options + np.arange(options)).ravel())
 
 
 def sampler(task: Task) -> Sampler:

@@ -89,7 +89,7 @@ def labels(seed: int, vocabulary: int = 32, shots: int = 5) -> Task:
         chance=0.5,
         intended_class="emergent",
         choices=LABELS.tobytes(),
-        floor=None,
+        # the first demonstration, which is not counted, tells whether labels are flipped
         variants=(
             Variant("gold", lambda rng, n: sample(rng, n, 0.0), intended_class="saturated"),
             Variant("flipped", lambda rng, n: sample(rng, n, 1.0), intended_class="u_shaped"),

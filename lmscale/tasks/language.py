@@ -42,9 +42,10 @@ def language(seed: int, nouns: int = 48, verbs: int = 24, places: int = 64, adje
         return head, AGREEMENT[plural], AGREEMENT[1 - plural]
 
     def semantics(rng: Generator, n: int) -> tuple[tuple[np.ndarray | str, ...], np.ndarray, np.ndarray]:
-        thing = rng.integers(nouns, size=n)
+        thing, like = rng.integers(nouns, size=n), adjective[rng.integers(adjectives, size=n)]
         right = kind[thing]
-        return ("say a ", noun[thing], " is a "), KINDS[right], KINDS[another(rng, right, 3)]
+        head = ("say a ", like, " ", noun[thing], " is a ")
+        return head, KINDS[right], KINDS[another(rng, right, 3)]
 
     def knowledge(rng: Generator, n: int) -> tuple[tuple[np.ndarray | str, ...], np.ndarray, np.ndarray]:
         where = rng.integers(places, size=n)
@@ -52,8 +53,8 @@ def language(seed: int, nouns: int = 48, verbs: int = 24, places: int = 64, adje
         return ("say the city of ", land[where], " is "), city[right], city[another(rng, right, places)]
 
     def sentiment(rng: Generator, n: int) -> tuple[tuple[np.ndarray | str, ...], np.ndarray, np.ndarray]:
-        word = rng.integers(adjectives, size=n)
-        head = ("say it was ", adjective[word], ", i am ")
+        word, thing = rng.integers(adjectives, size=n), noun[rng.integers(nouns, size=n)]
+        head = ("say the ", thing, " was ", adjective[word], ", i am ")
         return head, FEELINGS[good[word]], FEELINGS[1 - good[word]]
 
     def translation(rng: Generator, n: int) -> tuple[tuple[np.ndarray | str, ...], np.ndarray, np.ndarray]:
@@ -102,7 +103,7 @@ def language(seed: int, nouns: int = 48, verbs: int = 24, places: int = 64, adje
         sample=sample,
         chance=0.5,
         intended_class="smooth",
-        floor=None,
+        version=2,
         variants=tuple(
             Variant(
                 name,
