@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lmscale.data.manifest import passes
 from lmscale.family import parameter_conventions
 from lmscale.ledger import Ledger
 from lmscale.plan import Pack, Plan, RunSpec
@@ -62,7 +63,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
     """A line a pack and run: sizes, tokens, FLOPs, rate, memory and time ('-' where no speed is known)."""
     header = (
         f"{'wave':<5}{'pack':<14}{'run':<14}{'kind':<8}{'dial':>6}{'layers':>7}{'N':>9}{'N non-emb':>10}"
-        f"{'seed':>5}{'D tokens':>10}{'C FLOPs':>10}{'rate':>8}{'memory':>9}{'time':>8}  state"
+        f"{'seed':>5}{'D tokens':>10}{'passes':>8}{'C FLOPs':>10}{'rate':>8}{'memory':>9}{'time':>8}  state"
     )
     lines = [header]
     total_flops, known, unknown = 0, 0.0, 0
@@ -73,11 +74,11 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
             seconds = tokens / speed if speed else None
             known += seconds or 0
             unknown += seconds is None
-            n = parameter_conventions(run.shape)
+            n, seen = parameter_conventions(run.shape), end * run.batch_tokens
             lines.append(
                 f"{pack.wave:<5}{pack.pack_id:<14}{run.run_id:<14}{run.kind:<8}{run.dial:>6}{run.n_layer:>7}"
                 f"{_short(n['params']):>9}{_short(n['params_nonembedding']):>10}{run.seed:>5}"
-                f"{_short(end * run.batch_tokens):>10}{run.flops_per_token * tokens:>10.2g}"
+                f"{_short(seen):>10}{passes(seen, run.data):>8.2g}{run.flops_per_token * tokens:>10.2g}"
                 f"{run.learning_rate:>8.3g}{_short(memory_bytes(run)) + 'B':>9}{duration(seconds):>8}  "
                 f"{_state(folder, run.run_id)}"
             )
@@ -90,8 +91,8 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
         + (f" and {unknown} of unknown time" if unknown else "")
     )
     lines.append(
-        "D: tokens at the end, a branch's trunk included. C: exact training FLOPs of the run itself. memory: "
-        "estimate. time: from the speeds of earlier sweeps."
+        "D: tokens at the end, a branch's trunk included. passes: how often D sees each unique token of the "
+        "text. C: exact training FLOPs of the run itself. memory: estimate. time: from speeds of earlier sweeps."
     )
     return "\n".join(lines)
 

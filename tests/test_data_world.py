@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
+from lmscale.config import SweepConfig, build
 from lmscale.data import DataConfig, TasksConfig, World, open_world, scan
-from lmscale.data.rows import Rows, assign, lengths, pack
+from lmscale.data.rows import Rows, assign, assign_apart, lengths, pack
 from lmscale.data.world import BLOCK, permute
 from lmscale.errors import UserError
+from lmscale.plan import make_plan
 from lmscale.tasks import BUILDERS
+from lmscale.tasks import build as build_task
 from lmscale.tasks.base import is_heldout
+from lmscale.tasks.draw import task_items
 
+EXPERIMENTS = Path(__file__).parents[1] / "sweeps" / "experiment"
 ALL = TasksConfig(weight=0.3, weights={name: 1 + i / 7 for i, name in enumerate(BUILDERS)}, items=40)
 
 
@@ -117,6 +124,42 @@ def test_an_answer_does_not_stand_earlier_in_its_own_row(world: World) -> None:
         for tokens in rows.tokens:
             lines = bytes(tokens[1:][tokens[1:] < 256].astype(np.uint8)).split(b"\n")[:-1]
             assert len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in EXPERIMENTS.glob("*.yaml")])
+def test_every_experiment_can_be_composed_scanned_and_planned(corpus: Path, name: str) -> None:
+    with initialize_config_module("sweeps", version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", [f"experiment={name}"]), resolve=True)
+    assert isinstance(composed, dict)
+    config = build(SweepConfig, composed)
+    plan = make_plan([config], [scan(config.data, config.tasks, corpus)], "cpu")
+    assert {run.dial for run in plan.runs.values()} == set(config.dial)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 5)), min_size=1, max_size=40))
+def test_rows_that_keep_questions_apart_are_as_long_as_they_can_be(examples: list[tuple[int, int]]) -> None:
+    length, question = map(np.array, zip(*examples, strict=True))
+    row = assign_apart(length, question.astype(np.uint64), 12)
+    assert row[0] == 0 and set(np.diff(row)) <= {0, 1}
+    for number in range(row[-1] + 1):
+        mine = row == number
+        assert length[mine].sum() <= 12 and len(set(question[mine])) == mine.sum()
+        following = np.flatnonzero(mine)[-1] + 1
+        if following < len(row):
+            full = length[mine].sum() + length[following] > 12
+            assert full or question[following] in question[mine]
+
+
+def test_a_long_row_holds_items_of_a_task_with_few_questions() -> None:
+    """Of the twenty examples in a row of 256, two nearly always ask the same: rows end before."""
+    task = build_task("facts", 0, "core")
+    items = task_items(
+        DataConfig(context=256), TasksConfig(weights={"facts": 1.0}, items=100), task, "direct"
+    )
+    assert len(items.shot) >= 100
+    for row in items.rows.tokens:
+        asked = bytes(row[row < 256].astype(np.uint8)).split(b"\n")[:-1]
+        assert len(set(asked)) == len(asked)
 
 
 def test_examples_of_unequal_length_are_packed_whole() -> None:

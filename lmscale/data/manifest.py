@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,16 @@ class Manifest:
 
     def passes(self, tokens: float) -> float:
         """How often a run of so many tokens (all components) has seen each unique token of the text."""
-        rows = {component.name: component.rows for component in self.components}
-        return tokens * rows[self.primary] / sum(rows.values()) / self.unique_tokens
+        return passes(tokens, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def passes(tokens: float, data: Mapping[str, Any]) -> float:
+    """`Manifest.passes`, by what a run's spec says of its data."""
+    rows = {component["name"]: component["rows"] for component in data["components"]}
+    return float(tokens * rows[data["primary"]] / sum(rows.values()) / data["unique_tokens"])
 
 
 def from_json(value: dict[str, Any]) -> Manifest:

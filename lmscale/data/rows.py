@@ -46,6 +46,19 @@ def assign(length: np.ndarray, context: int, name: str) -> np.ndarray:
     return row
 
 
+def assign_apart(length: np.ndarray, question: np.ndarray, context: int) -> np.ndarray:
+    """The row of each example, int [n]: a row takes the next ones while they fit and ask something else."""
+    row = np.empty(len(length), int)
+    number, used, asked = 0, 0, set[int]()
+    for index, (size, what) in enumerate(zip(length.tolist(), question.tolist(), strict=True)):
+        if used + size > context or what in asked:
+            number, used, asked = number + 1, 0, set()
+        row[index] = number
+        used += size
+        asked.add(what)
+    return row
+
+
 def pack(examples: Examples, row: np.ndarray, context: int) -> Rows:
     """Rows of START, the examples assigned to them (`row` ascending from 0 without gaps), PAD."""
     count = int(row[-1]) + 1

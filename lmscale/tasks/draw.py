@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 
 from lmscale.data.config import DataConfig, TasksConfig
-from lmscale.data.rows import Rows, assign, lengths, pack, repeats_in_row
+from lmscale.data.rows import Rows, assign, assign_apart, lengths, pack, repeats_in_row
 from lmscale.errors import UserError
 from lmscale.tasks.base import Examples, Sampler, Task, Variant, hash_bytes, is_heldout, join
 
@@ -92,7 +92,15 @@ def evaluation_items(
     fresh[-1] = False  # the last row may be cut short
     index = np.flatnonzero(fresh[row])
     row = np.unique(row[index], return_inverse=True)[1]
-    if len(row) < count or (whole_rows and row[-1] < count):
+
+    def too_few() -> bool:
+        return len(row) < count or (whole_rows and row[-1] < count)
+
+    if too_few():  # in a long row some question nearly always stands twice: rows that end before it does
+        row = assign_apart(lengths(examples), examples.question, context)
+        index = np.arange(np.searchsorted(row, row[-1]))
+        row = row[index]
+    if too_few():
         raise UserError(f"tasks.items={count}: {task.name} has too few different questions for so many")
     stop = np.searchsorted(row, count if whole_rows else row[count - 1] + 1)
     row, index = row[:stop], index[:stop]
