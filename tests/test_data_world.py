@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from lmscale.config import SweepConfig, build
