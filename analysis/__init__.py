@@ -1,5 +1,6 @@
 """Scaling laws, forecasts and emergence from a table of runs: anybody's runs, no training code needed."""
 
+from analysis.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
 from analysis.fit import Fit, fit
 from analysis.forecast import Forecast, extrapolate
@@ -8,11 +9,13 @@ from analysis.isoflop import IsoFlop, isoflop
 from analysis.runs import load_table
 
 __all__ = [
+    "Emergence",
     "Fit",
     "Forecast",
     "IsoFlop",
     "UserError",
     "Warn",
+    "emergence",
     "extrapolate",
     "fit",
     "isoflop",

@@ -38,7 +38,7 @@ __all__ = ["Emergence", "Verdict", "emergence"]
 
 # Power of the likelihood among emergent shapes for the threshold alone: the true shape is none of them, and
 # without it the 90% intervals of simulated thresholds held 62 to 95%.
-TEMPER = 0.6
+TEMPER = 0.55
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from analysis.emergence_verdict import Verdict
 # The exact match has taken off where it is this far above chance.
 TAKE_OFF = 0.1
 # Greedy answers are right more often than sampled ones: the exact match is taken to lie between exp(-nll)
-# and exp(-nll / 2).
+# and exp(-nll / 2). A guesser's nll is -log(chance) and his score chance: the upper end lies no higher than
+# half-way from there to the bar.
 GREEDY = 2.0
 # Past this many times the log range of the sizes seen, nothing is said.
 FARTHEST = 1.0
@@ -100,8 +101,11 @@ def _take_off(curve: Curve, mean: Floats, size: Floats, nll: Floats, bar: float,
         return answer(
             None, None, f"the answer's NLL does not fall: {slope:+.3f} +- {error:.3f} nats per e-fold"
         )
-    crossings = _crossings(x, nll, -np.log(bar))
-    low, middle, high = np.quantile(crossings, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    latest, guess = -np.log(bar), -np.log(max(bar - TAKE_OFF, 1e-9))
+    crossings = _crossings(x, nll, latest, min(GREEDY * latest, (latest + guess) / 2))
+    # Lines that do not fall cross at infinity, between which nothing can be interpolated.
+    ends = [(1 - level) / 2, 0.5, (1 + level) / 2]
+    low, middle, high = np.quantile(crossings, ends, method="inverted_cdf")
     farthest = x[-1] + FARTHEST * (x[-1] - x[0])
     if not np.isfinite(middle) or middle > farthest:
         return answer(None, None, f"not within {np.exp(farthest):.3g}, as far again as the sizes seen")
@@ -118,9 +122,9 @@ def _slope(x: Floats, y: Floats) -> tuple[float, float]:
     return float(slope), float(np.sqrt(variance) + 1e-12)
 
 
-def _crossings(x: Floats, nll: Floats, bar: float) -> Floats:
-    """Log sizes at which resampled curves reach `bar`: straight in log size, and straight in log NLL, over
-    all sizes and over the later half; residuals are resampled, and the link's factor drawn."""
+def _crossings(x: Floats, nll: Floats, latest: float, earliest: float) -> Floats:
+    """Log sizes at which resampled curves fall to an nll drawn between `latest` and `earliest`: straight in
+    log size, and straight in log NLL, over all sizes and over the later half, residuals resampled."""
     rng = np.random.default_rng(0)
     found = []
     for later in (0, len(x) // 2 if len(x) >= 6 else 0):
@@ -132,7 +136,7 @@ def _crossings(x: Floats, nll: Floats, bar: float) -> Floats:
             inflated = (values - fit) * np.sqrt(len(at) / max(len(at) - 2, 1))
             drawn = fit + rng.choice(inflated, (SAMPLES, len(at)))
             slopes = (drawn * centred).sum(1) / (centred**2).sum()
-            bars = bar * rng.uniform(1, GREEDY, SAMPLES)
+            bars = rng.uniform(latest, earliest, SAMPLES)
             goal = np.log(bars) if logarithm else bars
             with np.errstate(divide="ignore"):
                 crossing = at.mean() + (goal - drawn.mean(1)) / slopes

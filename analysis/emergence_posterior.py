@@ -143,8 +143,11 @@ def _beyond(gain: Floats, sd: Floats, least: float) -> Floats:
     return np.asarray(log_ndtr((gain - least) / sd) - log_ndtr(-least / GAIN_SD))
 
 
-def best_curve(means: Means, shapes: Library, post: Posterior, task: int, hypothesis: str) -> Floats:
-    """The likeliest curve [K] of a hypothesis for one task, at the likeliest scatter."""
+def best_curve(
+    means: Means, shapes: Library, post: Posterior, task: int, hypothesis: str, ceiling: float
+) -> Floats:
+    """The likeliest curve [K] of a hypothesis for one task, at the likeliest scatter, cut at what a score can
+    be: 0 and the ceiling (which is infinite where the score has no such bounds)."""
     scatter = SCATTER[int(post.scatter[task].argmax())]
     score = means.score[task]
     weight = 1 / (noise_variance(means, smoothed(means.score))[task] + scatter**2)
@@ -154,8 +157,9 @@ def best_curve(means: Means, shapes: Library, post: Posterior, task: int, hypoth
     if hypothesis == "flat" or not len(values):
         return np.full_like(score, centre)
     centred = values - (values @ weight / weight.sum())[:, None]
-    along = centred @ (weight * score)
-    rest = (centred**2) @ weight
-    downward = -1.0 if hypothesis in ("inverse", "hill") else 1.0
-    best = int((np.maximum(downward * along, 0) ** 2 / rest).argmax())
-    return np.asarray(centre + along[best] / rest[best] * centred[best])
+    gain = (centred @ (weight * score)) / ((centred**2) @ weight)
+    downward = hypothesis in ("inverse", "hill")
+    curves = centre + (np.minimum(gain, 0) if downward else np.maximum(gain, 0))[:, None] * centred
+    if np.isfinite(ceiling):
+        curves = np.clip(curves, 0, ceiling)
+    return np.asarray(curves[int(((curves - score) ** 2 @ weight).argmin())])

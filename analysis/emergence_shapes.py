@@ -1,7 +1,7 @@
 """The shapes a score may take over size, each with the class that the definitions give it.
 
 A shape is a function of x, the log of size scaled to 0..1, itself scaled to gain 1 over the sizes at
-hand. The class is computed from the values at those sizes, never from the formula's name.
+hand. The class is computed from the curve as those sizes show it, never from the formula's name.
 """
 
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ EARLY_SHARE = 0.85
 Stretch = tuple[float, float]
 Candidate = tuple[Floats, str, Stretch, str]  # values, kind, threshold, family
 NOWHERE = (float("nan"), float("nan"))
+FINE = np.linspace(0, 1, 401)
 RISING = ("smooth", "saturated", "emergent")
 
 
@@ -92,53 +93,62 @@ def _logistic(x: Floats, middle: float, scale: float) -> Floats:
 def _rising(x: Floats) -> Iterator[Candidate]:
     """(values, kind, threshold, family) of curves that never fall, scaled to run from 0 to 1."""
     spacing = 1 / (len(x) - 1)
+    z = np.concatenate([x, FINE])
+
+    def classed(curve: Floats, name: str, threshold: Stretch = NOWHERE) -> Candidate:
+        values, fine = curve[: len(x)], curve[len(x) :]
+        span = values[-1] - values[0]
+        if span < 0.2:
+            return values, "", NOWHERE, name
+        values, fine = (values - values[0]) / span, (fine - values[0]) / span
+        kind = rising_kind(x, values, fine)
+        return values, kind, threshold if kind == "emergent" else NOWHERE, name
+
     for power in (0.5, 0.7, 1.0, 1.4, 2.0):
-        yield _classed(x, x**power, NOWHERE, "power")
+        yield classed(z**power, "power")
+    # A power law in size is an exponential in its log.
+    for rate in (2.0, 3.0, 6.0):
+        yield classed(np.exp(rate * (z - 1)), "power", (1 - 2.5 / rate, 1 - 1 / rate))
     for scale in (0.1, 0.14, 0.2, 0.3):
         for middle in np.arange(0.2, 0.85, 0.1):
-            yield _classed(x, _logistic(x, middle, scale), (middle - scale * LEAD, middle), "gradual")
+            stretch = (middle - scale * LEAD, middle)
+            yield classed(_logistic(z, middle, scale), "gradual", stretch)
     step = _candidate_spacing(x)
     for middle in np.arange(step / 2, 1, step):
         # A step shows no more than the gap it lies in. Some call the first size past it the threshold:
         # the stretch is shifted by a seventh of the gap.
         late = middle + 0.15 * spacing
-        yield _classed(x, (x > middle).astype(float), (late, late), "step")
+        yield classed((z > middle).astype(float), "step", (late, late))
         for scale in (0.025, 0.05, 0.07):
-            yield _classed(x, _logistic(x, middle, scale), (middle - scale * LEAD, middle), "sharp")
+            stretch = (middle - scale * LEAD, middle)
+            yield classed(_logistic(z, middle, scale), "sharp", stretch)
     for onset in np.arange(step / 2, 1 - spacing / 4, step):
-        lead = (1 - onset) * HINGE_LEAD
+        stretch = (onset, onset + (1 - onset) * HINGE_LEAD)
         for power in (0.5, 1.0):
-            ramp = np.maximum(x - onset, 0) / (1 - onset)
-            yield _classed(x, ramp**power, (onset, onset + lead), "hinge")
+            yield classed((np.maximum(z - onset, 0) / (1 - onset)) ** power, "hinge", stretch)
         for width in (0.15, 0.3):
-            lead = width * HINGE_LEAD
-            yield _classed(x, np.clip((x - onset) / width, 0, 1), (onset, onset + lead), "ramp after")
+            stretch = (onset, onset + width * HINGE_LEAD)
+            yield classed(np.clip((z - onset) / width, 0, 1), "ramp after", stretch)
     for rate in (0.04, 0.07, 0.1, 0.14, 0.25, 0.4):
-        yield _classed(x, 1 - np.exp(-x / rate), NOWHERE, "exponential")
+        yield classed(1 - np.exp(-z / rate), "exponential")
     for end in (0.15, 0.25, 0.33, 0.5, 0.7):
-        yield _classed(x, np.minimum(x / end, 1), NOWHERE, "ramp")
+        yield classed(np.minimum(z / end, 1), "ramp")
     for half in (0.02, 0.05, 0.15):
-        yield _classed(x, x / (x + half), NOWHERE, "hyperbola")
+        yield classed(z / (z + half), "hyperbola")
 
 
-def _classed(x: Floats, values: Floats, threshold: Stretch, name: str) -> Candidate:
-    span = values[-1] - values[0]
-    if span < 0.2:
-        return values, "", NOWHERE, name
-    values = (values - values[0]) / span
-    kind = rising_kind(x, values)
-    return values, kind, threshold if kind == "emergent" else NOWHERE, name
+def rising_kind(x: Floats, values: Floats, fine: Floats) -> str:
+    """The class of a curve that rises from 0 to 1, `values` at the positions x and `fine` at FINE.
 
-
-def rising_kind(x: Floats, values: Floats) -> str:
-    """The class of a curve that rises from 0 to 1 at the positions x; docs/emergence.md has the reasons.
-
-    emergent: level (within PLATEAU_SHARE of the gain) over three sizes or more and half of the range,
-    counted to the middle of the gap in which it leaves; saturated: EARLY_SHARE had by a third of the range;
-    smooth: the rest.
+    emergent: level (within PLATEAU_SHARE of the gain) over three sizes or more and half of the range;
+    saturated: EARLY_SHARE had by a third of the range; smooth: the rest. docs/emergence.md has the reasons.
+    A curve that the sizes catch on its way up shows where in a gap between them it left; one that is up at
+    the next size does not, and is counted to the middle of the gap.
     """
     left = int(np.argmax(values > PLATEAU_SHARE))
-    if left >= 3 and (x[left - 1] + x[left]) / 2 >= PLATEAU_RANGE:
+    caught = values[left] < 1 - PLATEAU_SHARE
+    level_to = FINE[np.argmax(fine > PLATEAU_SHARE)] if caught else (x[left - 1] + x[left]) / 2
+    if left >= 3 and level_to >= PLATEAU_RANGE:
         return "emergent"
     if float(np.interp(1 / 3, x, values)) >= EARLY_SHARE:
         return "saturated"

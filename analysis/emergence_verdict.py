@@ -105,7 +105,7 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
     if label in ("flat", "smooth") and draft.least_effect > 3 * min_effect:
         unseen = f"a jump at the last size of less than {draft.least_effect:.2f} would be missed"
         warnings.append(Warn("underpowered", unseen))
-    fitted = best_curve(draft.means, draft.shapes, draft.post, t, found)
+    fitted = best_curve(draft.means, draft.shapes, draft.post, t, found, curve.ceiling)
     change = fitted - fitted[0]
     effect = float(min(-change.min(), change[-1] - change.min()) if label == "u_shaped" else change[-1])
     groups = seed_groups(curve, fitted, draft.means.extra[t], min_effect)

@@ -1,4 +1,4 @@
-"""How good the emergence detector is, on simulated worlds: `python benchmarks/emergence.py [SECTION ...]`.
+"""How good the emergence detector is, on simulated worlds: `python -m benchmarks.emergence [SECTION ...]`.
 
 Prints each figure beside what was asked for. The settings of analysis.emergence were frozen on the worlds of
 seeds below 100; the figures printed are of seeds from 100 on.
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_world
 
 from analysis.emergence import Emergence, emergence
 from analysis.emergence_published import published
+from benchmarks.emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_world
 
 FIRST_SEED = 200
 # Enough for p below .01 and for q over some hundred tasks; the detector's own default is twice as many.
@@ -143,7 +143,7 @@ def thresholds(fast: bool) -> Iterator[Figure]:
     errors, held = [], []
     for maker in MAKERS:
         for sizes, items, scatter in ((12, 1000, 0.02), (12, 200, 0.0), (8, 1000, 0.02), (6, 1000, 0.0)):
-            counts = {"emergent": 20 if fast else 60}
+            counts = {"emergent": 20 if fast else 250}
             world = draw_world(maker, FIRST_SEED + 2, sizes, items, scatter, counts=counts)
             apart, inside = [], []
             for verdict in emergence(world.table, draws=400).tasks:

@@ -1,5 +1,7 @@
 """The bootstraps' p values, the false-discovery rate, and what must not change the answer."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from analysis.emergence import emergence
 from analysis.emergence_bootstrap import benjamini_hochberg, break_p_value, departure_p_value
 from analysis.emergence_noise import average_seeds
 from analysis.emergence_posterior import evidence, posterior
-from analysis.emergence_shapes import library, rising_kind
+from analysis.emergence_shapes import FINE, library, rising_kind
 
 
 def p_values(curve: np.ndarray, tasks: int, items: int, which: str) -> np.ndarray:
@@ -69,19 +71,33 @@ def test_more_items_do_not_turn_a_jump_into_a_slope() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "kind"),
+    ("curve", "kind"),
     [
-        (X, "smooth"),
-        (X**2, "smooth"),
-        ((X > 0.4).astype(float), "smooth"),
-        ((X > 0.6).astype(float), "emergent"),
-        (np.maximum(X - 0.6, 0) / 0.4, "emergent"),
-        (np.minimum(X / 0.3, 1), "saturated"),
-        (1 / (1 + np.exp(-(X - 0.5) / 0.1)), "smooth"),
+        (lambda x: x, "smooth"),
+        (lambda x: x**2, "smooth"),
+        (lambda x: np.where(x > 0.4, 1.0, 0.0), "smooth"),
+        (lambda x: np.where(x > 0.6, 1.0, 0.0), "emergent"),
+        (lambda x: np.maximum(x - 0.6, 0) / 0.4, "emergent"),
+        (lambda x: np.minimum(x / 0.3, 1), "saturated"),
+        (lambda x: 1 / (1 + np.exp(-(x - 0.5) / 0.1)), "smooth"),
     ],
 )
-def test_the_definitions_of_rising_curves(values: np.ndarray, kind: str) -> None:
-    assert rising_kind(X, (values - values[0]) / (values[-1] - values[0])) == kind
+def test_the_definitions_of_rising_curves(curve: Callable[[np.ndarray], np.ndarray], kind: str) -> None:
+    assert kind_at(X, curve) == kind
+
+
+def kind_at(x: np.ndarray, curve: Callable[[np.ndarray], np.ndarray]) -> str:
+    first, last = curve(x)[[0, -1]]
+    return rising_kind(x, (curve(x) - first) / (last - first), (curve(FINE) - first) / (last - first))
+
+
+def test_sizes_far_apart_make_no_jump_of_a_gradual_curve() -> None:
+    # The third size lies at a third of the range: a logistic has not moved there, and has by the fourth.
+    x = np.array([0, 0.134, 0.336, 0.617, 0.83, 1])
+    assert kind_at(x, lambda z: 1 / (1 + np.exp(-(z - 0.58) / 0.1))) == "smooth"
+    # Nothing tells where in the gap a step lies.
+    assert kind_at(x, lambda z: np.where(z > 0.4, 1.0, 0.0)) == "emergent"
+    assert kind_at(x, lambda z: np.where(z > 0.5, 1.0, 0.0)) == "emergent"
 
 
 def test_a_class_does_not_hang_on_one_seed() -> None:
