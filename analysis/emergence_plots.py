@@ -1,6 +1,6 @@
 """The page of small curves: score, binomial and seed band, chance, fitted shape, threshold band, by class.
 
-Drawing only; every number comes from an Emergence.
+Drawing only; every number comes from an Emergence. The report's page (task_plots) draws with the same strokes.
 """
 
 from pathlib import Path
@@ -8,23 +8,59 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from analysis import draw
 from analysis.emergence import Emergence
+from analysis.emergence_table import Curve
 from analysis.emergence_verdict import ORDER, Verdict
 from analysis.errors import UserError
 
-# Okabe and Ito's palette: told apart by readers who do not see red and green.
 COLOURS = {
-    "emergent": "#D55E00",
-    "smooth": "#0072B2",
-    "saturated": "#009E73",
-    "flat": "#7F7F7F",
-    "inverse": "#CC79A7",
-    "u_shaped": "#E69F00",
+    "emergent": draw.RED,
+    "smooth": draw.BLUE,
+    "saturated": draw.GREEN,
+    "flat": draw.GREY,
+    "inverse": draw.PURPLE,
+    "u_shaped": draw.ORANGE,
 }
-TWIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+TWIN_COLOURS = (draw.BLUE, draw.ORANGE, draw.GREEN, draw.PURPLE)
+
+
+def draw_scores(ax: Axes, curve: Curve, colour: str, label: str | None = None) -> None:
+    """What was measured: a dot a seed, the line of their mean, the band of two standard errors."""
+    mean, band = score_and_band(curve)
+    ax.fill_between(curve.size, mean - band, mean + band, color=colour, alpha=0.18, lw=0)
+    for seed in curve.shift + curve.scale * curve.score:
+        ax.plot(curve.size, seed, "o", ms=2.6, color=colour, alpha=0.75, mew=0)
+    ax.plot(curve.size, mean, color=colour, lw=1.2, label=label)
+
+
+def draw_chance(ax: Axes, chance: float) -> None:
+    """A dotted line, where the level of a guesser is known."""
+    if np.isfinite(chance):
+        ax.axhline(chance, color=draw.GREY, lw=0.9, ls=":")
+
+
+def draw_verdict(ax: Axes, verdict: Verdict) -> None:
+    """What was found: the likeliest curve of the class dashed, the threshold in the band of its interval."""
+    ax.plot(verdict.curve.size, verdict.fitted, color=draw.INK, lw=0.9, ls=(0, (4, 2)))
+    if verdict.threshold is not None and verdict.threshold_interval is not None:
+        ax.axvspan(*verdict.threshold_interval, color=draw.PURPLE, alpha=0.22, lw=0)
+        ax.axvline(verdict.threshold, color=draw.PURPLE, lw=1.0)
+
+
+def score_and_band(curve: Curve) -> tuple[Any, Any]:
+    """Mean over seeds [K] and two standard errors: of the items, or of the seeds where those differ by more."""
+    there = np.isfinite(curve.score)
+    count = np.maximum(there.sum(0), 1)
+    mean = np.where(there, curve.score, 0).sum(0) / count
+    with np.errstate(invalid="ignore"):
+        own = np.where(np.isfinite(curve.items), mean * (1 - mean) / curve.items, curve.stderr**2)
+    own = np.where(there, np.nan_to_num(own), 0).sum(0) / count**2
+    spread = np.where(there, (curve.score - mean) ** 2, 0).sum(0) / np.maximum(count - 1, 1) / count
+    band = 2 * np.sqrt(np.maximum(own, spread))
+    return curve.shift + curve.scale * mean, np.abs(curve.scale) * band
 
 
 def sorted_by_class(found: Emergence) -> list[Verdict]:
@@ -37,41 +73,22 @@ def small_curves(found: Emergence, columns: int = 5) -> Figure:
     verdicts = sorted_by_class(found)
     figure, panels = _panels(len(verdicts), columns)
     for panel, verdict in zip(panels, verdicts, strict=False):
-        draw_curve(panel, verdict)
+        _draw(panel, verdict)
     figure.supxlabel("size (parameters)", fontsize=9)
     figure.supylabel("score", fontsize=9)
     return figure
 
 
-def draw_curve(panel: Axes, verdict: Verdict) -> None:
-    """One task: what was measured in its class's colour, what was fitted in black."""
+def _draw(panel: Axes, verdict: Verdict) -> None:
     curve, colour = verdict.curve, COLOURS[verdict.label]
-    _seeds_and_band(panel, verdict, colour, None)
-    panel.plot(curve.size, verdict.fitted, "--", color="black", lw=0.8)
-    if np.isfinite(curve.chance):
-        panel.axhline(curve.chance, color="black", lw=0.6, ls=":")
-    if verdict.threshold is not None and verdict.threshold_interval is not None:
-        panel.axvspan(*verdict.threshold_interval, color=colour, alpha=0.12, lw=0)
-        panel.axvline(verdict.threshold, color=colour, lw=0.8)
-    panel.set_xscale("log")
+    draw_scores(panel, curve, colour)
+    draw_verdict(panel, verdict)
+    draw_chance(panel, curve.chance)
     if curve.scale == 1:
         panel.set_ylim(-0.04, 1.04)
-    panel.tick_params(labelsize=6)
-    panel.set_title(f"{curve.name}\n{verdict.label}{_mark(verdict)}", fontsize=7, color=colour)
-
-
-def score_and_band(verdict: Verdict) -> tuple[Any, Any]:
-    """Mean over seeds [K] and two standard errors: of the items, and of the seeds where there are several."""
-    curve = verdict.curve
-    there = np.isfinite(curve.score)
-    count = np.maximum(there.sum(0), 1)
-    mean = np.where(there, curve.score, 0).sum(0) / count
-    with np.errstate(invalid="ignore"):
-        own = np.where(np.isfinite(curve.items), mean * (1 - mean) / curve.items, curve.stderr**2)
-    own = np.where(there, np.nan_to_num(own), 0).sum(0) / count**2
-    spread = np.where(there, (curve.score - mean) ** 2, 0).sum(0) / np.maximum(count - 1, 1) / count
-    band = 2 * np.sqrt(np.maximum(own, spread))
-    return curve.shift + curve.scale * mean, np.abs(curve.scale) * band
+    _log_sizes(panel)
+    said = verdict.label.replace("_", "-") + _mark(verdict)
+    panel.set_title(f"{draw.clipped(curve.name, 34)}\n{said}", fontsize=7, color=colour)
 
 
 def _mark(verdict: Verdict) -> str:
@@ -91,19 +108,17 @@ def twin_curves(found: Emergence, columns: int = 3) -> Figure | None:
     figure, panels = _panels(len(pairs), columns)
     for panel, pair in zip(panels, pairs, strict=False):
         for verdict, colour in zip(pair, TWIN_COLOURS, strict=False):
-            _seeds_and_band(panel, verdict, colour, verdict.curve.variant or verdict.curve.task)
+            draw_scores(panel, verdict.curve, colour, verdict.curve.variant or verdict.curve.task)
         curve = pair[0].curve
         for twin in found.twins:
             if (twin.task, twin.metric) == (curve.task, curve.metric):
                 for at, style in ((twin.helps_from, "-"), (twin.hurts_from, "--")):
                     if at is not None:
-                        panel.axvline(at, color="black", lw=0.7, ls=style)
-        if np.isfinite(curve.chance):
-            panel.axhline(curve.chance, color="black", lw=0.6, ls=":")
-        panel.set_xscale("log")
+                        panel.axvline(at, color=draw.INK, lw=0.7, ls=style)
+        draw_chance(panel, curve.chance)
+        _log_sizes(panel)
         panel.set_title(" ".join(part for part in (curve.task, curve.metric) if part), fontsize=8)
-        panel.legend(fontsize=6, frameon=False)
-        panel.tick_params(labelsize=6)
+        panel.legend(fontsize=6)
     figure.supxlabel("size; solid line: helps from, dashed: hurts from", fontsize=8)
     figure.supylabel("score", fontsize=8)
     return figure
@@ -118,9 +133,10 @@ def loss_curves(found: Emergence, columns: int = 5) -> Figure | None:
     figure, panels = _panels(len(wanted), columns)
     for panel, verdict in zip(panels, wanted, strict=False):
         curve = verdict.curve
-        panel.plot(curve.loss.T, (curve.shift + curve.scale * curve.score).T, ".", ms=3, color="#333333")
+        panel.plot(
+            curve.loss.T, (curve.shift + curve.scale * curve.score).T, "o", ms=2.6, mew=0, color=draw.INK
+        )
         panel.invert_xaxis()
-        panel.tick_params(labelsize=6)
         panel.set_title(f"{curve.name}\n{verdict.label}", fontsize=7, color=COLOURS[verdict.label])
     figure.supxlabel("loss (nats), falling", fontsize=8)
     figure.supylabel("score", fontsize=8)
@@ -131,30 +147,32 @@ def write_pictures(found: Emergence, folder: Path) -> list[Path]:
     """curves.png, twins.png and against_loss.png in `folder`, as far as the table has them."""
     if not folder.is_dir():
         raise UserError(f"--pictures {folder}: no such folder")
-    drawn = {"curves": small_curves(found), "twins": twin_curves(found), "against_loss": loss_curves(found)}
     written = []
-    for name, figure in drawn.items():
-        if figure is not None:
-            figure.savefig(folder / f"emergence_{name}.png", dpi=110)
-            written.append(folder / f"emergence_{name}.png")
+    with draw.styled():
+        drawn = {
+            "curves": small_curves(found),
+            "twins": twin_curves(found),
+            "against_loss": loss_curves(found),
+        }
+        for name, figure in drawn.items():
+            if figure is not None:
+                figure.savefig(folder / f"emergence_{name}.png", dpi=110, metadata={"Software": None})
+                written.append(folder / f"emergence_{name}.png")
     return written
 
 
 def _panels(count: int, columns: int) -> tuple[Figure, list[Axes]]:
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.0 * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = draw.figure(2.3 * columns, 1.9 * rows + 0.4)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels:
+        panel.tick_params(labelsize=6)
     for panel in panels[count:]:
         panel.set_visible(False)
     return figure, panels
 
 
-def _seeds_and_band(panel: Axes, verdict: Verdict, colour: str, label: str | None) -> None:
-    curve = verdict.curve
-    mean, band = score_and_band(verdict)
-    panel.fill_between(curve.size, mean - band, mean + band, color=colour, alpha=0.2, lw=0)
-    for seed in curve.shift + curve.scale * curve.score:
-        panel.plot(curve.size, seed, ".", color=colour, ms=3, alpha=0.6)
-    panel.plot(curve.size, mean, "-", color=colour, lw=1, label=label)
+def _log_sizes(panel: Axes) -> None:
+    panel.set_xscale("log")
+    draw.log_axis(panel, "x", counts=True, most=4)

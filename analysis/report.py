@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import draw, page, task_plots
+from analysis.emergence_verdict import ORDER
 from analysis.errors import Warn
 from analysis.findings import FORM, REGIME, Findings, HeldOut, Law, findings
 from analysis.forecast import Prediction
@@ -315,7 +316,7 @@ def _class_counts(found: Findings) -> str:
     assert not isinstance(found.classes, str)
     verdicts = _exact(found)
     counts = Counter(v.label for v in verdicts.values())
-    said = ", ".join(f"{counts[name]} {name}" for name in task_plots.ORDER if counts[name])
+    said = ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
     meant = _meant(found)
     judged = [key for key in verdicts if meant.get(key)]
     agree = sum(verdicts[key].label == meant[key] for key in judged)

@@ -14,10 +14,11 @@ from matplotlib.patches import Patch
 
 from analysis import draw
 from analysis.emergence import Emergence
+from analysis.emergence_plots import TWIN_COLOURS, draw_chance, draw_scores, draw_verdict
+from analysis.emergence_table import Curve
 from analysis.emergence_twins import REFERENCES
-from analysis.emergence_verdict import Verdict
+from analysis.emergence_verdict import ORDER, Verdict
 
-ORDER = ("saturated", "smooth", "emergent", "u_shaped", "inverse", "flat")
 SIZE = "parameters without embeddings"
 Found = Mapping[tuple[str, str, str], Verdict]
 
@@ -68,8 +69,10 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
     axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (task, variant) in zip(axes, names, strict=False):
         mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
-        _scores(ax, mine, draw.BLUE, bytes_too=True)
-        _chance(ax, mine)
+        exact = _exact(mine)
+        draw_scores(ax, exact, draw.BLUE)
+        _bytes(ax, mine, exact)
+        draw_chance(ax, exact.chance)
         alone = sum(task == other for other, _ in names) == 1
         _verdict(ax, mine, task, variant, found, alone)
     _finish(fig, axes, len(names), across)
@@ -91,14 +94,14 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
     most = max(len(pair) for pair in pairs)
     fig = draw.figure(min(8.2, 2.9 * across + 0.6), 0.5 + (2.1 + 0.2 * most) * down)
     axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    colours = (draw.BLUE, draw.ORANGE, draw.GREEN, draw.PURPLE)
     for ax, pair in zip(axes, pairs, strict=False):
-        for (task, variant), colour in zip(pair, colours, strict=False):
+        for (task, variant), colour in zip(pair, TWIN_COLOURS, strict=False):
             mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
-            _scores(ax, mine, colour, bytes_too=False)
-            _chance(ax, mine)
+            exact = _exact(mine)
+            draw_scores(ax, exact, colour)
+            draw_chance(ax, exact.chance)
         names = _twin_names(pair)
-        handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, colours, strict=False)]
+        handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, TWIN_COLOURS, strict=False)]
         # One name a line above its plot: side by side they would be wider than the axes and squeeze them.
         ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
     _finish(fig, axes, len(pairs), across)
@@ -131,25 +134,31 @@ def _twin_names(pair: Sequence[tuple[str, str]]) -> list[str]:
     return [draw.clipped(task if plain else f"{task}: {variant}", 24) for task, variant in pair]
 
 
-def _scores(ax: Axes, rows: pd.DataFrame, colour: str, bytes_too: bool) -> None:
-    """The mean of the seeds as a line with two binomial standard errors, each seed a dot."""
-    score = rows["correct"] / rows["total"]
-    mean = score.groupby(rows["size"]).mean()
-    items = rows.groupby("size")["total"].sum()
-    error = 2 * np.sqrt(np.maximum(mean * (1 - mean), 0) / items)
-    ax.fill_between(mean.index, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
-    ax.plot(mean.index, mean, color=colour, lw=1.3)
-    ax.plot(rows["size"], score, "o", ms=3, color=colour, alpha=0.75, mew=0)
-    if bytes_too and rows["byte_accuracy"].notna().any():
-        by_byte = rows.groupby("size")["byte_accuracy"].mean()
-        if (by_byte - mean).abs().max() > 0.01:
-            ax.plot(by_byte.index, by_byte, color=draw.ORANGE, lw=1, ls="--")
-
-
-def _chance(ax: Axes, rows: pd.DataFrame) -> None:
+def _curve(rows: pd.DataFrame, score: "pd.Series[float]") -> Curve:
+    """The scores of one task and variant by seed and size, without the checks that a class asks for."""
+    by = [rows["seed"], rows["size"]]
+    table = score.groupby(by).mean().unstack()
+    items = rows["total"].astype(float).groupby(by).mean().unstack()
+    nothing = np.full(table.shape, np.nan)
+    name, variant = rows["task"].iloc[0], rows["variant"].iloc[0]
     chance = rows["chance"].dropna()
-    if len(chance):
-        ax.axhline(float(chance.iloc[0]), color=draw.GREY, lw=0.9, ls=":")
+    level = float(chance.iloc[0]) if len(chance) else np.nan
+    seeds = tuple(map(str, table.index))
+    size = table.columns.to_numpy(dtype=float)
+    return Curve(
+        name, variant, "", size, table.to_numpy(), items.to_numpy(), nothing, level, 1.0, nothing, seeds
+    )
+
+
+def _exact(rows: pd.DataFrame) -> Curve:
+    return _curve(rows, rows["correct"] / rows["total"])
+
+
+def _bytes(ax: Axes, rows: pd.DataFrame, exact: Curve) -> None:
+    if rows["byte_accuracy"].notna().any():
+        by_byte = np.nanmean(_curve(rows, rows["byte_accuracy"]).score, axis=0)
+        if np.nanmax(np.abs(by_byte - np.nanmean(exact.score, axis=0))) > 0.01:
+            ax.plot(exact.size, by_byte, color=draw.ORANGE, lw=1, ls="--")
 
 
 def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found, alone: bool) -> None:
@@ -159,10 +168,7 @@ def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found
     if len(meant) and meant.iloc[0] != said:
         said = f"{said} (meant {meant.iloc[0]})" if said else f"meant {meant.iloc[0]}"
     if verdict is not None:
-        ax.plot(verdict.curve.size, verdict.fitted, color=draw.INK, lw=0.9, ls=(0, (4, 2)))
-        if verdict.threshold is not None and verdict.threshold_interval is not None:
-            ax.axvspan(*verdict.threshold_interval, color=draw.PURPLE, alpha=0.22, lw=0)
-            ax.axvline(verdict.threshold, color=draw.PURPLE, lw=1.2)
+        draw_verdict(ax, verdict)
     name = task if variant in ("", "direct") and alone else f"{task}: {variant}"
     ax.set_title(f"{draw.clipped(name, 24)}\n", loc="left", fontsize=9.5)
     shown = draw.clipped(said.replace("_", "-"), 34)

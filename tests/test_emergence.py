@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from made_curves import CURVES, SIZES, classes, scores
 
-from analysis import UserError
-from analysis.emergence import emergence
+from analysis import UserError, emergence
 
 
 @pytest.mark.parametrize(("items", "scatter"), [(1000, 0.0), (1000, 0.015), (300, 0.0)])
