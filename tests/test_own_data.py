@@ -111,14 +111,26 @@ def test_bpe_keeps_the_text_and_the_bytes_of_tasks(tmp_path: Path) -> None:
     assert (world.heldout_classes() < len(CLASSES)).all()
 
 
-def test_a_dataset_is_streamed_from_local_files(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
+def test_a_dataset_is_streamed_from_local_files_and_read_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    load, streamed = datasets.load_dataset, []
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *args, **kw: streamed.append(kw["streaming"]) or load(*args, **kw)
+    )
     path = write_jsonl(tmp_path / "a.jsonl", key="body")
     data = DataConfig(kind="huggingface", dataset="json", files=(str(path),), field="body", heldout_rows=8)
     world = open_world(data, NO_TASKS, tmp_path / "corpus")
     assert sorted(tokens_of(world, "train") + tokens_of(world, "heldout")) == sorted(
         t.encode() for t in TEXTS
     )
+    assert streamed == [True]
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_module, "documents", lambda data: pytest.fail("the text was read again"))
+        assert scan(data, NO_TASKS, tmp_path / "corpus") == world.manifest
+    path.write_text(json.dumps({"body": "one line more " * 20}) + "\n" + path.read_text())
+    assert scan(data, NO_TASKS, tmp_path / "corpus").content_hash != world.content_hash
 
 
 def bad(name: str, content: bytes) -> Callable[[Path], DataConfig]:

@@ -58,8 +58,12 @@ def fingerprint(data: DataConfig) -> list[Any]:
     if data.kind == "packages":
         return [sys.version.split()[0], *(f"{name} {_version(name)}" for name in PACKAGES)]
     if data.kind == "text":
-        return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in find_files(data.files)]
-    return [data.dataset, data.subset, data.split, *data.files]
+        return _stats(data.files)
+    return [data.dataset, data.subset, data.split, *_stats(data.files)]
+
+
+def _stats(patterns: tuple[str, ...]) -> list[Any]:
+    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in find_files(patterns)]
 
 
 def find_files(patterns: tuple[str, ...]) -> list[Path]:
