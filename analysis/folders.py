@@ -131,6 +131,7 @@ def _run_rows(
         "params_nonembedding": nonembedding,
         "params_active_matmul": active,
         **{f"params_{name}": count for name, count in groups.items()},
+        **{f"floor_{name}": floor for name, floor in _floors(spec.get("tasks") or {}).items()},
     }
     weights = {c["name"]: float(c["weight"]) for c in data.get("components", ())}
     records = list(_records(folder, weights, problems))
@@ -177,6 +178,12 @@ def _run_rows(
             {**common, **row} for row in _task_rows(record.get("tasks") or {}, spec.get("tasks") or {})
         ]
     return rows, task_rows
+
+
+def _floors(described: Mapping[str, Any]) -> dict[str, float]:
+    """The least possible loss of each task's component, where the spec says it."""
+    named = {task: _number(about.get("floor"), f"tasks.{task}.floor") for task, about in described.items()}
+    return {task: float(floor) for task, floor in named.items() if floor is not None}
 
 
 def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

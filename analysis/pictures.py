@@ -118,7 +118,7 @@ def _components(found: Findings) -> Iterator[Picture]:
             "components",
             plots.components(rows, names, SIZE),
             "Loss of each component of the mixture over model size (longest horizon, every seed a dot). "
-            "The total is their weighted sum.",
+            "The total is their weighted sum. Dashed: the least possible loss, where it can be computed.",
         )
     if classes:
         yield Picture(

@@ -365,7 +365,8 @@ def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: f
 
 
 def components(rows: pd.DataFrame, names: Sequence[str], size: str) -> Figure:
-    """The loss of each component over model size, one small plot each, every seed a dot, the mean a line."""
+    """The loss of each component over model size, one small plot each, every seed a dot, the mean a line; the
+    least possible loss (column `floor_<name>`) a dashed line where it is known."""
     across = min(5, max(1, len(names)))
     down = -(-len(names) // across)
     fig = draw.figure(8.2, 0.35 + 1.55 * down)
@@ -377,6 +378,8 @@ def components(rows: pd.DataFrame, names: Sequence[str], size: str) -> Figure:
         ax.plot(mean.index, mean, color=draw.BLUE, lw=1.3)
         ax.plot(shown[size], shown[column], "o", ms=2.8, color=draw.BLUE, alpha=0.7, mew=0)
         top = float(shown[column].max()) if len(shown) else 1.0
+        for floor in rows.get(f"floor_{name}", pd.Series(dtype=float)).dropna().unique():
+            ax.axhline(floor, color=draw.GREY, lw=1, ls="--", clip_on=False)
         ax.set_ylim(0, top * 1.1 or 1.0)
         ax.set_title(draw.clipped(name, 22))
         ax.yaxis.get_major_locator().set_params(nbins=4)

@@ -1,5 +1,6 @@
 """The pictures: written as files, drawn for odd tables too, labels that say what they should."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from made_ladder import TASKS, write_ladder
 from matplotlib.figure import Figure
 
-from analysis import draw, load_table, task_plots
+from analysis import draw, load_table, plots, task_plots
 from analysis.cli import main
-from analysis.pictures import longest_rows
+from analysis.findings import findings
+from analysis.pictures import longest_rows, pictures
 
 
 def test_every_picture_is_written_as_svg_and_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +83,29 @@ def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
     runs = longest_rows(load_table(folder, where="final"))
     assert len(runs) == 4
+
+
+def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,))
+    for path in folder.glob("*/spec.json"):
+        spec = json.loads(path.read_text())
+        spec["tasks"]["copy"]["floor"], spec["tasks"]["facts"]["floor"] = 0.25, None
+        path.write_text(json.dumps(spec))
+    rows = longest_rows(load_table(folder, where="final"))
+    fig = plots.components(rows, ["copy", "facts"], "params_nonembedding")
+    levels = [[float(line.get_ydata()[0]) for line in ax.lines if line.get_ls() == "--"] for ax in fig.axes]
+    assert levels == [[0.25], []]
+
+
+def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,), diverge=[(32, 0)])
+    found = findings(load_table(folder), str(folder))
+    fig = next(picture.figure for picture in pictures(found) if picture.name == "loss_compute")
+    crosses = [line for ax in fig.axes for line in ax.lines if line.get_marker() == "X"]
+    lost = found.table[found.table.outcome == "diverged"].groupby("run_id").flops.max()
+    drawn = np.concatenate([np.asarray(line.get_xdata(), float) for line in crosses])
+    assert len(lost) and np.isin(lost.to_numpy(), drawn).all()
+    assert "diverged or failed" in [text.get_text() for legend in fig.legends for text in legend.get_texts()]
 
 
 def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Path) -> None:
