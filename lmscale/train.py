@@ -110,14 +110,14 @@ def lane_numbers(spec: RunSpec, end: int) -> Lane:
     decay_start = never if spec.kind == TRUNK else spec.decay_start
     decay_end = never + 1 if spec.kind == TRUNK else spec.horizon_steps
     return Lane(
-        peak_rate=np.float32(spec.learning_rate),
-        weight_decay=np.float32(spec.weight_decay),
-        warmup_steps=np.int32(spec.schedule["warmup_steps"]),
-        decay_start=np.int32(decay_start),
-        decay_end=np.int32(decay_end),
-        cosine=np.float32(spec.schedule["name"] == "cosine"),
-        floor=np.float32(spec.schedule.get("floor", 0.0)),
-        end_step=np.int32(end),
+        peak_rate=jnp.float32(spec.learning_rate),
+        weight_decay=jnp.float32(spec.weight_decay),
+        warmup_steps=jnp.int32(spec.schedule["warmup_steps"]),
+        decay_start=jnp.int32(decay_start),
+        decay_end=jnp.int32(decay_end),
+        cosine=jnp.float32(spec.schedule["name"] == "cosine"),
+        floor=jnp.float32(spec.schedule.get("floor", 0.0)),
+        end_step=jnp.int32(end),
     )
 
 
