@@ -1,6 +1,7 @@
 """Small parts of an HTML page in one file: escaped text, tables, figures. No scripts, nothing from outside."""
 
 import html
+import math
 from collections.abc import Iterable, Sequence
 
 _STYLE = """
@@ -34,6 +35,11 @@ summary { cursor: pointer; }
 def text(value: object) -> str:
     """Anything as text that cannot become markup."""
     return html.escape(str(value), quote=True)
+
+
+def number(value: object, digits: int = 3) -> str:
+    """`digits` significant digits; a dash for what is no finite number."""
+    return f"{value:.{digits}g}" if isinstance(value, int | float) and math.isfinite(value) else "-"
 
 
 def paragraph(*sentences: str, kind: str = "") -> str:

@@ -3,30 +3,24 @@
 What is computed is `analysis.findings`; here it is put into sentences, in the order in which a person asks.
 """
 
-import importlib.metadata
-import json
 import math
 import os
-import platform
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis import draw, page, task_plots
-from analysis.emergence_verdict import ORDER
+from analysis import draw, page
 from analysis.errors import Warn
-from analysis.findings import FORM, REGIME, Findings, HeldOut, Law, findings
+from analysis.findings import Findings, HeldOut, Law, findings
 from analysis.forecast import Prediction
-from analysis.ladder import CUT, RULE, Target, compute_column, last_rows
+from analysis.ladder import CUT, RULE, Target
 from analysis.pictures import Picture, pictures
-
-_MOST_ROWS = 2000
-_LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
+from analysis.report_runs import conventions_section, runs_section
+from analysis.report_tasks import class_counts, tasks_section
 
 
 def report(table: pd.DataFrame, source: str, folder: Path) -> tuple[Path, Findings]:
@@ -45,9 +39,9 @@ def report(table: pd.DataFrame, source: str, folder: Path) -> tuple[Path, Findin
         _next_section(found, shown),
         page.section("Residuals", shown["residuals"]) if "residuals" in shown else "",
         _components_section(shown),
-        _tasks_section(found, shown),
-        _runs_section(found),
-        _conventions_section(found),
+        tasks_section(found, shown),
+        runs_section(found),
+        conventions_section(found),
     )
     target = folder / "index.html"
     temporary = folder / f".index.html.{os.getpid()}.tmp"
@@ -89,7 +83,7 @@ def summary(found: Findings, path: Path) -> str:
     if not isinstance(found.held_out, str):
         lines += [f"{w.code}: {w.message}" for w in found.held_out.warnings]
     if not isinstance(found.classes, str):
-        lines.append(f"Tasks: {_class_counts(found)}.")
+        lines.append(f"Tasks: {class_counts(found)}.")
     return "\n".join([*lines, f"Report: {path}"])
 
 
@@ -206,8 +200,8 @@ def _fit_table(fitted: Any) -> str:
         (
             name,
             f"{value:.5g}",
-            _number(bse[name]),
-            f"{_number(interval[name][0])} to {_number(interval[name][1])}",
+            page.number(bse[name]),
+            f"{page.number(interval[name][0])} to {page.number(interval[name][1])}",
             meaning[name],
         )
         for name, value in fitted.params.items()
@@ -266,252 +260,5 @@ def _components_section(shown: dict[str, str]) -> str:
     return page.section("Components of the loss", *inner) if inner else ""
 
 
-def _tasks_section(found: Findings, shown: dict[str, str]) -> str:
-    title = "Tasks"
-    if isinstance(found.tasks, str):
-        return page.section(title, page.paragraph(f"No curves of tasks: {found.tasks}"))
-    parts = []
-    if isinstance(found.classes, str):
-        parts.append(page.paragraph(f"The tasks could not be classified: {found.classes}"))
-    else:
-        parts += [page.paragraph(f"Classes found: {_class_counts(found)}."), _class_table(found)]
-    parts += [shown.get("tasks", ""), shown.get("twins", "")]
-    if not isinstance(found.classes, str):
-        parts += _sentences(found)
-    return page.section(title, *parts)
-
-
-def _sentences(found: Findings) -> list[str]:
-    """What emergence says beside the classes: twins, thresholds against loss, forecasts from below."""
-    classes = found.classes
-    assert not isinstance(classes, str) and not isinstance(found.tasks, str)
-    twins = [twin.sentence() for twin in classes.twins if twin.metric in ("exact_match", "")]
-    twins += [_stem_sentence(found.tasks, pair) for pair in task_plots.stems(found.tasks)]
-    lined = [a.sentence() for a in classes.alignments if a.lines_up is not None]
-    below = [take_off.sentence() for take_off in classes.take_offs]
-    titled = (
-        ("Twins (sizes are parameters without embeddings):", twins),
-        ("Do thresholds of different horizons line up in text loss?", lined),
-        (
-            "Where each jump was to be expected, told from the answers' likelihood at the sizes below it:",
-            below,
-        ),
-    )
-    return [page.paragraph(title) + page.bullets(said) for title, said in titled if said]
-
-
-def _stem_sentence(rows: pd.DataFrame, pair: tuple[tuple[str, str], tuple[str, str]]) -> str:
-    means = []
-    for task, variant in pair:
-        mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
-        means.append((mine["correct"] / mine["total"]).groupby(mine["size"]).mean())
-    ahead = (means[1] - means[0]).dropna()
-    said = ", ".join(
-        f"{value:+.2f} at {draw.count(float(str(size)))}" for size, value in ahead.to_dict().items()
-    )
-    return f"{pair[1][0]} against {pair[0][0]}, difference of scores by size: {said}"
-
-
-def _class_counts(found: Findings) -> str:
-    assert not isinstance(found.classes, str)
-    verdicts = _exact(found)
-    counts = Counter(v.label for v in verdicts.values())
-    said = ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
-    meant = _meant(found)
-    judged = [key for key in verdicts if meant.get(key)]
-    agree = sum(verdicts[key].label == meant[key] for key in judged)
-    return f"{said}; {agree} of {len(judged)} as they were built to be" if judged else said
-
-
-def _exact(found: Findings) -> dict[tuple[str, str], Any]:
-    assert not isinstance(found.classes, str) and not isinstance(found.tasks, str)
-    by_curve = task_plots.by_curve(found.classes)
-    names = task_plots.curves(found.tasks, by_curve)
-    verdicts = {name: task_plots.verdict_of(by_curve, *name) for name in names}
-    return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
-
-
-def _meant(found: Findings) -> dict[tuple[str, str], str]:
-    assert not isinstance(found.tasks, str)
-    rows = found.tasks.drop_duplicates(["task", "variant"])[["task", "variant", "intended_class"]]
-    return {(task, variant): meant for task, variant, meant in rows.to_numpy().tolist() if meant}
-
-
-def _class_table(found: Findings) -> str:
-    meant = _meant(found)
-    rows = []
-    for (task, variant), v in _exact(found).items():
-        threshold = ""
-        if v.threshold is not None and v.threshold_interval is not None:
-            low, high = v.threshold_interval
-            threshold = f"{draw.count(v.threshold)} ({draw.count(low)} to {draw.count(high)})"
-        caveats = [f"{w.code}: {w.message}" for w in v.warnings]
-        if v.metric_induced:
-            caveats.insert(0, "metric_induced: the jump is in the exact match, not in the accuracy by byte")
-        rows.append(
-            (
-                task,
-                variant,
-                v.label,
-                meant.get((task, variant), ""),
-                f"{v.effect:+.2f}",
-                threshold,
-                _success(v.success_rate),
-                "; ".join(caveats),
-            )
-        )
-    header = (
-        "task",
-        "variant",
-        "found",
-        "meant",
-        "effect",
-        "threshold (90%), params",
-        "seeds past half of the gain, by size",
-        "caveats",
-    )
-    return page.table(header, rows, wide=(6, 7))
-
-
-def _success(rates: Sequence[dict[str, float]] | None) -> str:
-    """Where the seeds part: `0/3 to 20k, 1/3 at 33k, 3/3 from 68k`."""
-    if not rates:
-        return ""
-    runs: list[tuple[str, list[float]]] = []
-    for rate in rates:
-        share = f"{round(rate['rate'] * rate['seeds'])}/{rate['seeds']:.0f}"
-        if runs and runs[-1][0] == share:
-            runs[-1][1].append(rate["size"])
-        else:
-            runs.append((share, [rate["size"]]))
-    said = []
-    for i, (share, sizes) in enumerate(runs):
-        if i == 0:
-            said.append(f"{share} to {draw.count(sizes[-1])}")
-        elif i == len(runs) - 1:
-            said.append(f"{share} from {draw.count(sizes[0])}")
-        else:
-            span = "" if len(sizes) == 1 else f" to {draw.count(sizes[-1])}"
-            said.append(f"{share} at {draw.count(sizes[0])}{span}")
-    return ", ".join(said)
-
-
-def _runs_section(found: Findings) -> str:
-    table = found.table
-    if "run_id" not in table.columns:
-        return page.section("Rows", page.paragraph(f"{len(table)} rows, all of them taken as finished runs."))
-    runs = last_rows(table)
-    outcomes = ", ".join(f"{count} {name}" for name, count in runs["outcome"].value_counts().items())
-    parts = [page.paragraph(f"{len(runs)} runs, trunks and their branches each counted: {outcomes}.")]
-    if len(found.lost):
-        parts.append(page.paragraph("What was lost, and why:"))
-        parts.append(
-            page.bullets(
-                f"{run['run_id']}: {run['outcome']} at {_count(run['tokens'])} tokens, "
-                f"{_count(run['params'])} parameters, seed {run['seed']}: "
-                f"{run['reason'] if isinstance(run['reason'], str) else 'no reason was written'}"
-                for run in found.lost.to_dict("records")
-            )
-        )
-    else:
-        parts.append(page.paragraph("No run diverged or failed."))
-    header = ("run", "kind", "N", "D", "C (FLOPs)", "seed", "rate", "outcome", "skipped steps", "loss")
-    rows = [
-        (
-            r["run_id"],
-            r["kind"],
-            _count(r["params"]),
-            _count(r["tokens"]),
-            draw.power(r["flops"]),
-            r["seed"],
-            _number(r["learning_rate"]),
-            r["outcome"],
-            _count(r["skipped_steps"]),
-            _number(r["loss"], 4),
-        )
-        for r in runs.sort_values(["params", "tokens", "seed"]).head(_MOST_ROWS).to_dict("records")
-    ]
-    more = f" (the first {_MOST_ROWS})" if len(runs) > _MOST_ROWS else ""
-    parts.append(page.folded(f"All runs{more}", page.table(header, rows)))
-    return page.section("Runs", *parts)
-
-
-def _conventions_section(found: Findings) -> str:
-    table, rows = found.table, found.rows
-    said = [
-        f"N: the column params{', all parameters with embeddings' if 'run_id' in table else ''}. "
-        f"D: tokens of a run. C: {compute_column(table)}."
-    ]
-    if {"flops", "flops_6nd", "params_nonembedding"} <= set(rows.columns) and len(rows):
-        ratio = rows["flops"] / rows["flops_6nd"]
-        share = rows["params_nonembedding"] / rows["params"]
-        said.append(
-            "Exact C is three times the forward pass's matrix products; here it is "
-            f"{ratio.min():.2f} to {ratio.max():.2f} times 6ND. Parameters without embeddings are "
-            f"{share.min():.0%} to {share.max():.0%} of N. Exponents change with the convention: the "
-            "table has all of them (flops_6nd, flops_6nd_nonembedding, params_nonembedding, ...)."
-        )
-    if "unique_tokens" in rows.columns and rows["unique_tokens"].notna().any():
-        repeats = (rows["tokens"] / rows["unique_tokens"]).max()
-        said.append(
-            f"Unique tokens: {draw.count(float(rows['unique_tokens'].max()))}; the longest run draws "
-            f"{repeats:.2g} times as many (all components together)."
-        )
-    if found.noise is not None:
-        said.append(
-            f"Seeds of one size and horizon differ by {found.noise:.2%} of the loss (standard deviation)."
-        )
-    said.append(f"Forecasts: form={FORM}, regime={REGIME}; the defaults otherwise.")
-    said.append(f"Versions: {_versions(found)}.")
-    quoted = shlex.quote(found.source)
-    commands = [
-        f"python -m analysis report {quoted}  # this page",
-        f"python -m analysis plots {quoted}  # every picture as SVG and PNG",
-        f"python -m analysis extrapolate {quoted} --regime {REGIME} --form {FORM} --budget "
-        f"{3 * float(rows['flops'].max()):.3g}"
-        if len(rows)
-        else "",
-        f"python -m analysis emergence {quoted}",
-    ]
-    shown = "".join(f"<li><code>{page.text(command)}</code></li>" for command in commands if command)
-    return page.section("Conventions, versions, commands", page.bullets(said), f"<ul>{shown}</ul>")
-
-
-def _versions(found: Findings) -> str:
-    parts = [f"Python {platform.python_version()}"]
-    for name in ("lmscale", *_LIBRARIES):
-        try:
-            parts.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(parts) + _trained_with(found)
-
-
-def _trained_with(found: Findings) -> str:
-    """What the runs' execution.json say of the device and versions, each different answer once."""
-    seen: Counter[str] = Counter()
-    for path in sorted(Path(found.source).glob("*/execution.json")):
-        try:
-            execution = json.loads(path.read_bytes())
-            versions = ", ".join(f"{k} {v}" for k, v in sorted(execution.get("versions", {}).items()))
-            seen[f"{execution.get('device')} ({versions})"] += 1
-        except (OSError, ValueError, AttributeError):
-            continue
-    said = "; ".join(f"{count} runs on {what}" for what, count in seen.most_common(5))
-    return f". Trained: {said}" if said else ""
-
-
 def _percent(value: float | None) -> str:
     return "untested" if value is None else f"off by {value:.2%}"
-
-
-def _number(value: object, digits: int = 3) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, int | float) and math.isfinite(value) else "-"
-
-
-def _count(value: object) -> str:
-    return (
-        draw.count(float(value))
-        if isinstance(value, int | float | np.number) and math.isfinite(value)
-        else "-"
-    )

@@ -1,0 +1,141 @@
+"""What the report says of tasks: classes, thresholds, seeds, twins. The sentences only; see `analysis.report`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis import draw, page, task_plots
+from analysis.emergence_verdict import ORDER
+from analysis.findings import Findings
+
+
+def tasks_section(found: Findings, shown: dict[str, str]) -> str:
+    title = "Tasks"
+    if isinstance(found.tasks, str):
+        return page.section(title, page.paragraph(f"No curves of tasks: {found.tasks}"))
+    parts = []
+    if isinstance(found.classes, str):
+        parts.append(page.paragraph(f"The tasks could not be classified: {found.classes}"))
+    else:
+        parts += [page.paragraph(f"Classes found: {class_counts(found)}."), _class_table(found)]
+    parts += [shown.get("tasks", ""), shown.get("twins", "")]
+    if not isinstance(found.classes, str):
+        parts += _sentences(found)
+    return page.section(title, *parts)
+
+
+def _sentences(found: Findings) -> list[str]:
+    """What emergence says beside the classes: twins, thresholds against loss, forecasts from below."""
+    classes = found.classes
+    assert not isinstance(classes, str) and not isinstance(found.tasks, str)
+    twins = [twin.sentence() for twin in classes.twins if twin.metric in ("exact_match", "")]
+    twins += [_stem_sentence(found.tasks, pair) for pair in task_plots.stems(found.tasks)]
+    lined = [a.sentence() for a in classes.alignments if a.lines_up is not None]
+    below = [take_off.sentence() for take_off in classes.take_offs]
+    titled = (
+        ("Twins (sizes are parameters without embeddings):", twins),
+        ("Do thresholds of different horizons line up in text loss?", lined),
+        (
+            "Where each jump was to be expected, told from the answers' likelihood at the sizes below it:",
+            below,
+        ),
+    )
+    return [page.paragraph(title) + page.bullets(said) for title, said in titled if said]
+
+
+def _stem_sentence(rows: pd.DataFrame, pair: tuple[tuple[str, str], tuple[str, str]]) -> str:
+    means = []
+    for task, variant in pair:
+        mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
+        means.append((mine["correct"] / mine["total"]).groupby(mine["size"]).mean())
+    ahead = (means[1] - means[0]).dropna()
+    said = ", ".join(
+        f"{value:+.2f} at {draw.count(float(str(size)))}" for size, value in ahead.to_dict().items()
+    )
+    return f"{pair[1][0]} against {pair[0][0]}, difference of scores by size: {said}"
+
+
+def class_counts(found: Findings) -> str:
+    assert not isinstance(found.classes, str)
+    verdicts = _exact(found)
+    counts = Counter(v.label for v in verdicts.values())
+    said = ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
+    meant = _meant(found)
+    judged = [key for key in verdicts if meant.get(key)]
+    agree = sum(verdicts[key].label == meant[key] for key in judged)
+    return f"{said}; {agree} of {len(judged)} as they were built to be" if judged else said
+
+
+def _exact(found: Findings) -> dict[tuple[str, str], Any]:
+    assert not isinstance(found.classes, str) and not isinstance(found.tasks, str)
+    by_curve = task_plots.by_curve(found.classes)
+    names = task_plots.curves(found.tasks, by_curve)
+    verdicts = {name: task_plots.verdict_of(by_curve, *name) for name in names}
+    return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
+
+
+def _meant(found: Findings) -> dict[tuple[str, str], str]:
+    assert not isinstance(found.tasks, str)
+    rows = found.tasks.drop_duplicates(["task", "variant"])[["task", "variant", "intended_class"]]
+    return {(task, variant): meant for task, variant, meant in rows.to_numpy().tolist() if meant}
+
+
+def _class_table(found: Findings) -> str:
+    meant = _meant(found)
+    rows = []
+    for (task, variant), v in _exact(found).items():
+        threshold = ""
+        if v.threshold is not None and v.threshold_interval is not None:
+            low, high = v.threshold_interval
+            threshold = f"{draw.count(v.threshold)} ({draw.count(low)} to {draw.count(high)})"
+        caveats = [f"{w.code}: {w.message}" for w in v.warnings]
+        if v.metric_induced:
+            caveats.insert(0, "metric_induced: the jump is in the exact match, not in the accuracy by byte")
+        rows.append(
+            (
+                task,
+                variant,
+                v.label,
+                meant.get((task, variant), ""),
+                f"{v.effect:+.2f}",
+                threshold,
+                _success(v.success_rate),
+                "; ".join(caveats),
+            )
+        )
+    header = (
+        "task",
+        "variant",
+        "found",
+        "meant",
+        "effect",
+        "threshold (90%), params",
+        "seeds past half of the gain, by size",
+        "caveats",
+    )
+    return page.table(header, rows, wide=(6, 7))
+
+
+def _success(rates: Sequence[dict[str, float]] | None) -> str:
+    """Where the seeds part: `0/3 to 20k, 1/3 at 33k, 3/3 from 68k`."""
+    if not rates:
+        return ""
+    runs: list[tuple[str, list[float]]] = []
+    for rate in rates:
+        share = f"{round(rate['rate'] * rate['seeds'])}/{rate['seeds']:.0f}"
+        if runs and runs[-1][0] == share:
+            runs[-1][1].append(rate["size"])
+        else:
+            runs.append((share, [rate["size"]]))
+    said = []
+    for i, (share, sizes) in enumerate(runs):
+        if i == 0:
+            said.append(f"{share} to {draw.count(sizes[-1])}")
+        elif i == len(runs) - 1:
+            said.append(f"{share} from {draw.count(sizes[0])}")
+        else:
+            span = "" if len(sizes) == 1 else f" to {draw.count(sizes[-1])}"
+            said.append(f"{share} at {draw.count(sizes[0])}{span}")
+    return ", ".join(said)
