@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_curves import CURVES, SIZES, classes, scores
+from made_curves import CURVES, SIZES, X, classes, scores
 
 from analysis import UserError, emergence
 
@@ -25,6 +26,44 @@ def test_json_is_the_contract() -> None:
         assert list(entry) == keys.split()
         assert (entry["threshold"] is not None) == (entry["class"] == "emergent")
     json.dumps(answer, allow_nan=False)
+
+
+def test_the_threshold_and_the_effect_are_those_of_the_curve() -> None:
+    found = emergence(scores(CURVES, 1000, seed=1), draws=8000)
+    by_name = {verdict.curve.task: verdict for verdict in found.tasks}
+    # Thresholds: between the sizes that a step parts, and the foot of a hinge.
+    for name, low, high in (
+        ("emergent_step", SIZES[7], SIZES[8]),
+        ("emergent_last", SIZES[10], SIZES[11]),
+        ("emergent_hinge", SIZES[0] * 1e4**0.55, SIZES[0] * 1e4**0.7),
+    ):
+        verdict = by_name[name]
+        assert verdict.threshold is not None and verdict.threshold_interval is not None
+        assert low <= verdict.threshold <= high, name
+        assert verdict.threshold_interval[0] <= verdict.threshold <= verdict.threshold_interval[1]
+    for name, effect in (("emergent_step", 0.4), ("emergent_last", 0.2), ("inverse", -0.3), ("flat", 0.0)):
+        assert by_name[name].effect == pytest.approx(effect, abs=0.04), name
+    # None of 8,000 curves drawn without a jump exceeds it: fine enough for q over two hundred tasks.
+    assert by_name["emergent_step"].p_value == pytest.approx(1 / 8001)
+
+
+def test_scores_with_standard_errors_are_judged_as_the_counts_behind_them() -> None:
+    counts = scores(CURVES, 600, seed=2)
+    rate = counts["correct"] / counts["total"]
+    plain = counts.assign(score=rate, stderr=np.sqrt(rate * (1 - rate) / 600)).drop(
+        columns=["correct", "total"]
+    )
+    given = {v.curve.task: (v.label, v.p_value) for v in emergence(counts, draws=400).tasks}
+    assert {v.curve.task: (v.label, v.p_value) for v in emergence(plain, draws=400).tasks} == given
+
+
+def test_no_fitted_curve_leaves_what_a_score_can_be() -> None:
+    # The last rise is steep: a ramp through it would end above 1.
+    steep = np.where(X < 0.6, 0.0, np.where(X < 0.7, 0.45, 1.0))
+    found = emergence(scores({"steep": steep, "fall": 1 - steep}, 400), draws=400)
+    for verdict in found.tasks:
+        assert verdict.fitted.min() >= 0 and verdict.fitted.max() <= 1
+        assert abs(verdict.effect) <= 1
 
 
 def bad(**change: object) -> pd.DataFrame:

@@ -72,6 +72,22 @@ def test_twins_say_where_the_chain_begins_to_help() -> None:
     assert twin.above_chance_from is not None and SIZES[6] <= twin.above_chance_from <= SIZES[8]
 
 
+def test_flipped_labels_hurt_until_they_are_followed() -> None:
+    # A small model guesses, a middling one says what it knows, a large one follows the flipped examples.
+    flipped = np.interp(X, [0, 0.3, 0.6, 1], [0.5, 0.1, 0.1, 0.95])
+    gold = np.interp(X, [0, 0.3, 1], [0.5, 0.95, 0.95])
+    parts = [
+        scores({"labels": y}, 1000, seed=i).assign(variant=v, chance=0.5)
+        for i, (v, y) in enumerate([("flipped", flipped), ("gold", gold)])
+    ]
+    (twin,) = emergence(pd.concat(parts, ignore_index=True), draws=400).twins
+    assert (twin.reference, twin.variant) == ("gold", "flipped")
+    # The gap of .16 a size is seen at the second; chance is passed again at x = .79 (size 8.7).
+    assert twin.hurts_from == SIZES[1]
+    assert twin.above_chance_from in (SIZES[9], SIZES[10])
+    assert "flipped is above chance from" in twin.sentence()
+
+
 def test_the_verb_writes_the_contract_and_the_pictures(tmp_path: Path) -> None:
     parts = [
         scores({"parity": CURVES[c]}, 300, seed=i).assign(variant=v, loss=5 - 3 * np.tile(X, 1))
@@ -136,6 +152,21 @@ def test_take_off_cannot_be_said_from_an_nll_that_does_not_fall() -> None:
     nll = 6.0 + np.random.default_rng(0).normal(0, 0.05, len(X))
     (said,) = emergence(below(nll, np.zeros(len(X))), draws=400).take_offs
     assert said.size is None and "does not fall" in said.reason
+
+
+def test_a_guessers_nll_promises_no_take_off() -> None:
+    # Of four answers the guesser's NLL is log 4, and exp(-nll / 2) would already be .5.
+    slope = 1.45 - 0.06 * X + np.random.default_rng(0).normal(0, 0.002, len(X))
+    table = scores({"answers": np.full(len(X), 0.25)}, 2000).assign(nll=slope)
+    (said,) = emergence(table, draws=400).take_offs
+    assert said.size is None or said.size > 2 * SIZES[-1]
+
+
+def test_lines_that_seldom_fall_leave_numbers_that_json_can_hold() -> None:
+    # Straight over all sizes, level over the later ones: half of the resampled lines never cross.
+    nll = np.where(X < 0.5, 9 - 6 * X, 6.0) + np.random.default_rng(1).normal(0, 0.05, len(X))
+    answer = emergence(below(nll, np.zeros(len(X))), draws=400).to_json()
+    json.dumps(answer, allow_nan=False)
 
 
 def test_big_benchs_measures_and_what_they_miss() -> None:

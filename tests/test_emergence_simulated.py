@@ -41,3 +41,13 @@ def test_steps_at_the_last_size() -> None:
 def test_metric_twins() -> None:
     for what, value in figures(benchmark.metric_twins).items():
         assert value == 0 if what.startswith("true jumps") else value >= 0.95, what
+
+
+def test_false_discoveries() -> None:
+    assert max(figures(benchmark.false_discoveries).values()) <= 0.05
+
+
+def test_thresholds_and_their_intervals() -> None:
+    found = figures(benchmark.thresholds)
+    assert found["threshold error in spacings, all together"] <= 0.5
+    assert 0.85 <= found["90% intervals that hold it, all together"] <= 0.95
