@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
@@ -9,17 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lmscale.config import SweepConfig, build
+from lmscale.config import OptimConfig, SweepConfig, build
 from lmscale.data import DataConfig, TasksConfig, World, open_world, scan
 from lmscale.data.rows import Rows, assign, assign_apart, lengths, pack
 from lmscale.data.world import BLOCK, permute
 from lmscale.errors import UserError
+from lmscale.family import FamilyConfig, shape_of
+from lmscale.optim import Lane
 from lmscale.plan import make_plan
+from lmscale.step import init_lane, pack_program
 from lmscale.tasks import BUILDERS
 from lmscale.tasks import build as build_task
 from lmscale.tasks.base import is_heldout
 from lmscale.tasks.draw import task_items
 
+# peak rate, weight decay, warm-up, start and end of the fall, cosine, floor, end
+LANE = [(0.01, "float32"), (0.1, "float32"), (1, "int32"), (8, "int32"), (9, "int32")]
+LANE += [(0.0, "float32"), (0.0, "float32"), (9, "int32")]
 EXPERIMENTS = Path(__file__).parents[1] / "sweeps" / "experiment"
 ALL = TasksConfig(weight=0.3, weights={name: 1 + i / 7 for i, name in enumerate(BUILDERS)}, items=40)
 
@@ -67,6 +75,20 @@ def test_rows_and_weights_are_as_configured(world: World, multiple: int) -> None
         np.testing.assert_allclose(share, component.weight, rtol=1e-6)
         assert batch.counted[:, mine].any(axis=(1, 2)).all()
     assert not batch.weight[~batch.counted].any()
+
+
+def test_a_training_steps_total_is_the_weighted_sum_of_its_components(world: World) -> None:
+    family = FamilyConfig(n_layer=1, n_head=1)
+    shape = shape_of(family, 8, context=world.context, vocab_size=world.vocab_size)
+    lane_axis = jax.tree.map(lambda array: array[None], init_lane(shape, OptimConfig(), jnp.int32(0)))
+    numbers = [jnp.asarray([value], kind) for value, kind in LANE]
+    program = pack_program(shape, OptimConfig(), world.component_of_row(), len(world.components))
+    batch = [array[:, None] for array in world.batches(3, 7, 1)]
+    _, metrics = program(lane_axis, Lane(*numbers), batch, 1)
+    parts = np.asarray(metrics.components[0], float)
+    together = sum(part.weight * loss for part, loss in zip(world.components, parts, strict=True))
+    assert float(metrics.total[0]) == pytest.approx(together, rel=1e-6)
+    assert parts.std() > 1e-3  # so that other weights would show
 
 
 def test_text_windows_are_drawn_without_replacement(world: World) -> None:

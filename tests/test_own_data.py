@@ -77,6 +77,14 @@ def test_copies_are_dropped_and_never_in_both_splits(tmp_path: Path) -> None:
     assert manifest.sources["train"]["documents"] + manifest.sources["heldout"]["documents"] == len(TEXTS)
 
 
+def test_lines_that_both_splits_share_are_counted(tmp_path: Path) -> None:
+    licence = "this line stands in every document"
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{licence}\n{text}\nshort"}) + "\n" for text in TEXTS))
+    sources = scan(own(path), NO_TASKS, tmp_path / "corpus").sources
+    assert sources["heldout_lines_also_in_train"] == pytest.approx(1 / (sources["heldout"]["documents"] + 1))
+
+
 def test_a_scan_is_used_again_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_jsonl(tmp_path / "a.jsonl")
     first = scan(own(path), NO_TASKS, tmp_path / "corpus")
