@@ -4,8 +4,8 @@
     python -m benchmarks.survive RUNS            the share of saving in a sweep that was trained, runs/cpu
 
 A start is that of a process that plans and trains (hydra/launcher=basic). It is timed from outside, from the
-process's birth to the end of its first dispatch of training steps, where a fault kills it. Resumed: a checkpoint
-and the compilation cache. Cold: the corpus, but no compiled program. From nothing: no corpus either.
+process's birth to where its first steps are handed to the device, compiled; there a fault kills it. Resumed: a
+checkpoint and the compilation cache. Cold: the corpus, but no compiled program. From nothing: no corpus either.
 """
 
 import json

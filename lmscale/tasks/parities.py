@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.random import Generator
 
-from lmscale.tasks.base import DIGITS, Examples, Part, Task, Variant, answer, chain, hash_bytes, render
+from lmscale.tasks.base import DIGITS, Examples, Part, Task, Variant, after, answer, chain, render
 
 
 def _bits(rng: Generator, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,12 +45,10 @@ def parity_chain(seed: int, length: int = 9) -> Task:
     def wrong(rng: Generator, n: int) -> Examples:
         """A demonstration whose steps are relevant and wrong from a random place on, its answer with them
         (Wang et al. 2023, arXiv:2212.10001); then the question."""
-        bits, state = _bits(rng, n, length)
         shown, steps = _bits(rng, n, length)
         steps = steps ^ (np.arange(length) >= rng.integers(length, size=(n, 1)))
         demonstration = ("odd ", DIGITS[shown], ":", DIGITS[steps], "=", DIGITS[steps[:, -1:]], "\n")
-        question = ("odd ", DIGITS[bits], ":", chain(DIGITS[state]), chain("="), _last(state), chain("\n"))
-        return render(*demonstration, *question, key=hash_bytes(DIGITS[bits]))
+        return after(demonstration, sample(rng, n))
 
     return Task(
         name="parity_chain",
