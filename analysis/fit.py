@@ -188,6 +188,7 @@ def fit_members(
         raise UserError(f"level = {level}: a probability between 0 and 1")
     if bootstrap < 0 or bootstrap == 1:
         raise UserError(f"bootstrap = {bootstrap}: 0 for none, or at least 2 resamples")
+    check_seed(seed)
     if regime not in ("all", "auto"):
         raise UserError(f"regime = {regime}: all, or auto")
     forms = auto_forms(table, x) if form == "auto" else [get_form(form)]
@@ -356,11 +357,23 @@ def _solve_large(
 
 
 def resample_counts(group: np.ndarray, resamples: int, seed: int) -> Array:
-    """How often each row occurs, [R, n], when as many groups as there are get drawn with replacement."""
+    """How often each row occurs, [R, n], when as many groups as there are get drawn with replacement.
+
+    Drawn by numpy's legacy generator, whose stream is frozen (NEP 19): a seed names the same resamples in
+    every version, and those of public bootstraps that call `np.random.seed` (42 in Besiroglu et al. 2024).
+    """
     groups = int(group.max()) + 1
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=resamples)
-    return counts[:, group].astype(np.float64)
+    random = np.random.RandomState(seed)
+    counts = np.empty((resamples, groups))
+    for row in counts:
+        row[:] = np.bincount(random.choice(groups, groups), minlength=groups)
+    return counts[:, group]
+
+
+def check_seed(seed: int) -> None:
+    """UserError unless numpy's generators take the seed."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed = {seed}: a whole number from 0 to {2**32 - 1}")
 
 
 def columns_of(x: Columns | pd.DataFrame, form: Form) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.cost import cost_model, optimum
 from analysis.errors import UserError, Warn
-from analysis.fit import Fit, finite, fit, resample_counts
+from analysis.fit import Fit, check_seed, finite, fit, resample_counts
 from analysis.law import Array
 from analysis.observations import LeftOut, Observations, observe
 
@@ -108,6 +108,7 @@ def isoflop(
         raise UserError(f"method = {method}: choose one of {', '.join(METHODS)}")
     if not 0 < level < 1:
         raise UserError(f"level = {level}: a probability between 0 and 1")
+    check_seed(seed)
     if method == "parametric":
         fitted = fit(table, "chinchilla", bootstrap=bootstrap, seed=seed, level=level, group=group)
         return _parametric(fitted)

@@ -159,6 +159,13 @@ def test_groups_are_resampled_together() -> None:
     assert fit(table, bootstrap=2).provenance["resampled_by"] == "group"
 
 
+def test_a_seed_draws_the_rows_of_public_bootstraps() -> None:
+    counts = resample_counts(np.arange(20), 30, seed=42)
+    np.random.seed(42)
+    drawn = [np.random.choice(range(20), size=20, replace=True) for _ in range(30)]
+    np.testing.assert_array_equal(counts, [np.bincount(rows, minlength=20) for rows in drawn])
+
+
 def test_own_law_as_a_function() -> None:
     mine = own_form(
         lambda p, x: p.E + p.A * x.params**-p.alpha + p.B * x.tokens**-p.beta,
@@ -258,6 +265,7 @@ def test_bad_tables_are_refused_by_name(change: object, says: str) -> None:
         ({"level": 1.0}, "level = 1"),
         ({"bootstrap": -1}, "bootstrap = -1"),
         ({"regime": "some"}, "regime = some"),
+        ({"seed": -1}, "seed = -1"),
         ({"group": "trunk"}, "group trunk"),
         ({"form": "power", "x": "compute"}, "column compute is missing"),
     ],

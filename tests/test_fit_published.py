@@ -63,22 +63,20 @@ def test_chinchilla_least_absolute_deviation(chinchilla: pd.DataFrame) -> None:
         assert nearly[name] == pytest.approx(value, abs=half_digit)
 
 
-@pytest.mark.xfail(
-    reason="asked: within 3% (B 5%); found over seeds: A 3 to 5% and alpha 3.2% narrower, B 5 to 12% wider; "
-    "why is not established"
-)
 @pytest.mark.slow
 def test_chinchilla_standard_errors_and_intervals(chinchilla: pd.DataFrame) -> None:
-    fitted = fit(chinchilla, bootstrap=4000)
+    # Seed 42 draws the paper's own 4,000 resamples. Other seeds' standard errors scatter by 1 to 2% (B 5%)
+    # about means that are 2 to 3% from the published ones (docs/laws.md).
+    fitted = fit(chinchilla, bootstrap=4000, seed=42)
     published = {"A": 124.5, "B": 1293.0, "E": 0.0257, "alpha": 0.0154, "beta": 0.0206}
     for name, value in published.items():
-        assert fitted.bse[name] == pytest.approx(value, rel=0.05 if name == "B" else 0.03)
+        assert fitted.bse[name] == pytest.approx(value, rel=0.005)
     interval = fitted.conf_int(0.95)
-    for name, low, high in (
-        ("A", 285.2, 743.6), ("B", 1042.0, 5810.0), ("alpha", 0.317, 0.373), ("beta", 0.331, 0.415)
+    for name, low, high, off in (
+        ("A", 285.2, 743.6, 1.0), ("B", 1042.0, 5810.0, 1.0), ("alpha", 0.317, 0.373, 5e-4),
+        ("beta", 0.331, 0.415, 5e-4),
     ):  # fmt: skip
-        assert interval[name][0] == pytest.approx(low, rel=0.02)
-        assert interval[name][1] == pytest.approx(high, rel=0.03)
+        assert interval[name] == pytest.approx((low, high), abs=off)
 
 
 def test_a_mean_huber_stopped_early_makes_the_original_papers_error(chinchilla: pd.DataFrame) -> None:
@@ -90,20 +88,25 @@ def test_a_mean_huber_stopped_early_makes_the_original_papers_error(chinchilla: 
     log_n, log_d = np.log(chinchilla.params.to_numpy()), np.log(chinchilla.tokens.to_numpy())
     log_l = np.log(chinchilla.loss.to_numpy())
 
-    def mean_huber(theta: np.ndarray) -> float:
+    def hubers(theta: np.ndarray) -> np.ndarray:
         a, b, e, alpha, beta = theta
         terms = [a - alpha * log_n, b - beta * log_d, np.full(len(log_n), e)]
         size = np.abs(logsumexp(np.stack(terms), axis=0) - log_l)
-        return float(np.mean(np.where(size <= 1e-3, 0.5 * size**2, 1e-3 * (size - 5e-4))))
+        return np.where(size <= 1e-3, 0.5 * size**2, 1e-3 * (size - 5e-4))
 
-    # Their grid, the starts near its end point: the best of all 4,500 is no better placed.
-    starts = [
-        (a, b, e, 0.5, beta) for a in (5, 10) for b in (5, 10) for e in (0.5, 1.0) for beta in (0.0, 0.5)
+    # Starts about the original paper's rounded values: A and B of some 400, E = e^.5.
+    ends = [
+        minimize(lambda theta: float(np.mean(hubers(theta))), start, method="L-BFGS-B")
+        for start in ((6.0, 6.0, 0.5, 0.35, 0.3), (np.log(400), np.log(400), 0.5, 0.34, 0.28))
     ]
-    ends = [minimize(mean_huber, start, method="L-BFGS-B") for start in starts]
-    best = min(ends, key=lambda end: float(end.fun))
-    assert all(end.success for end in ends)
-    assert 240 * best.fun > 1.01 * fit(chinchilla, bootstrap=0).value
+    best = fit(chinchilla, bootstrap=0)
+    for end in ends:
+        assert end.success
+        assert end.x[3] == pytest.approx(0.338, abs=5e-4)
+        assert end.x[4] == pytest.approx(0.284, abs=5e-4)
+        # 15% above the optimum, which is at beta .367: our fit is not where this one stops.
+        assert hubers(end.x).sum() > 1.1 * best.value
+        assert abs(best.params["beta"] - end.x[4]) > 0.08
 
 
 @pytest.mark.parametrize(
