@@ -7,10 +7,11 @@ from known_laws import CHINCHILLA, made
 
 from analysis.cost import Cost, cost_model, optimum
 from analysis.errors import UserError
+from analysis.fit import fit
 from analysis.forecast import extrapolate
 from analysis.forms import FORMS
 from analysis.observations import observe
-from analysis.uncertainty import FAR_PRIOR, PRIOR, HeldOut, discrepancy_of
+from analysis.uncertainty import FAR_PRIOR, PRIOR, HeldOut, discrepancy_of, noise_of
 
 QUICK = {"form": "chinchilla", "regime": "all", "bootstrap": 60}
 
@@ -70,6 +71,22 @@ def test_the_interval_includes_seed_noise() -> None:
         assert np.log(p.upper / p.lower) > 2 * 1.6 * noise * 0.7
         assert p.lower < p.loss < p.upper
     assert quiet.predictions[0].upper < loud.predictions[0].upper
+
+
+@pytest.mark.parametrize("growth", [0.0, 1.0])
+def test_noise_that_grows_with_loss_is_seen_as_such(growth: float) -> None:
+    found = []
+    for seed in range(8):
+        quiet = made("chinchilla", 200, noise=0.0, seed=seed)
+        noise = 0.004 * (quiet.loss / quiet.loss.min()) ** growth
+        rng = np.random.default_rng(seed)
+        table = quiet.assign(loss=quiet.loss * np.exp(noise * rng.standard_normal(200)))
+        found.append(noise_of(fit(table, bootstrap=0)))
+    # Shrunk towards none, and never above one.
+    assert growth / 2 <= np.mean([noise.growth for noise in found]) <= growth + 0.2
+    # What a new run of the least loss gets.
+    sizes = [np.std(noise.standard) * noise.scale(np.array([noise.least]))[0] for noise in found]
+    assert np.mean(sizes) == pytest.approx(0.004, rel=0.2)
 
 
 def test_intervals_widen_with_distance_and_far_ones_say_so() -> None:
