@@ -98,6 +98,13 @@ class JetModel:
         theta = np.zeros((points_tried, self.size))
         theta[:, self.free] = eta
         natural = self._natural(theta)
+        if self.searched.solved is not None:
+            better = self.searched.solved(self._named(natural), x, self.loss[rows])
+            for i, parameter in enumerate(self.parameters):
+                if parameter.name in better:
+                    value = np.log(better[parameter.name]) if self.scale[i] else better[parameter.name]
+                    theta[:, i] = np.clip(value, self.lower[i], self.upper[i])
+            eta, natural = theta[:, self.free], self._natural(theta)
         with np.errstate(all="ignore"):
             if self.searched.basis is not None:
                 columns = self.searched.basis(self._named(natural), x)

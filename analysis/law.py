@@ -74,7 +74,8 @@ class Private:
     `law(p, x)` is the loss, where `x` has `log_<column>` and `mean_log_<column>` besides the columns;
     `public(values, x)` and `private(values, x)` translate. `linear` names parameters that the law is linear
     in and homogeneous; `basis(p, x)` may give approximate terms for them where it is not quite. `points` of
-    the other parameters are tried before the best are polished.
+    the other parameters are tried before the best are polished; `solved(p, x, loss)` may give better values
+    [G] of some of them at G random points, by a rule of its own.
     """
 
     parameters: tuple[Parameter, ...]
@@ -84,6 +85,7 @@ class Private:
     linear: tuple[str, ...] = ()
     basis: Callable[[Any, Any], list[Any]] | None = None
     points: int = 8192
+    solved: Callable[[Any, Any, Array], Values] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.law import Form, Parameter, Private, Values
+from analysis.law import Array, Form, Parameter, Private, Values
 
 _E = Parameter("E", 0.0, np.inf, "irreducible loss, nats per token")
 
@@ -189,6 +189,20 @@ DATA_CONSTRAINED = Form(
 )
 
 
+# Limits of a broken law that are tried, as shares of the least loss.
+LIMITS = np.array([0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.99])
+
+
+def _ordered(values: Values, tags: list[str]) -> Values:
+    """The breaks by their place: a law is the same in either order, its resamples' parameters are not."""
+    order = np.argsort(np.stack([values[f"d{tag}"] for tag in tags]), axis=0)
+    found = dict(values)
+    for name in ("c", "d", "f"):
+        each = np.take_along_axis(np.stack([values[f"{name}{tag}"] for tag in tags]), order, axis=0)
+        found |= {f"{name}{tag}": column for tag, column in zip(tags, each, strict=True)}
+    return found
+
+
 def _broken_form(breaks: int) -> Form:
     """Caballero et al.'s smoothly broken power law with 1 or 2 breaks."""
     tags = [""] if breaks == 1 else [str(i + 1) for i in range(breaks)]
@@ -208,6 +222,24 @@ def _broken_form(breaks: int) -> Form:
     def searched(p: Any, x: Any) -> Any:
         log_d = [np.log(getattr(p, f"d{tag}")) for tag in tags]
         return p.a + p.b * np.exp(-p.c0 * (x.log_x - x.mean_log_x) - bends(p, x.log_x, log_d))
+
+    def solved(p: Any, x: Any, loss: Array) -> Values:
+        """The exponents at given breaks: log (L - a) is linear in them, for each of some limits a."""
+        share = np.resize(LIMITS, len(p.c0))[:, None]
+        excess = loss - share * loss.min()
+        log_x = x.log_x - x.mean_log_x
+        columns = [np.ones_like(excess), np.broadcast_to(-log_x, excess.shape)]
+        for tag in tags:
+            d, f = np.log(getattr(p, f"d{tag}")), getattr(p, f"f{tag}")
+            columns.append(-f * np.logaddexp((x.log_x - d) / f, 0.0))
+        # An error of log L is one of log (L - a) times L / (L - a).
+        weight = excess / loss
+        design = np.stack(columns, axis=1) * weight[:, None]
+        normal = design @ design.transpose(0, 2, 1)
+        normal += 1e-9 * np.eye(len(columns)) * np.trace(normal, axis1=1, axis2=2)[:, None, None]
+        right = np.einsum("gkn,gn->gk", design, np.log(excess) * weight)
+        found = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+        return {"c0": found[:, 1], **{f"c{tag}": found[:, 2 + i] for i, tag in enumerate(tags)}}
 
     shared = [Parameter("c0", -1.0, 2.0, "exponent before the first break", typical=(-0.1, 0.5))]
     for tag in tags:
@@ -229,11 +261,10 @@ def _broken_form(breaks: int) -> Form:
         searched=Private(
             parameters=(a, b, *shared),
             law=searched,
-            public=lambda v, x: {**v, "b": v["b"] * np.exp(v["c0"] * x.mean_log_x)},
+            public=lambda v, x: {**_ordered(v, tags), "b": v["b"] * np.exp(v["c0"] * x.mean_log_x)},
             private=lambda v, x: {**v, "b": v["b"] * np.exp(-v["c0"] * x.mean_log_x)},
             linear=("a", "b"),
-            # Two breaks and their order: one point in some thousands is near.
-            points=8192 if breaks == 1 else 32768,
+            solved=solved,
         ),
     )
 

@@ -42,7 +42,7 @@ CHOICES = [
         (2.0, (0.0075, 0.01, 0.0133)),
     )
     for prior in priors
-    for expected in (1.0, 2.0, 3.0)
+    for expected in (1.0, 2.0)
 ]
 
 
