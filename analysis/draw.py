@@ -156,5 +156,6 @@ def size_legend(ax: Axes, colours: dict[float, Colour], title: str) -> None:
 
 
 def clipped(name: str, most: int) -> str:
-    """A name that fits its place."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """A name that fits its place. Its end is kept: variants of a task differ there."""
+    left = most // 2
+    return name if len(name) <= most else name[:left] + "…" + name[len(name) - (most - 1 - left) :]

@@ -26,7 +26,7 @@ UNFINISHED = "unfinished"
 _SOURCES, _PROBLEMS = b"analysis.sources", b"analysis.problems"
 _TABLES = {"runs": "table.parquet", "tasks": "tasks.parquet"}
 # Part of the fingerprint: a table written by an older layout of the columns is rebuilt.
-_LAYOUT = 2
+_LAYOUT = 3
 _TOTAL_TOLERANCE = 1e-6
 
 

@@ -75,6 +75,15 @@ def test_powers_for_people(value: float, said: str) -> None:
     assert draw.power(value) == said
 
 
+@given(st.text(max_size=60), st.integers(3, 40))
+def test_a_clipped_name_fits_and_keeps_both_ends(name: str, most: int) -> None:
+    shown = draw.clipped(name, most)
+    assert len(shown) <= most and (shown == name or len(name) > most == len(shown))
+    if shown != name:
+        first, last = name[: most // 2], name[-((most - 1) // 2) :]
+        assert shown == f"{first}…{last}"
+
+
 def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0, 1))
     rows = task_plots.longest(load_table(folder, kind="tasks"))
