@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis import draw
 from analysis.emergence import Emergence
 from analysis.emergence_table import Curve
+from analysis.emergence_twins import related
 from analysis.emergence_verdict import ORDER, Verdict
 from analysis.errors import UserError
 
@@ -98,24 +99,29 @@ def _mark(verdict: Verdict) -> str:
 
 
 def twin_curves(found: Emergence, columns: int = 3) -> Figure | None:
-    """Variants of one task in one panel, with the sizes from which one helps or hurts; None without twins."""
-    groups: dict[tuple[str, str], list[Verdict]] = {}
+    """Related tasks in one panel, with the sizes from which one helps or hurts; None without twins."""
+    by_metric: dict[str, dict[tuple[str, str], Verdict]] = {}
     for verdict in found.tasks:
-        groups.setdefault((verdict.curve.task, verdict.curve.metric), []).append(verdict)
-    pairs = [group for group in groups.values() if len(group) > 1]
-    if not pairs:
+        mine = by_metric.setdefault(verdict.curve.metric, {})
+        mine[verdict.curve.task, verdict.curve.variant] = verdict
+    groups = [[mine[name] for name in names] for mine in by_metric.values() for names in related(list(mine))]
+    if not groups:
         return None
-    figure, panels = _panels(len(pairs), columns)
-    for panel, pair in zip(panels, pairs, strict=False):
-        for verdict, colour in zip(pair, TWIN_COLOURS, strict=False):
-            draw_scores(panel, verdict.curve, colour, verdict.curve.variant or verdict.curve.task)
-        curve = pair[0].curve
+    figure, panels = _panels(len(groups), columns)
+    for panel, group in zip(panels, groups, strict=False):
+        curve = group[0].curve
+        for verdict, colour in zip(group, TWIN_COLOURS, strict=False):
+            other = verdict.curve
+            label = other.variant if other.task == curve.task else f"{other.task}: {other.variant}"
+            draw_scores(panel, other, colour, label or other.task)
         for twin in found.twins:
             if (twin.task, twin.metric) == (curve.task, curve.metric):
                 for at, style in ((twin.helps_from, "-"), (twin.hurts_from, "--")):
                     if at is not None:
                         panel.axvline(at, color=draw.INK, lw=0.7, ls=style)
         draw_chance(panel, curve.chance)
+        if curve.scale == 1:
+            panel.set_ylim(-0.04, 1.04)
         _log_sizes(panel)
         panel.set_title(" ".join(part for part in (curve.task, curve.metric) if part), fontsize=8)
         panel.legend(fontsize=6)

@@ -11,18 +11,22 @@ import numpy as np
 
 from analysis.emergence_noise import average_seeds
 from analysis.emergence_shapes import Floats
+from analysis.emergence_table import Curve
 from analysis.emergence_verdict import Verdict
 
 # The variants that the others are measured against, where a task has them.
 REFERENCES = ("direct", "gold", "frequent", "plain", "base")
+# What a task's name gets where it is solved another way.
+WAYS = ("chain", "cot", "recite")
 # One-sided 1% at one size; the sizes after it must not take it back.
 Z = 2.33
 
 
 @dataclass(frozen=True)
 class Twin:
-    """`variant` against `reference` of a task: differences of score by size, each with a standard error of
-    items, seeds and scatter. Sizes are None where it does not happen within the sizes at hand."""
+    """`variant` (of the task, or a task solved another way) against `reference`: differences of score by size,
+    each with a standard error of items, seeds and scatter. Sizes are None where it does not happen within the
+    sizes at hand."""
 
     task: str
     metric: str
@@ -53,25 +57,43 @@ class Twin:
         return f"{task}: {self.variant} against {self.reference} {what}; {self.variant} {above}"
 
 
+def related(names: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Groups of (task, variant), the reference first: the variants of one task, and with them those of a task
+    of the same name with one of WAYS in it (`parity_12`, `parity_chain_12`)."""
+    groups: list[list[tuple[str, str]]] = []
+    for task in dict.fromkeys(task for task, _ in names):
+        mine = sorted((name for name in names if name[0] == task), key=lambda name: name[1] not in REFERENCES)
+        mine += [name for name in names if name[0] != task and _stem(name[0]) == task]
+        # A task that stands beside its stem already is no group of its own.
+        if len(mine) > 1 and not any(set(mine) <= set(group) for group in groups):
+            groups.append(mine)
+    return groups
+
+
+def _stem(task: str) -> str:
+    for way in WAYS:
+        task = task.replace(f"_{way}", "")
+    return task
+
+
 def twins(verdicts: Sequence[Verdict], min_effect: float) -> list[Twin]:
-    """Every task with two variants or more, each variant against the reference one."""
-    groups: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        groups.setdefault((verdict.curve.task, verdict.curve.metric), []).append(verdict)
+    """Of every related group, each against the reference; of one metric and, where known, one chance."""
     found = []
-    for group in groups.values():
-        if len(group) < 2:
-            continue
-        named = [v for name in REFERENCES for v in group if v.curve.variant == name]
-        reference = named[0] if named else group[0]
-        pairs = [_twin(reference, v, min_effect) for v in group if v is not reference]
-        found += [pair for pair in pairs if pair is not None]
+    for metric in dict.fromkeys(verdict.curve.metric for verdict in verdicts):
+        mine = {(v.curve.task, v.curve.variant): v for v in verdicts if v.curve.metric == metric}
+        for reference, *others in related(list(mine)):
+            pairs = [_twin(mine[reference], mine[other], min_effect) for other in others]
+            found += [pair for pair in pairs if pair is not None]
     return found
 
 
 def _twin(reference: Verdict, other: Verdict, min_effect: float) -> Twin | None:
     size = np.intersect1d(reference.curve.size, other.curve.size)
     if len(size) < 2 or reference.curve.scale != other.curve.scale:
+        return None
+    chances = (reference.curve.chance, other.curve.chance)
+    # Guessers of the two must score alike, or the difference is that of the questions.
+    if np.isfinite(chances).all() and abs(chances[0] - chances[1]) > min_effect:
         return None
     (base, base_error), (score, error) = _at(reference, size), _at(other, size)
     difference, stderr = score - base, np.hypot(base_error, error)
@@ -83,7 +105,7 @@ def _twin(reference: Verdict, other: Verdict, min_effect: float) -> Twin | None:
         task=reference.curve.task,
         metric=reference.curve.metric,
         reference=reference.curve.variant,
-        variant=other.curve.variant,
+        variant=other.curve.variant if other.curve.task == reference.curve.task else _named(other.curve),
         size=tuple(map(float, size)),
         difference=tuple(map(float, difference)),
         stderr=tuple(map(float, stderr)),
@@ -92,6 +114,10 @@ def _twin(reference: Verdict, other: Verdict, min_effect: float) -> Twin | None:
         above_chance_from=from_chance[0],
         reference_above_chance_from=from_chance[1],
     )
+
+
+def _named(curve: Curve) -> str:
+    return f"{curve.task} ({curve.variant})" if curve.variant else curve.task
 
 
 def _at(verdict: Verdict, size: Floats) -> tuple[Floats, Floats]:

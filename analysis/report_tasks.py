@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from analysis import draw, page, task_plots
 from analysis.emergence_verdict import ORDER
 from analysis.findings import Findings
@@ -31,7 +29,6 @@ def _sentences(found: Findings) -> list[str]:
     classes = found.classes
     assert not isinstance(classes, str) and not isinstance(found.tasks, str)
     twins = [twin.sentence() for twin in classes.twins if twin.metric in ("exact_match", "")]
-    twins += [_stem_sentence(found.tasks, pair) for pair in task_plots.stems(found.tasks)]
     lined = [a.sentence() for a in classes.alignments if a.lines_up is not None]
     below = [take_off.sentence() for take_off in classes.take_offs]
     titled = (
@@ -43,18 +40,6 @@ def _sentences(found: Findings) -> list[str]:
         ),
     )
     return [page.paragraph(title) + page.bullets(said) for title, said in titled if said]
-
-
-def _stem_sentence(rows: pd.DataFrame, pair: tuple[tuple[str, str], tuple[str, str]]) -> str:
-    means = []
-    for task, variant in pair:
-        mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
-        means.append((mine["correct"] / mine["total"]).groupby(mine["size"]).mean())
-    ahead = (means[1] - means[0]).dropna()
-    said = ", ".join(
-        f"{value:+.2f} at {draw.count(float(str(size)))}" for size, value in ahead.to_dict().items()
-    )
-    return f"{pair[1][0]} against {pair[0][0]}, difference of scores by size: {said}"
 
 
 def class_counts(found: Findings) -> str:

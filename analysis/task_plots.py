@@ -16,7 +16,7 @@ from analysis import draw
 from analysis.emergence import Emergence
 from analysis.emergence_plots import TWIN_COLOURS, draw_chance, draw_scores, draw_verdict
 from analysis.emergence_table import Curve
-from analysis.emergence_twins import REFERENCES
+from analysis.emergence_twins import related
 from analysis.emergence_verdict import ORDER, Verdict
 
 SIZE = "parameters without embeddings"
@@ -109,22 +109,10 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
 
 
 def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
-    """Twins by name: the variants of one task, and a task beside the same with `_chain` (or so) added."""
-    names = list(dict.fromkeys(zip(rows["task"], rows["variant"], strict=True)))
-    pairs: list[list[tuple[str, str]]] = []
-    for task in dict.fromkeys(task for task, _ in names):
-        mine = sorted((n for n in names if n[0] == task), key=lambda n: n[1] not in REFERENCES)
-        # A longer name with the task's as its stem is the same task solved another way.
-        mine += [name for name in names if name[0].startswith(f"{task}_")]
-        # A task that is drawn beside its stem already needs no plot of its own.
-        if len(mine) > 1 and not any(set(mine) <= set(pair) for pair in pairs):
-            pairs.append(mine[:4])
-    return pairs
-
-
-def stems(rows: pd.DataFrame) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """Pairs of whole tasks of which one is the other solved another way: `parity`, `parity_chain`."""
-    return [(pair[0], other) for pair in find_twins(rows) for other in pair[1:] if other[0] != pair[0][0]]
+    """The related tasks and variants of a table, four at most of each group."""
+    return [
+        group[:4] for group in related(list(dict.fromkeys(zip(rows["task"], rows["variant"], strict=True))))
+    ]
 
 
 def _twin_names(pair: Sequence[tuple[str, str]]) -> list[str]:

@@ -5,7 +5,6 @@ Three makers of curves that share no formula with each other, so that no setting
 (uneven sizes, heavy-tailed scatter shared by the tasks of a model, level ground that drifts).
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -199,46 +198,3 @@ def draw_twins(seed: int, truth: str, sizes: int, items: int, scatter: float, co
             rows.append((f"{truth}_{number}", "exact_match", size[k], exact, items))
             rows.append((f"{truth}_{number}", "byte_accuracy", size[k], right[k].mean() * items, items))
     return pd.DataFrame(rows, columns=["task", "metric", "size", "correct", "total"])
-
-
-def showcase(seed: int = 7, seeds: int = 3, items: int = 400) -> pd.DataFrame:
-    """A small table with everything that the pictures of docs/emergence.md show: each class, two scores of the
-    same outputs, a chain that begins to help, seeds that part at a threshold; with losses."""
-    rng = np.random.default_rng(seed)
-    x = np.linspace(0, 1, 10)
-    size = np.round(np.geomspace(1e5, 1e9, 10))
-    loss = 1.2 + 30 * size**-0.23
-    curves: dict[tuple[str, str, str], Floats] = {
-        ("bigrams", "", ""): 0.1 + 0.55 * np.minimum(x / 0.22, 1),
-        ("facts", "", ""): 0.1 + 0.75 * x,
-        ("brackets", "", ""): 0.25 + 0.6 * _scaled(_logistic, x, 0.45, 0.15),
-        ("hashed", "", ""): np.full_like(x, 0.25),
-        ("popular", "", ""): 0.7 - 0.35 * x,
-        ("distractor", "", ""): 0.5 - 0.25 * (1 - ((x - 0.5) / 0.5) ** 2),
-        ("modular", "", ""): 0.04 + 0.9 * _logistic(x, 0.8, 0.02),
-        ("parity", "direct", ""): np.full_like(x, 0.5),
-        ("parity", "chain", ""): 0.5 + 0.48 * _logistic(x, 0.62, 0.03),
-        ("reverse", "", "byte_accuracy"): 0.25 + 0.72 * x,
-        ("reverse", "", "exact_match"): (0.25 + 0.72 * x) ** 10,
-    }
-    chances = {"parity": 0.5, "hashed": 0.25, "brackets": 0.25, "distractor": 0.25, "modular": 0.04}
-    rows = []
-    for (task, variant, metric), curve in curves.items():
-        for s in range(seeds):
-            level = np.clip(curve + rng.normal(0, 0.012, len(x)), 0, 1)
-            if task == "modular":
-                # Near the threshold a seed has it or has it not.
-                near = (curve > 0.1) & (curve < 0.9)
-                level = np.where(near, np.where(rng.random(len(x)) < curve, 0.93, 0.05), level)
-            correct = rng.binomial(items, level)
-            for k in range(len(x)):
-                score = (correct[k], items, loss[k] + rng.normal(0, 0.01))
-                rows.append((task, variant, metric, size[k], s, chances.get(task, 0.0), *score))
-    columns = ["task", "variant", "metric", "size", "seed", "chance", "correct", "total", "loss"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-if __name__ == "__main__":
-    # python benchmarks/emergence_worlds.py FILE: the table that docs/emergence.md shows.
-    if len(sys.argv) == 2:
-        showcase().to_csv(sys.argv[1], index=False)

@@ -72,6 +72,19 @@ def test_twins_say_where_the_chain_begins_to_help() -> None:
     assert twin.above_chance_from is not None and SIZES[6] <= twin.above_chance_from <= SIZES[8]
 
 
+def test_a_task_solved_another_way_is_compared_where_guessers_score_alike() -> None:
+    steps = np.where(X > 0.6, 0.95, 0.5)
+    parts = [
+        scores({"parity_12": np.full(12, 0.5)}, 1000, seed=0).assign(variant="direct", chance=0.5),
+        scores({"parity_chain_12": steps}, 1000, seed=1).assign(variant="greedy", chance=0.5),
+        scores({"parity_chain_12": steps - 0.5}, 1000, seed=2).assign(variant="chain", chance=0.0),
+        scores({"parity_other_12": steps}, 1000, seed=3).assign(variant="direct", chance=0.5),
+    ]
+    (twin,) = emergence(pd.concat(parts, ignore_index=True), draws=400).twins
+    assert (twin.task, twin.reference, twin.variant) == ("parity_12", "direct", "parity_chain_12 (greedy)")
+    assert twin.helps_from == SIZES[7]
+
+
 def test_flipped_labels_hurt_until_they_are_followed() -> None:
     # A small model guesses, a middling one says what it knows, a large one follows the flipped examples.
     flipped = np.interp(X, [0, 0.3, 0.6, 1], [0.5, 0.1, 0.1, 0.95])
