@@ -70,8 +70,9 @@ def alignments(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[Alignme
         if curve.variant:
             mine = mine[mine["variant"].astype(str).eq(curve.variant)]
         mine = mine.assign(score=mine["correct"] / mine["total"])
-        # Horizons of one size are told apart by their rank: tokens differ between sizes by design.
-        rank = mine.groupby("size")["tokens"].rank(method="dense")
+        # Horizons are told apart by their rank in a size and seed: tokens differ between sizes by design, and
+        # between seeds by the steps that were skipped.
+        rank = mine.groupby([key for key in ("size", "seed") if key in mine])["tokens"].rank(method="dense")
         bar = float((verdict.fitted.min() + verdict.fitted.max()) / 2)
         found.append(_alignment(curve.task, curve.variant, bar, mine.assign(horizon=rank)))
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.emergence import Emergence, emergence
 from analysis.emergence_published import published
-from benchmarks.emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_world
+from benchmarks.emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_weak, draw_world
 
 FIRST_SEED = 200
 # Enough for p below .01 and for q over some hundred tasks; the detector's own default is twice as many.
@@ -186,6 +186,29 @@ def metric_twins(fast: bool) -> Iterator[Figure]:
             yield Figure(f"{named}: {where}", rate, ">= 0.95" if truth == "metric" else "0")
 
 
+def weak_spots(fast: bool) -> Iterator[Figure]:
+    """What lies between the classes, and six sizes: nothing was asked of these."""
+    count = 30 if fast else 200
+    for name, items, label in (
+        *((f"exp {rate}", items, "emergent") for rate in (3, 4, 5) for items in (200, 1000)),
+        *((f"fall {at}", items, "emergent") for at in (0.3, 0.5, 0.65) for items in (200, 1000)),
+        *((f"fall {at}", items, "u_shaped") for at in (0.3, 0.5, 0.65) for items in (200, 1000)),
+        ("drift", 1000, "flat"),
+        ("drift", 1000, "emergent"),
+    ):
+        world = draw_weak(name, FIRST_SEED, items, count)
+        found = labels(emergence(world.table, draws=DRAWS))
+        share = np.mean([found[task] == label for task, kind in world.kind.items() if kind == name])
+        yield Figure(f"{name}, {items} items: called {label}", float(share))
+    for items, scatter in ((200, 0.0), (200, 0.02), (1000, 0.0)):
+        for maker in MAKERS:
+            counts = dict.fromkeys(KINDS, 10 if fast else 30)
+            world = draw_world(maker, FIRST_SEED, 6, items, scatter, counts=counts)
+            found = labels(emergence(world.table, draws=DRAWS))
+            where = f"6 sizes, {items} items, scatter {scatter:g}, {maker}"
+            yield Figure(f"F1 of emergent: {where}", f1_score(found, world.expected))
+
+
 def speed(fast: bool) -> Iterator[Figure]:
     """Seconds for 200 tasks, 12 sizes, 5 seeds."""
     counts = {
@@ -210,6 +233,7 @@ SECTIONS: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "last_steps": last_steps,
     "thresholds": thresholds,
     "metric_twins": metric_twins,
+    "weak_spots": weak_spots,
     "speed": speed,
 }
 

@@ -169,6 +169,42 @@ def draw_steps(seed: int, gain: float, items: int, count: int, flat: int, sizes:
     return World(table, kinds, dict.fromkeys(kinds, float(np.sqrt(size[-2] * size[-1]))))
 
 
+def draw_weak(name: str, seed: int, items: int, count: int, sizes: int = 12) -> World:
+    """`count` tasks of a kind between the classes, among ordinary ones: "exp R" (growth exp(R x) in the log
+    of size), "fall B" (falls by .10 until x = B, then rises by .40), "drift" (flat, with a scatter of .03 whose
+    neighbours correlate by .6)."""
+    rng = np.random.default_rng([seed, items, len(name)])
+    kind, _, number = name.partition(" ")
+    at = float(number or 0)
+    x = np.linspace(0, 1, sizes)
+    size = np.round(10 ** (7 + 3 * x))
+    rows, kinds = [], {}
+    curves = {
+        "flat": np.full(sizes, 0.25),
+        "linear": 0.2 + 0.5 * x,
+        "gradual": 0.2 + 0.6 * _logistic(x, 0.5, 0.14),
+        "emergent": 0.1 + 0.5 * (x > 0.7),
+    }
+    for task in range(3 * count):
+        label = name if task < count else list(curves)[task % len(curves)]
+        if task >= count:
+            curve = curves[label]
+        elif kind == "exp":
+            curve = 0.1 + 0.6 * np.expm1(at * x) / np.expm1(at)
+        elif kind == "fall":
+            curve = 0.4 - 0.1 * np.minimum(x / at, 1) + 0.4 * np.clip((x - at) / (1 - at), 0, 1)
+        else:
+            noise = rng.normal(0, 0.03, sizes)
+            for k in range(1, sizes):
+                noise[k] = 0.6 * noise[k - 1] + 0.8 * noise[k]
+            curve = 0.3 + noise
+        kinds[f"{label}_{task}"] = label
+        correct = rng.binomial(items, np.clip(curve, 0, 1))
+        rows += [(f"{label}_{task}", size[k], 0, correct[k], items, 0.0) for k in range(sizes)]
+    table = pd.DataFrame(rows, columns=["task", "size", "seed", "correct", "total", "chance"])
+    return World(table, kinds, dict.fromkeys(kinds, float("nan")))
+
+
 def draw_twins(seed: int, truth: str, sizes: int, items: int, scatter: float, count: int) -> pd.DataFrame:
     """Two scores of the same outputs, `bytes` and `exact`, of answers of 5 to 12 bytes.
 

@@ -140,6 +140,17 @@ def test_thresholds_line_up_in_loss_where_the_score_is_a_function_of_loss() -> N
     assert apart.lines_up is False
 
 
+def test_seeds_that_skipped_steps_make_no_horizons_of_their_own() -> None:
+    parts = [
+        ladder(in_loss=True).assign(seed=seed, tokens=lambda t, s=seed: t["tokens"] - 1000 * s)
+        for seed in (0, 1)
+    ]
+    both = pd.concat(parts, ignore_index=True)
+    both["run_id"] = both["run_id"] + "/" + both["seed"].astype(str)
+    (aligned,) = emergence(both, draws=400).alignments
+    assert len(aligned.tokens) == 3 and aligned.lines_up is True
+
+
 def below(nll: np.ndarray, exact: np.ndarray) -> pd.DataFrame:
     table = scores({"answers": exact}, 2000).assign(chance=0.0)
     return table.assign(nll=nll)

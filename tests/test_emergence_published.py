@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.emergence import emergence
+from benchmarks.emergence_pairs import olmo
 
 SIZES = {"70m": 70e6, "160m": 160e6, "410m": 410e6, "1b": 1e9, "1.4b": 1.4e9, "2.8b": 2.8e9, "6.9b": 6.9e9}
 SIZES["12b"] = 12e9
@@ -32,3 +33,10 @@ def test_pythias_known_tasks_are_smooth_and_mmlu_mostly_flat(published: Path, sh
     assert mmlu.count("flat") > len(mmlu) / 2
     # No more than the false-discovery level explains: of so many, none to speak of.
     assert mmlu.count("emergent") <= 1
+
+
+def test_the_olmo_ladders_accuracies_are_slopes_in_compute(published: Path) -> None:
+    found = emergence(olmo(published / "emergence"), draws=2000).tasks
+    accuracy = [verdict.label for verdict in found if verdict.curve.metric == "accuracy"]
+    assert accuracy == ["smooth"] * 9
+    assert not any(verdict.label == "emergent" or verdict.metric_induced for verdict in found)
