@@ -134,6 +134,10 @@ def _identified(
                 "parameters mean little, though predictions near the rows may hold",
             )
         ]
+    endless = ~np.isfinite(public).all(axis=0) if len(public) else np.zeros(len(form.names), dtype=bool)
+    if endless.any():
+        name = form.names[int(np.argmax(endless))]
+        return [Warn("not_identified", f"{name} is beyond any number in some resamples")]
     if len(public) < 20:
         return []
     for i, parameter in enumerate(form.parameters):

@@ -18,6 +18,7 @@ from analysis.law import Array, Columns, Form, Named
 from analysis.models import Model, PowerSumModel
 from analysis.observations import LARGE, Observations, check_enough, observe
 from analysis.penalty import Objective
+from analysis.percentiles import percentiles
 from analysis.rolling import choose
 from analysis.search import Found, hop, search
 from analysis.solve import minimise
@@ -58,8 +59,12 @@ class Fit:
 
     @property
     def bse(self) -> dict[str, float]:
-        """Standard error of each parameter: the standard deviation over resamples (NaN without resamples)."""
-        spread = self.draws.std(axis=0, ddof=1) if len(self.draws) > 1 else np.full(len(self.params), np.nan)
+        """Standard error of each parameter: the standard deviation over resamples (NaN without resamples,
+        infinite where a resample is)."""
+        if len(self.draws) < 2:
+            return dict.fromkeys(self.form.names, np.nan)
+        finite_draws = np.isfinite(self.draws).all(axis=0)
+        spread = np.where(finite_draws, np.where(finite_draws, self.draws, 0.0).std(axis=0, ddof=1), np.inf)
         return dict(zip(self.form.names, spread.tolist(), strict=True))
 
     def conf_int(self, level: float | None = None) -> dict[str, tuple[float, float]]:
@@ -67,7 +72,7 @@ class Fit:
         if len(self.draws) < 2:
             return dict.fromkeys(self.form.names, (np.nan, np.nan))
         tail = 50.0 * (1.0 - (level or self.level))
-        low, high = np.percentile(self.draws, [tail, 100.0 - tail], axis=0)
+        low, high = percentiles(self.draws, [tail, 100.0 - tail])
         return {name: (float(a), float(b)) for name, a, b in zip(self.form.names, low, high, strict=True)}
 
     def predict(self, x: Columns | pd.DataFrame) -> Array:

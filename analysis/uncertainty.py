@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.fit import Fit, bind, resample_counts
 from analysis.law import Array
 from analysis.observations import Observations
+from analysis.percentiles import percentiles
 from analysis.search import search
 
 # Compute of the largest run over that of the largest run kept, for what is missed with distance.
@@ -105,8 +106,8 @@ def hold_out(members: Sequence[tuple[Fit, float]], seed: int) -> list[HeldOut]:
         # A trace of every row keeps a resample that lost too many from being singular.
         weights = ((counts[None] + 1e-6) * keep[:, None]).reshape(-1, len(observations))
         found = search(model, observations.loss, weights, fitted.objective, starts=1, near=base.theta)
-        spread = np.log(model.predict(found.theta)).reshape(len(masks), RESAMPLES, -1).std(axis=1)
-        predicted = np.log(model.predict(base.theta))
+        spread = _log(model.predict(found.theta)).reshape(len(masks), RESAMPLES, -1).std(axis=1)
+        predicted = _log(model.predict(base.theta))
         for j, (factor, mask) in enumerate(masks.items()):
             inside = np.log(observations.loss[mask]) - predicted[j][mask]
             noise = np.sqrt(np.sum(inside**2) / max(mask.sum() - len(fitted.params), 1))
@@ -127,6 +128,11 @@ def hold_out(members: Sequence[tuple[Fit, float]], seed: int) -> list[HeldOut]:
         error = np.log(observations.loss[out]) - predicted[out]
         result.append(HeldOut(error, np.sqrt(variance)[out], distance))
     return result
+
+
+def _log(loss: Array) -> Array:
+    """log of losses of which a resample's may vanish or overflow: then far off, but a number."""
+    return np.asarray(np.log(np.clip(loss, 1e-300, 1e300)))
 
 
 def cuts(observations: Observations) -> list[tuple[float, np.ndarray]]:
@@ -197,7 +203,9 @@ def interval(
     Draws are of a form by weight, its parameters by resampling, a residual, and a discrepancy.
     """
     rng = np.random.default_rng(seed)
-    logs = [np.log(fitted.predict_draws(wanted)) for fitted, _ in members]
+    # An outer power may take a resample's loss to zero far beyond the rows: a draw of minus infinity.
+    with np.errstate(divide="ignore"):
+        logs = [np.log(fitted.predict_draws(wanted)) for fitted, _ in members]
     centre = np.sum([weight * np.log(fitted.predict(wanted)) for fitted, weight in members], axis=0)
     draws = np.concatenate(logs)
     repeats = -(-DRAWS // max(len(draws), 1))
@@ -207,5 +215,5 @@ def interval(
     wrong = rng.standard_t(FREEDOM, size=draws.shape) * discrepancy.scale(distance)
     tail = 50.0 * (1.0 - level)
     # Skewed resamples may lie on one side of the prediction, which its bounds never exclude.
-    low, high = np.percentile(draws + residual + wrong, [tail, 100.0 - tail], axis=0)
+    low, high = percentiles(draws + residual + wrong, [tail, 100.0 - tail])
     return Interval(centre, np.minimum(low, centre), np.maximum(high, centre))

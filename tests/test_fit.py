@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_laws import CHINCHILLA, TRUTHS, made
 
+from analysis.diagnose import diagnose
 from analysis.errors import UserError
 from analysis.fit import bind, fit, resample_counts, solve
 from analysis.forms import FORMS, own_form
 from analysis.observations import observe
 from analysis.penalty import Objective
-from analysis.search import search
-from analysis.solve import minimise
+from analysis.search import Found, search
+from analysis.solve import Minimum, minimise
 
 
 def codes(fitted: object) -> set[str]:
@@ -238,6 +239,36 @@ def test_warnings_say_what_the_rows_cannot() -> None:
     narrow = table[(table.params < 3 * table.params.min()) | (table.tokens > 0.7 * table.tokens.max())]
     assert codes(fit(narrow[:12], bootstrap=50)) & {"not_identified", "bound_hit", "multi_basin"}
     assert "too_few_runs" in codes(fit(table[:8], bootstrap=0))
+
+
+def test_each_warning_of_a_fit_on_its_own() -> None:
+    table = made("chinchilla", 60, noise=0.01)
+    # Less than any sum of powers with a floor: E is driven to its bound.
+    assert "bound_hit" in codes(fit(table.assign(loss=table.loss - 2.0), bootstrap=0))
+    wild = table.assign(loss=table.loss.where(table.index != 5, 1.2))
+    fitted = fit(wild, bootstrap=0)
+    assert fitted.params["E"] > 1.2 and "floor_above_data" in codes(fitted)
+    # Tokens that are a power of params: one variable under two names.
+    tied = table.assign(tokens=table.params**1.2)
+    law = FORMS["chinchilla"].predict(CHINCHILLA, {n: tied[n].to_numpy() for n in ("params", "tokens")})
+    assert "not_identified" in codes(fit(tied.assign(loss=law, flops=1.0), bootstrap=0))
+
+
+def test_another_minimum_as_good_is_another_basin() -> None:
+    observations = observe(made("chinchilla", 60, noise=0.01), FORMS["chinchilla"].columns)
+    model = bind(FORMS["chinchilla"], observations)
+    best, none = solve(model, observations, Objective(), 0, seed=0)
+    assert "multi_basin" not in {w.code for w in diagnose(model.form, model, observations, best, none)}
+    other = best.theta + np.array([0.0, 0.0, 0.0, 0.2, 0.0])
+    for value, said in ((1.005, True), (1.05, False)):
+        ends = Minimum(
+            np.concatenate([best.theta, other]),
+            best.value[0] * np.array([1.0, value]),
+            np.array([True, True]),
+        )
+        rivals = Found(best.theta, best.value, best.converged, ends)
+        found = {w.code for w in diagnose(model.form, model, observations, rivals, none)}
+        assert ("multi_basin" in found) == said
 
 
 def test_a_law_without_a_break_says_that_it_does_not_fit_one() -> None:

@@ -1,5 +1,7 @@
 """Forecasts of new runs: optima under a cost, intervals that hold, caveats that are said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from analysis.fit import fit
 from analysis.forecast import extrapolate
 from analysis.forms import FORMS
 from analysis.observations import observe
-from analysis.uncertainty import FAR_PRIOR, PRIOR, HeldOut, discrepancy_of, noise_of
+from analysis.uncertainty import FAR_PRIOR, PRIOR, HeldOut, discrepancy_of, interval, noise_of
 
 QUICK = {"form": "chinchilla", "regime": "all", "bootstrap": 60}
 
@@ -48,6 +50,7 @@ def test_the_tables_own_cost_is_recovered_and_named() -> None:
     assert point.tokens * (6.2 * point.params + 5e4 * np.sqrt(point.params)) == pytest.approx(1e22)
 
 
+@pytest.mark.slow
 def test_a_true_law_predicts_ten_times_beyond_within_its_interval() -> None:
     inside, total = 0, 0
     for seed in range(30):
@@ -71,6 +74,33 @@ def test_the_interval_includes_seed_noise() -> None:
         assert np.log(p.upper / p.lower) > 2 * 1.6 * noise * 0.7
         assert p.lower < p.loss < p.upper
     assert quiet.predictions[0].upper < loud.predictions[0].upper
+
+
+def test_resamples_that_send_the_loss_to_nothing_or_beyond_any_number_bound_it_so() -> None:
+    fitted = fit(made("chinchilla6", 60, noise=0.01), "chinchilla6", bootstrap=20)
+    names = fitted.form.names
+    extreme = np.repeat([[fitted.params[name] for name in names]], 20, axis=0)
+    for row, k in ((slice(0, 4), 400.0), (slice(4, 8), -400.0)):
+        extreme[row, names.index("E")] = 0.0
+        extreme[row, names.index("k")] = k
+    wanted = pd.DataFrame({"params": [1e13], "tokens": [1e15]})
+    members = [(replace(fitted, draws=extreme), 1.0)]
+    found = interval(members, wanted, np.ones(1), discrepancy_of([], bent=True), level=0.9, seed=0)
+    assert found.lower[0] == -np.inf and found.upper[0] == np.inf
+    # Rare ones lie outside the level and change nothing that is not finite.
+    members = [(replace(fitted, draws=np.concatenate([extreme[7:8], extreme[8:]] * 5)), 1.0)]
+    found = interval(members, wanted, np.ones(1), discrepancy_of([], bent=True), level=0.8, seed=0)
+    assert np.isfinite(found.lower).all() and np.isfinite(found.upper).all()
+
+
+def test_parameters_beyond_any_number_are_said_to_be() -> None:
+    fitted = fit(made("kaplan", 40, noise=0.01), "kaplan", bootstrap=40)
+    draws = fitted.draws.copy()
+    draws[:4, 0] = np.inf
+    endless = replace(fitted, draws=draws)
+    assert endless.bse["N_c"] == np.inf and np.isfinite(endless.bse["D_c"])
+    assert endless.conf_int(0.95)["N_c"][1] == np.inf and np.isfinite(endless.conf_int(0.5)["N_c"]).all()
+    assert endless.to_json()["bse"]["N_c"] is None
 
 
 @pytest.mark.parametrize("growth", [0.0, 1.0])
