@@ -94,7 +94,8 @@ def false_calls(fast: bool) -> Iterator[Figure]:
             found = labels(emergence(world.table, draws=DRAWS))
             for kind in counts:
                 wanted = "u_shaped" if kind == "u" else "emergent"
-                rates[kind].append(np.mean([found[t] == wanted for t, k in world.kind.items() if k == kind]))
+                named = [found[t] == wanted for t, k in world.kind.items() if k == kind]
+                rates[kind].append(float(np.mean(named)))
         where = f"{sizes} sizes, {items} items, scatter {scatter:g}"
         yield Figure(f"flat called emergent: {where}", float(np.mean(rates["flat"])), "<= 0.01")
         bound = "<= 0.02" if items >= 200 else "<= 0.05"

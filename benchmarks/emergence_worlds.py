@@ -100,7 +100,7 @@ def _plain(kind: str, x: Floats, chance: float, rng: Rng) -> tuple[Floats, float
         return chance + gain * np.abs(x - bottom) / max(bottom, 1 - bottom), np.nan
     at = rng.uniform(0.5, 1 - 1 / (len(x) - 1))
     if rng.random() < 0.5:
-        return chance + gain * (x > at), at
+        return np.asarray(chance + gain * (x > at)), at
     return chance + gain * np.clip((x - at) / rng.uniform(0.1, 0.5), 0, 1), at
 
 
