@@ -148,7 +148,13 @@ def test_an_answer_does_not_stand_earlier_in_its_own_row(world: World) -> None:
             assert len(set(lines)) == len(lines)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in EXPERIMENTS.glob("*.yaml")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.stem, marks=pytest.mark.slow if path.stem in ("full", "gpu") else ())
+        for path in sorted(EXPERIMENTS.glob("*.yaml"))
+    ],
+)
 def test_every_experiment_can_be_composed_scanned_and_planned(corpus: Path, name: str) -> None:
     with initialize_config_module("sweeps", version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", [f"experiment={name}"]), resolve=True)

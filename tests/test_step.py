@@ -67,7 +67,7 @@ def test_an_update_is_optaxs_adamw_after_clipping() -> None:
         optax.clip_by_global_norm(OPTIM.clip_norm),
         optax.adamw(lambda t: rates[t], OPTIM.b1, OPTIM.b2, OPTIM.eps, weight_decay=0.1, mask=decayed),
     )
-    params = model.init(SHAPE, jax.random.key(0))
+    params = jax.jit(lambda key: model.init(SHAPE, key))(jax.random.key(0))
     memory = reference.init(params)
     forward = model.forward(SHAPE)
 
@@ -75,10 +75,13 @@ def test_an_update_is_optaxs_adamw_after_clipping() -> None:
         tokens = jnp.asarray(tokens, jnp.int32)
         return jnp.sum(token_losses(forward(p, tokens[:, :-1]), tokens[:, 1:]) * weight)
 
+    @jax.jit
+    def step(p: Any, memory: Any, tokens: np.ndarray, weight: np.ndarray) -> Any:
+        updates, memory = reference.update(jax.grad(loss)(p, tokens, weight), memory, p)
+        return optax.apply_updates(p, updates), memory
+
     for t in range(3):
-        gradient = jax.grad(loss)(params, data[0][t, 0], data[2][t, 0])
-        updates, memory = reference.update(gradient, memory, params)
-        params = optax.apply_updates(params, updates)
+        params, memory = step(params, memory, data[0][t, 0], data[2][t, 0])
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(ours[0], theirs, atol=2e-6)
 
