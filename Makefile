@@ -7,6 +7,11 @@ PY := .venv/bin/python
 RUN := $(RUNS)/$(EXPERIMENT)
 LAUNCH := $(PY) -m lmscale.launch experiment=$(EXPERIMENT) runs=$(RUNS)
 .DEFAULT_GOAL := help
+# make ignores a misspelt variable, and would train another experiment
+VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
+$(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
 .PHONY: help sweep data plan status peek fit extrapolate emergence plots report test test-slow bench lint clean
 
 help: ## this list

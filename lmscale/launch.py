@@ -35,11 +35,16 @@ def main() -> int:
     stopping.lead()
     try:
         app()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print(
             f"lmscale: stopped, and nothing that was saved is lost; to go on: {_command()}", file=sys.stderr
         )
         return stopping.exit_status()
+    except BrokenPipeError:
+        # the reader has what it wanted (`| head`); what Python still holds for it would fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as error:
         return _refuse(str(error))
     except OverrideParseException as error:

@@ -64,7 +64,8 @@ class RunSpec:
     @functools.cached_property
     def run_id(self) -> str:
         # data.content_hash names the tasks' content; a reworded description is no other science
-        return _digest({key: value for key, value in dataclasses.asdict(self).items() if key != "tasks"})
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tasks"}
+        return _digest({**fields, "optim": dataclasses.asdict(self.optim)})
 
     @property
     def shape(self) -> Shape:

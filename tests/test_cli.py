@@ -1,6 +1,7 @@
 """The command line: one line on stderr and exit 2 for whatever a person may get wrong."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,13 @@ def test_the_json_goes_where_it_is_asked(
     assert json.loads(capsys.readouterr().out) == json.loads(target.read_text())
     said = _refused(capsys, *argv, "--json", str(tmp_path / "no" / "answer.json"))
     assert "does not exist" in said
+
+
+def test_make_refuses_a_variable_that_it_does_not_know() -> None:
+    root = Path(__file__).parents[1]
+    answer = subprocess.run(
+        ["make", "sweep", "experiment=smoke"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert answer.stdout == ""  # before anything is installed or trained
+    assert "experiment: no such variable; use one of PYTHON EXPERIMENT RUNS ARGS BUDGET" in answer.stderr
