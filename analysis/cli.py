@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import UserError
-from analysis.folders import share
+from analysis.kept import share
 from analysis.runs import Kind, load_table
 
 VERBS = ("fit", "extrapolate", "isoflop", "emergence", "plots", "report")

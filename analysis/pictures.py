@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import plots, task_plots
+from analysis import forecast_plot, plots, task_plots
 from analysis.findings import Findings
 from analysis.ladder import compute_column
 
@@ -69,10 +69,10 @@ def _loss_compute(found: Findings) -> Picture:
     if not isinstance(found.held_out, str):
         held = found.held_out
         prediction = held.prediction
-        forecast = plots.Forecast(
+        forecast = forecast_plot.Forecast(
             prediction.loss, prediction.lower, prediction.upper, prediction.level, held.lines, held.used
         )
-    figure = plots.loss_compute(
+    figure = forecast_plot.loss_compute(
         found.rows, found.lost, found.target, forecast, compute_column(found.table), loss_name(found)
     )
     shows = (

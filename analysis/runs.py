@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.errors import UserError
-from analysis.folders import is_experiment, is_run, load_experiment
+from analysis.folders import is_run
+from analysis.kept import is_experiment, load_experiment
 from analysis.where import column_names, keep_rows, no_such_column, shortened
 
 Kind = Literal["runs", "tasks"]
