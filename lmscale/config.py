@@ -173,13 +173,35 @@ def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {path}{near[0]}?" if near else f"known are {', '.join(sorted(fields))}"
-            raise UserError(f"{path}{key}={values[key]}: unknown key; {hint}")
+            raise UserError(f"{path}{key}={values[key]}: unknown key; {_known(kind, path, str(key))}")
     for key, f in fields.items():
         if key not in values and f.default is f.default_factory is dataclasses.MISSING:
             raise UserError(f"{path}{key}: missing; give a {_name(hints[key])}")
     return kind(**{key: _cast(hints[key], value, f"{path}{key}") for key, value in values.items()})
+
+
+def unknown_key(name: str) -> str | None:
+    """What to say of the dotted `name`, no field of SweepConfig; None inside a mapping, whose keys are free."""
+    kind: Any = SweepConfig
+    path = ""
+    for key in name.split("."):
+        hints = typing.get_type_hints(kind)
+        if key not in hints:
+            return f"{name}: unknown key; {_known(kind, path, key)}"
+        if not dataclasses.is_dataclass(hints[key]):
+            break
+        kind, path = hints[key], f"{path}{key}."
+    return None
+
+
+def _known(kind: type, path: str, key: str) -> str:
+    fields = [f.name for f in dataclasses.fields(kind)]
+    near = difflib.get_close_matches(key, fields, n=1)
+    return (
+        f"did you mean {path}{near[0]}?"
+        if near
+        else f"known are {', '.join(path + f for f in sorted(fields))}"
+    )
 
 
 def _cast(hint: Any, value: Any, path: str) -> Any:

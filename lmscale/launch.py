@@ -4,6 +4,7 @@ The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one
 """
 
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -50,8 +51,16 @@ def main() -> int:
     except OverrideParseException as error:
         return _refuse(f"{error.override}: {error}")
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(str(error))
+        return _refuse(_unknown_key(str(error)) or str(error))
     return 0
+
+
+def _unknown_key(message: str) -> str | None:
+    """Hydra's remedy for a misspelt field is to append it, which is refused after that."""
+    from lmscale.config import unknown_key
+
+    named = re.match(r"Could not override '([\w.]+)'", message)
+    return unknown_key(named[1]) if named else None
 
 
 def _command() -> str:

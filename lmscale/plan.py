@@ -214,13 +214,15 @@ def _horizon_steps(
     steps = []
     for multiple in sorted(horizon.multiples):
         count = round(longest * multiple / batch_tokens)
-        level = _decay_start(config, count) if config.schedule.name == "wsd" else count
-        if level <= warmup:
-            least = math.ceil((warmup + 1) * batch_tokens * count / max(level, 1))
+        decays = config.schedule.name == "wsd"
+        if (_decay_start(config, count) if decays else count) <= warmup:
+            share = 1 - config.schedule.decay_share if decays else 1.0
+            least = math.ceil((warmup + 1) / share) * batch_tokens
             raise UserError(
                 f"horizon.multiples={multiple}: the rung of dial {dial} trains {count} steps "
                 f"({count * batch_tokens:,} tokens), which is shorter than warm-up (schedule.warmup_steps="
-                f"{warmup}) and decay need; give it about {least:,} tokens or warm up for less"
+                f"{warmup}) and decay need; it needs {least:,} tokens or more, from horizon.tokens of "
+                f"{least * horizon.tokens / (longest * multiple):.2g} or a larger multiple, or a shorter warm-up"
             )
         steps.append(count)
     return steps

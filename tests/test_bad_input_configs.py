@@ -64,7 +64,7 @@ CASES: list[tuple[str, Any, list[str]]] = [
     ("transfer.weight_decay", -0.1, ["-0.1"]),
     ("horizon.tokens", 0, ["above 0"]),
     ("horizon.tokens", "many", ["many", "number"]),
-    ("horizon.tokens", 10, ["warm-up"]),
+    ("horizon.tokens", 10, ["warm-up", "horizon.tokens of "]),
     ("horizon.multiples", [], ["at least one"]),
     ("horizon.multiples", [-1.0], ["-1.0", "above 0"]),
     ("evaluation.first_tokens", 0, ["above 0"]),
@@ -153,6 +153,28 @@ def test_axes_that_cannot_be_axes(
     assert launch.main() == 2
     assert "name: cannot be an axis" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optim.lr=.1", "optim.lr: unknown key; known are optim.b1, "),
+        ("horizon.token=1e6", "horizon.token: unknown key; did you mean horizon.tokens?"),
+        ("tasks.weights.copy=1", "use +tasks.weights.copy=1"),  # a mapping: to append is what was meant
+    ],
+)
+def test_a_field_that_hydra_does_not_find(
+    override: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def app() -> None:
+        with initialize_config_module("sweeps", version_base="1.3"):
+            compose("config", ["experiment=smoke", override])
+
+    monkeypatch.setattr(launch, "app", app)
+    monkeypatch.setattr("lmscale.stopping.lead", lambda: None)
+    assert launch.main() == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and said in err
 
 
 def test_a_file_where_the_runs_should_go(
