@@ -160,7 +160,10 @@ def test_axes_that_cannot_be_axes(
     [
         ("optim.lr=.1", "optim.lr: unknown key; known are optim.b1, "),
         ("horizon.token=1e6", "horizon.token: unknown key; did you mean horizon.tokens?"),
-        ("tasks.weights.copy=1", "use +tasks.weights.copy=1"),  # a mapping: to append is what was meant
+        (
+            "tasks.weights.modadd_97=1",
+            "use +tasks.weights.modadd_97=1",
+        ),  # a mapping: to append is what was meant
     ],
 )
 def test_a_field_that_hydra_does_not_find(
