@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.emergence_below import TakeOff, take_offs
-from analysis.emergence_bootstrap import benjamini_hochberg, break_p_value, departure_p_value
+from analysis.emergence_bootstrap import BREAK_LEVEL, benjamini_hochberg, break_p_value, departure_p_value
+from analysis.emergence_each_seed import each_seed, fits_of_each_seed, without_each_seed
 from analysis.emergence_loss import Alignment, alignments
 from analysis.emergence_metrics import Other, compare
 from analysis.emergence_noise import SCATTER, Means, average_seeds, noise_variance, one_task
@@ -23,22 +24,19 @@ from analysis.emergence_posterior import (
     Evidence,
     Posterior,
     Prior,
+    best_curve,
     estimated_prior,
     evidence,
     posterior,
 )
-from analysis.emergence_seeds import classes_without_a_seed
-from analysis.emergence_shapes import RISING, Floats, Library, library, scaled_log
+from analysis.emergence_shapes import Floats, Library, library, scaled_log
 from analysis.emergence_table import Curve, read_curves
+from analysis.emergence_threshold import threshold_interval
 from analysis.emergence_twins import Twin, twins
-from analysis.emergence_verdict import BREAK_LEVEL, ORDER, Draft, Verdict, decide
+from analysis.emergence_verdict import ABOUT_SEEDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
 
 __all__ = ["Emergence", "Verdict", "emergence"]
-
-# Power of the likelihood among emergent shapes for the threshold alone: the true shape is none of them, and
-# without it the 90% intervals of simulated thresholds held 62 to 95%.
-TEMPER = 0.55
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,8 @@ class Emergence:
             )
         counts = {name: sum(v.label == name for v in self.tasks) for name in ORDER}
         lines.append(", ".join(f"{count} {name}" for name, count in counts.items() if count))
+        for v in self.tasks:
+            lines += [f"{v.curve.name}: {w.message}" for w in v.warnings if w.code in ABOUT_SEEDS]
         for twin in self.twins:
             lines.append(twin.sentence())
         for alignment in self.alignments:
@@ -100,7 +100,7 @@ def emergence(
     lengths: Mapping[tuple[str, str], float] | None = None,
 ) -> Emergence:
     """Classify every task of `table` (columns task, size, and correct, total or score, stderr; optional
-    chance, ceiling, seed, variant, metric, loss).
+    different_items, chance, ceiling, seed, variant, metric, loss).
 
     min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls.
     level: of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the
@@ -168,19 +168,25 @@ def _judge(stack: Stack, prior: Prior, min_effect: float, level: float, draws: i
     curves, shapes, means = stack.curves, stack.shapes, stack.means
     post = posterior(stack.evidence, prior)
     scores = (stack.score, stack.items, stack.stderr)
-    without = classes_without_a_seed(*scores, shapes, min_effect, prior)
+    without = without_each_seed(scores, curves, min_effect, prior)
+    alone = fits_of_each_seed(scores, curves[0].size, min_effect, prior)
 
     def draft(t: int) -> Draft:
-        rng = np.random.default_rng([seed, crc32(curves[t].name.encode())])
+        curve = curves[t]
+        rng = np.random.default_rng([seed, crc32(curve.name.encode())])
         p_break = break_p_value(means, shapes, post, t, rng, draws)
+        rise = best_curve(means, shapes, post, t, "emergent", curve.ceiling)
+        seeds = each_seed(curve, alone[t], float(rise[-1] - rise[0]), prior, level, rng, draws // 8)
+        own = seeds is not None and seeds.all_jump
         # Where no break is seen the first test decides nothing: its resolution can be less.
         p_value = departure_p_value(
-            means, shapes, post, t, rng, draws if p_break < BREAK_LEVEL else draws // 8
+            means, shapes, post, t, rng, draws if own or p_break < BREAK_LEVEL else draws // 8
         )
         least = _least_effect(means, shapes, post, t)
-        mine = None if without is None else without[:, t][np.isfinite(without[:, t, 0])]
-        where = _threshold(post, shapes, t, curves[t].size, level)
-        return Draft(curves[t], shapes, post, t, means, p_value, p_break, where, least, mine)
+        where = threshold_interval(post, shapes, t, curve.size, level)
+        if seeds is not None and seeds.all_jump:
+            p_break, where = seeds.p_break, seeds.threshold
+        return Draft(curve, shapes, post, t, means, p_value, p_break, where, least, tuple(without[t]), seeds)
 
     # numpy lets go of the interpreter in its loops: two threads use two cores.
     with ThreadPoolExecutor(2) as pool:
@@ -199,6 +205,8 @@ def _with_other_metrics(drafts: list[Draft], lengths: Mapping[tuple[str, str], f
         scatter = float(np.sqrt((other.post.scatter[other.at] * SCATTER**2).sum()))
         means = one_task(other.means, other.at)
         jumps = float(other.post.probability[other.at, HYPOTHESES.index("emergent")])
+        if other.each_seed is not None and other.each_seed.all_jump:
+            jumps = 1.0
         return compare(draft.curve, draft.threshold[1], other.curve, means, scatter, jumps, lengths.get(key))
 
     out = []
@@ -211,26 +219,6 @@ def _with_other_metrics(drafts: list[Draft], lengths: Mapping[tuple[str, str], f
             draft = replace(draft, others=known, early=own.early if own else 0.0)
         out.append(draft)
     return out
-
-
-def _threshold(
-    post: Posterior, shapes: Library, task: int, size: Floats, level: float
-) -> tuple[float, float, float] | None:
-    """Median and interval of the threshold over the emergent shapes, as sizes."""
-    kind = shapes.kind[np.isin(shapes.kind, RISING)]
-    emergent = np.flatnonzero(kind == "emergent")
-    if not len(emergent):
-        return None
-    joint = post.log_joint[task][:, emergent]
-    mass = np.exp(TEMPER * (joint - joint.max())).sum(0)
-    stretch = shapes.threshold[shapes.of("emergent")]
-    grid = np.linspace(0, 1.2, 2401)
-    inside = (grid[:, None] - stretch[:, 0]) / (stretch[:, 1] - stretch[:, 0])
-    cumulative = inside.clip(0, 1) @ (mass / mass.sum())
-    low, middle, high = np.interp([(1 - level) / 2, 0.5, (1 + level) / 2], cumulative, grid)
-    log = np.log(size)
-    low, middle, high = (np.exp(log[0] + (log[-1] - log[0]) * min(x, 1.0)) for x in (low, middle, high))
-    return float(low), float(middle), float(high)
 
 
 def _least_effect(means: Means, shapes: Library, post: Posterior, task: int) -> float:

@@ -22,6 +22,8 @@ HYPOTHESES = (*CLASSES, "hill")
 HYPOTHESIS_PRIOR = np.array([1, 1, 1, 1, 1, 1, 0.3])
 # The table's own frequencies enter the prior against this many tasks of the general one, or this share.
 LEAST_WEIGHT, GENERAL_SHARE = 10.0, 0.25
+# A jump is to be this probable, in the mean and in all seeds together. Frozen on simulated worlds.
+LEAST_PROBABILITY = 0.8
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What several seeds say: does the class hang on one of them, and do they fall into two groups?
+"""Do the seeds of a size fall into two groups, and how many have succeeded there?
 
 Success may be bimodal near a threshold; a mean over seeds hides it.
 """
@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.emergence_noise import average_seeds
-from analysis.emergence_posterior import HYPOTHESES, Prior, evidence, posterior
-from analysis.emergence_shapes import Floats, Library
+from analysis.emergence_shapes import Floats
 from analysis.emergence_table import Curve
 
 
@@ -20,28 +18,6 @@ class SeedGroups:
 
     bimodal: bool | None
     success_rate: list[dict[str, float]] | None
-
-
-def classes_without_a_seed(
-    score: Floats, items: Floats, stderr: Floats, shapes: Library, min_effect: float, prior: Prior
-) -> Floats | None:
-    """Posterior of the hypotheses with each seed left out: [S, T, H] from [S, T, K] scores.
-
-    NaN where the task lacks that seed, or where without it a size would be empty. None with one seed.
-    """
-    seeds = len(score)
-    if seeds < 2:
-        return None
-    out = []
-    for left_out in range(seeds):
-        keep = np.arange(seeds) != left_out
-        whole = np.isfinite(score[keep]).any(0).all(-1) & np.isfinite(score[left_out]).any(-1)
-        found = np.full((score.shape[1], len(HYPOTHESES)), np.nan)
-        if whole.any():
-            rest = (a[keep][:, whole] for a in (score, items, stderr))
-            found[whole] = posterior(evidence(average_seeds(*rest), shapes, min_effect), prior).probability
-        out.append(found)
-    return np.array(out)
 
 
 def seed_groups(curve: Curve, fitted: Floats, extra: Floats, min_effect: float) -> SeedGroups:

@@ -14,7 +14,8 @@ from analysis.errors import UserError
 
 Floats = NDArray[np.float64]
 KEYS = ("task", "variant", "metric")
-_NUMBERS = ("size", "correct", "total", "score", "stderr", "chance", "ceiling", "loss", "tokens", "step")
+_COUNTS = ("correct", "total", "different_items")
+_NUMBERS = ("size", *_COUNTS, "score", "stderr", "chance", "ceiling", "loss", "tokens", "step")
 _LOWER_IS_BETTER = ("nll", "loss", "ppl", "perplexity", "brier", "bits", "entropy", "error")
 
 
@@ -124,6 +125,15 @@ def expand_metrics(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def independent_items(table: pd.DataFrame) -> "pd.Series[float]":
+    """Items that say something new: the different ones where the table says how many these are (a question asked
+    twice is answered twice alike), all of them where it does not."""
+    total = table["total"].astype(float)
+    if "different_items" not in table.columns:
+        return total
+    return total.where(table["different_items"].isna(), np.minimum(total, table["different_items"]))
+
+
 def lower_is_better(metric: str) -> bool:
     """Whether a metric's name says that less is better (nll, loss, perplexity, Brier score, ...)."""
     words = metric.lower().replace("-", "_")
@@ -196,6 +206,9 @@ def _check(table: pd.DataFrame) -> None:
                 f"{_where(table, row)}: correct is {_cell(table, row, 'correct'):g}, above total "
                 f"{_cell(table, row, 'total'):g}; correct counts the right answers among total"
             )
+    if "different_items" in table.columns:
+        few = table["different_items"].notna() & ~(table["different_items"] >= 1)
+        refuse(few, "different_items", "an item or more would be right")
     if has_score:
         plain = ~counted
         for column in ("score", "stderr"):
@@ -236,7 +249,7 @@ def _curve(key: tuple[str, str, str], rows: pd.DataFrame) -> Curve:
     empty = np.full((len(seeds), len(size)), np.nan)
     score, items, stderr, loss = empty.copy(), empty.copy(), empty.copy(), empty.copy()
     if "total" in rows.columns and rows["total"].notna().all():
-        score[at], items[at] = rows["correct"] / rows["total"], rows["total"]
+        score[at], items[at] = rows["correct"] / rows["total"], independent_items(rows)
     else:
         score[at], stderr[at] = rows["score"], rows["stderr"]
     if "loss" in rows.columns:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from analysis.emergence_bootstrap import BREAK_LEVEL
+from analysis.emergence_each_seed import APART, EachSeed, LeftOut, SeedClass
 from analysis.emergence_metrics import Other
 from analysis.emergence_noise import SCATTER, Means
-from analysis.emergence_posterior import HYPOTHESES, Posterior, best_curve
+from analysis.emergence_posterior import HYPOTHESES, LEAST_PROBABILITY, Posterior, best_curve
 from analysis.emergence_published import published
 from analysis.emergence_seeds import seed_groups
 from analysis.emergence_shapes import Floats, Library
@@ -19,10 +21,10 @@ from analysis.errors import Warn
 
 # Settings frozen on simulated worlds (benchmarks/emergence.py), never on published scores.
 DEPARTURE_LEVEL = 0.03
-BREAK_LEVEL = 0.2
-LEAST_PROBABILITY = 0.8
 # Fall and rise are both to be beyond noise: the likeliest of many hypotheses is not enough.
 LEAST_PROBABILITY_U = 0.5
+# Warnings that are said in words wherever the classes are.
+ABOUT_SEEDS = ("one_seed", "seeds_differ")
 # A class that one seed less would make this unlikely hangs on that seed.
 WITHOUT_A_SEED = 0.1
 ORDER = ("emergent", "smooth", "saturated", "flat", "inverse", "u_shaped")
@@ -33,7 +35,7 @@ class Verdict:
     """What is said of one task. Sizes in the table's unit, effect and level in the score's.
 
     `fitted` are the values of the most likely curve of the class at the sizes; `probability` the
-    posterior of each class before the tests were asked.
+    posterior of each class before the tests were asked; `seeds` what each seed is by itself.
     """
 
     curve: Curve
@@ -51,6 +53,7 @@ class Verdict:
     fitted: Floats = field(repr=False)
     scatter: float
     least_effect: float
+    seeds: tuple[SeedClass, ...]
     probability: dict[str, float] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,7 +63,8 @@ class Verdict:
         head = {"task": self.curve.task, "variant": self.curve.variant or None}
         head |= {"metric": self.curve.metric or None, "class": self.label}
         body = {name: getattr(self, name) for name in names + more}
-        return head | body | {"warnings": [asdict(w) for w in self.warnings]}
+        seeds = [seed.to_json() for seed in self.seeds] or None
+        return head | body | {"warnings": [asdict(w) for w in self.warnings], "seeds": seeds}
 
     def measures(self) -> dict[str, Any]:
         """BIG-bench's two measures of the mean score over seeds."""
@@ -82,7 +86,8 @@ class Draft:
     p_break: float
     threshold: tuple[float, float, float] | None
     least_effect: float
-    without_a_seed: Floats | None  # [seeds, hypotheses]
+    without_a_seed: tuple[LeftOut, ...] = ()
+    each_seed: EachSeed | None = None
     others: tuple[Other, ...] = ()
     early: float = 0.0  # share of the curve's own gain that is had below the threshold
 
@@ -127,18 +132,26 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
         fitted=curve.shift + curve.scale * fitted,
         scatter=float((draft.post.scatter[t] * SCATTER).sum()),
         least_effect=draft.least_effect,
+        seeds=draft.each_seed.seeds if draft.each_seed else (),
         probability=dict(zip(HYPOTHESES, map(float, draft.post.probability[t]), strict=True)),
     )
 
 
 def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[Warn]]:
     """The likeliest hypothesis that neither hangs on one seed nor is claimed against the tests."""
+    departs = draft.p_value <= DEPARTURE_LEVEL and q_value <= fdr
+    if draft.each_seed is not None and draft.each_seed.all_jump and departs:
+        said = f"each of {len(draft.each_seed.seeds)} seeds jumps by itself, at a size of its own"
+        return "emergent", [
+            Warn("seeds_differ", f"{said} ({_by_seed(draft.each_seed)}); their mean is a slope")
+        ]
     warnings: list[Warn] = []
     probability = draft.post.probability[draft.at].copy()
     flat, emergent, u_shaped = (HYPOTHESES.index(name) for name in ("flat", "emergent", "u_shaped"))
     found = int(probability.argmax())
-    if draft.without_a_seed is not None and len(draft.without_a_seed) > 1:
-        worst = draft.without_a_seed[draft.without_a_seed[:, found].argmin()]
+    whole = [left for left in draft.without_a_seed if not left.lone]
+    if len(whole) > 1:
+        worst = min(whole, key=lambda left: left.probability[found]).probability
         if worst[found] < WITHOUT_A_SEED:
             without = int(worst.argmax())
             said = f"with one seed left out it is {HYPOTHESES[without]}, with all of them {HYPOTHESES[found]}"
@@ -146,8 +159,9 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
             # A flat curve claims nothing: one seed's rise does not make it another class.
             if found != flat:
                 found, probability = without, worst.copy()
-    refused = draft.p_value > DEPARTURE_LEVEL or q_value > fdr or draft.p_break > BREAK_LEVEL
-    if found == emergent and (refused or probability[found] < LEAST_PROBABILITY):
+    if found == emergent and not (
+        departs and draft.p_break <= BREAK_LEVEL and probability[found] >= LEAST_PROBABILITY
+    ):
         said = (
             f"a jump is the likeliest shape (probability {probability[found]:.2f}), but p "
             f"{draft.p_value:.2g} (q {q_value:.2g}) of a departure and p {draft.p_break:.2g} of a break "
@@ -159,7 +173,40 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
     if found == u_shaped and probability[found] < LEAST_PROBABILITY_U:
         probability[[emergent, u_shaped]] = -1
         found = int(probability.argmax())
-    return HYPOTHESES[found], warnings
+    return HYPOTHESES[found], [*warnings, *_about_seeds(draft, found)]
+
+
+def _about_seeds(draft: Draft, found: int) -> list[Warn]:
+    """What the seeds say against a class that the mean of all of them was given."""
+    name, seeds = HYPOTHESES[found], draft.each_seed
+    if len(draft.curve.seeds) == 1 and name == "emergent":
+        return [Warn("one_seed", "one run a size: whether another seed would jump there cannot be seen")]
+    warnings = []
+    for left in draft.without_a_seed:
+        without = HYPOTHESES[int(left.probability.argmax())]
+        # On fewer sizes a slope may be another slope; a jump, a return or the whole gain may not be gone.
+        claimed = name in ("emergent", "u_shaped") or (name != "flat" and without == "flat")
+        if left.lone and claimed and left.probability[found] < WITHOUT_A_SEED:
+            sizes = ", ".join(f"{size:.3g}" for size in left.lone)
+            said = (
+                f"only seed {left.seed} was run at {sizes}: without it, it is {without} over the other sizes"
+            )
+            warnings.append(Warn("one_seed", said))
+            break
+    several = seeds is not None and len(seeds.jumping) > 1 and seeds.apart >= APART
+    if several and seeds is not None and name in ("smooth", "saturated"):
+        said = f"{len(seeds.jumping)} of {len(seeds.seeds)} seeds jump by themselves ({_by_seed(seeds)})"
+        warnings.append(Warn("seeds_differ", f"{said}: a mean of jumps at different sizes is a slope"))
+    return warnings
+
+
+def _by_seed(seeds: EachSeed) -> str:
+    """Each seed's own class, and where it jumps."""
+    said = []
+    for seed in seeds.seeds:
+        at = f" at {seed.threshold[1]:.3g}" if seed.threshold is not None else ""
+        said.append(f"seed {seed.seed} {seed.label}{at}")
+    return ", ".join(said)
 
 
 def _metric_induced(draft: Draft, label: str) -> tuple[bool | None, list[Warn]]:

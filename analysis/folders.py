@@ -16,7 +16,7 @@ SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_siz
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 3
+LAYOUT = 4
 _TOTAL_TOLERANCE = 1e-6
 
 
@@ -142,6 +142,9 @@ def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterat
                 "task": task,
                 "variant": variant,
                 "total": _float(score.get("n")),
+                "different_items": _float(
+                    _number(meta.get("different_items"), f"tasks.{task}.different_items")
+                ),
                 **scores,
                 "chance": _float(_number(meta.get("chance"), f"tasks.{task}.chance")),
                 "ceiling": _float(_number(meta.get("ceiling", 1.0), f"tasks.{task}.ceiling")),

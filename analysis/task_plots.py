@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from analysis import draw
 from analysis.emergence import Emergence
 from analysis.emergence_plots import TWIN_COLOURS, draw_chance, draw_scores, draw_verdict
-from analysis.emergence_table import Curve
+from analysis.emergence_table import Curve, independent_items
 from analysis.emergence_twins import related
 from analysis.emergence_verdict import ORDER, Verdict
 
@@ -126,7 +126,7 @@ def _curve(rows: pd.DataFrame, score: "pd.Series[float]") -> Curve:
     """The scores of one task and variant by seed and size, without the checks that a class asks for."""
     by = [rows["seed"], rows["size"]]
     table = score.groupby(by).mean().unstack()
-    items = rows["total"].astype(float).groupby(by).mean().unstack()
+    items = independent_items(rows).groupby(by).mean().unstack()
     nothing = np.full(table.shape, np.nan)
     name, variant = rows["task"].iloc[0], rows["variant"].iloc[0]
     chance = rows["chance"].dropna()

@@ -21,7 +21,7 @@ def test_json_is_the_contract() -> None:
     answer = emergence(scores(CURVES), draws=400).to_json()
     assert set(answer) >= {"tasks", "fdr"}
     keys = "task variant metric class threshold threshold_interval p_value p_break q_value effect "
-    keys += "metric_induced bimodal success_rate warnings"
+    keys += "metric_induced bimodal success_rate warnings seeds"
     for entry in answer["tasks"]:
         assert list(entry) == keys.split()
         assert (entry["threshold"] is not None) == (entry["class"] == "emergent")
