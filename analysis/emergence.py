@@ -32,7 +32,7 @@ from analysis.emergence_posterior import (
 from analysis.emergence_shapes import Floats, Library, library, scaled_log
 from analysis.emergence_table import Curve, read_curves
 from analysis.emergence_threshold import threshold_interval
-from analysis.emergence_twins import Twin, twins
+from analysis.emergence_twins import Twin, twins, worth_saying
 from analysis.emergence_verdict import ABOUT_SEEDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
 
@@ -80,7 +80,7 @@ class Emergence:
         lines.append(", ".join(f"{count} {name}" for name, count in counts.items() if count))
         for v in self.tasks:
             lines += [f"{v.curve.name}: {w.message}" for w in v.warnings if w.code in ABOUT_SEEDS]
-        for twin in self.twins:
+        for twin in worth_saying(self.twins):
             lines.append(twin.sentence())
         for alignment in self.alignments:
             if alignment.lines_up is not None:

@@ -25,7 +25,7 @@ COLOURS = {
     "inverse": draw.PURPLE,
     "u_shaped": draw.ORANGE,
 }
-TWIN_COLOURS = (draw.BLUE, draw.ORANGE, draw.GREEN, draw.PURPLE)
+TWIN_COLOURS = (draw.BLUE, draw.ORANGE, draw.GREEN, draw.PURPLE, draw.RED)
 
 
 def draw_scores(ax: Axes, curve: Curve, colour: str, label: str | None = None) -> None:

@@ -1,8 +1,9 @@
-"""Variants of one task side by side: direct and chain, gold and flipped, frequent and rare.
+"""Variants of one task side by side: direct and chain, gold and flipped, frequent and rare, by demonstrations.
 
 At what size does the other variant begin to help, or to hurt; from what size is it above chance?
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +18,9 @@ from analysis.emergence_verdict import Verdict
 # The variants that the others are measured against, where a task has them.
 REFERENCES = ("direct", "gold", "frequent", "plain", "base")
 # What a task's name gets where it is solved another way.
-WAYS = ("chain", "cot", "recite")
+WAYS = ("chain", "cot", "recite", "steps")
+# What a variant's name gets where the same questions are asked after so many demonstrations.
+SHOTS = re.compile(r"_(\d+|k)_shot$")
 # One-sided 1% at one size; the sizes after it must not take it back.
 Z = 2.33
 
@@ -59,15 +62,34 @@ class Twin:
 
 def related(names: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
     """Groups of (task, variant), the reference first: the variants of one task, and with them those of a task
-    of the same name with one of WAYS in it (`parity_12`, `parity_chain_12`)."""
-    groups: list[list[tuple[str, str]]] = []
+    of the same name with one of WAYS in it (`parity_12`, `parity_chain_12`).
+
+    A variant of another number of demonstrations (`gold_0_shot` beside `gold`) is left to `by_shots`: of these
+    there are so many that frequent would not be seen beside rare.
+    """
+    apart = {name for group in by_shots(names) for name in group[1:]}
+    names = [name for name in names if name not in apart]
+    tasks = {task for task, _ in names}
+    groups = []
     for task in dict.fromkeys(task for task, _ in names):
+        # A task that stands beside its stem is no group of its own.
+        if _stem(task) != task and _stem(task) in tasks:
+            continue
         mine = sorted((name for name in names if name[0] == task), key=lambda name: name[1] not in REFERENCES)
         mine += [name for name in names if name[0] != task and _stem(name[0]) == task]
-        # A task that stands beside its stem already is no group of its own.
-        if len(mine) > 1 and not any(set(mine) <= set(group) for group in groups):
+        if len(mine) > 1:
             groups.append(mine)
     return groups
+
+
+def by_shots(names: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Groups of (task, variant) that differ in their number of demonstrations, the variant itself first."""
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {name: [name] for name in names}
+    for name in names:
+        base = (name[0], SHOTS.sub("", name[1]))
+        if base != name and base in groups:
+            groups[base].append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _stem(task: str) -> str:
@@ -81,10 +103,19 @@ def twins(verdicts: Sequence[Verdict], min_effect: float) -> list[Twin]:
     found = []
     for metric in dict.fromkeys(verdict.curve.metric for verdict in verdicts):
         mine = {(v.curve.task, v.curve.variant): v for v in verdicts if v.curve.metric == metric}
-        for reference, *others in related(list(mine)):
+        for reference, *others in (*related(list(mine)), *by_shots(list(mine))):
             pairs = [_twin(mine[reference], mine[other], min_effect) for other in others]
             found += [pair for pair in pairs if pair is not None]
     return found
+
+
+def worth_saying(found: Sequence[Twin]) -> list[Twin]:
+    """All but the pairs that differ in their demonstrations alone and make no difference."""
+    return [
+        twin
+        for twin in found
+        if not SHOTS.search(twin.variant) or twin.helps_from is not None or twin.hurts_from is not None
+    ]
 
 
 def _twin(reference: Verdict, other: Verdict, min_effect: float) -> Twin | None:

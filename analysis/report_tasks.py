@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis import draw, page, task_plots
+from analysis.emergence_twins import worth_saying
 from analysis.emergence_verdict import ORDER
 from analysis.findings import Findings
 
@@ -28,7 +29,8 @@ def _sentences(found: Findings) -> list[str]:
     """What emergence says beside the classes: twins, thresholds against loss, forecasts from below."""
     classes = found.classes
     assert not isinstance(classes, str) and not isinstance(found.tasks, str)
-    twins = [twin.sentence() for twin in classes.twins if twin.metric in ("exact_match", "")]
+    exact = [twin for twin in classes.twins if twin.metric in ("exact_match", "")]
+    twins = [twin.sentence() for twin in worth_saying(exact)]
     lined = [a.sentence() for a in classes.alignments if a.lines_up is not None]
     below = [take_off.sentence() for take_off in classes.take_offs]
     titled = (

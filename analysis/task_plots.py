@@ -109,10 +109,9 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
 
 
 def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
-    """The related tasks and variants of a table, four at most of each group."""
-    return [
-        group[:4] for group in related(list(dict.fromkeys(zip(rows["task"], rows["variant"], strict=True))))
-    ]
+    """The related tasks and variants of a table, of each group as many as there are colours."""
+    names = list(dict.fromkeys(zip(rows["task"], rows["variant"], strict=True)))
+    return [group[: len(TWIN_COLOURS)] for group in related(names)]
 
 
 def _twin_names(pair: Sequence[tuple[str, str]]) -> list[str]:

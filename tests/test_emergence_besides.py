@@ -13,6 +13,7 @@ from analysis.emergence import emergence
 from analysis.emergence_metrics import answer_lengths
 from analysis.emergence_published import published
 from analysis.emergence_table import expand_metrics
+from analysis.emergence_twins import by_shots, related
 
 
 def outputs(byte: np.ndarray, length: int, items: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -214,3 +215,19 @@ def test_a_score_outside_0_to_1_is_judged_by_its_range() -> None:
     assert classes(found) == {"t": "emergent"}
     assert found.tasks[0].effect == pytest.approx(-3, abs=0.2)
     assert "unbounded_score" in [w.code for w in found.tasks[0].warnings]
+
+
+def test_shots_crowd_no_twins_out() -> None:
+    variants = [f"{base}{shots}" for base in ("frequent", "rare") for shots in ("", "_0_shot", "_k_shot")]
+    names = [("sparse_parity", variant) for variant in variants]
+    names += [("list_ops_steps", "forced"), ("list_ops_steps", "greedy"), ("list_ops", "direct")]
+    names += [("labels", "gold"), ("labels", "one_shot")]
+    assert related(names) == [
+        [("sparse_parity", "frequent"), ("sparse_parity", "rare")],
+        [("list_ops", "direct"), ("list_ops_steps", "forced"), ("list_ops_steps", "greedy")],
+        [("labels", "gold"), ("labels", "one_shot")],
+    ]
+    assert by_shots(names) == [
+        [("sparse_parity", base + shots) for shots in ("", "_0_shot", "_k_shot")]
+        for base in ("frequent", "rare")
+    ]
