@@ -94,7 +94,8 @@ def _draw(panel: Axes, verdict: Verdict) -> None:
 
 def _mark(verdict: Verdict) -> str:
     codes = {warning.code for warning in verdict.warnings}
-    marks = [" (underpowered)"] * ("underpowered" in codes) + [" (seeds part)"] * bool(verdict.bimodal)
+    marks = [" (underpowered)"] * ("underpowered" in codes) + [" (one seed)"] * ("one_seed" in codes)
+    marks += [" (seeds part)"] * bool(verdict.bimodal)
     return "".join(marks)
 
 

@@ -152,8 +152,11 @@ def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found
     verdict = verdict_of(found, task, variant)
     meant = rows["intended_class"].dropna()
     said = verdict.label if verdict else ""
+    alone_in_it = verdict is not None and any(w.code == "one_seed" for w in verdict.warnings)
     if len(meant) and meant.iloc[0] != said:
         said = f"{said} (meant {meant.iloc[0]})" if said else f"meant {meant.iloc[0]}"
+    if alone_in_it:
+        said += ", one seed"
     if verdict is not None:
         draw_verdict(ax, verdict)
     name = task if variant in ("", "direct") and alone else f"{task}: {variant}"
