@@ -102,6 +102,10 @@ def _rising(x: Floats) -> Iterator[Candidate]:
             return values, "", NOWHERE, name
         values, fine = (values - values[0]) / span, (fine - values[0]) / span
         kind = rising_kind(x, values, fine)
+        if kind == "emergent" and threshold is NOWHERE:
+            # Sizes so far apart that a slope between two of them looks like a step: it lies in that gap.
+            left = int(np.argmax(values > PLATEAU_SHARE))
+            threshold = (float(x[left - 1]), float(x[left]))
         return values, kind, threshold if kind == "emergent" else NOWHERE, name
 
     for power in (0.5, 0.7, 1.0, 1.4, 2.0):

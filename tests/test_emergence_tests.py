@@ -100,6 +100,20 @@ def test_sizes_far_apart_make_no_jump_of_a_gradual_curve() -> None:
     assert kind_at(x, lambda z: np.where(z > 0.5, 1.0, 0.0)) == "emergent"
 
 
+@given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=10, unique=True))
+@settings(max_examples=20, deadline=None)
+def test_every_shape_that_jumps_has_a_threshold_among_the_sizes(inner: list[float]) -> None:
+    x = np.array([0.0, *sorted(inner), 1.0])
+    if np.diff(x).min() < 1e-6:
+        return
+    shapes = library(x)
+    jumps = shapes.threshold[shapes.of("emergent")]
+    assert np.isfinite(jumps).all() and np.all(jumps[:, 0] < jumps[:, 1])
+    # A slope across a wide gap lies in it.
+    wide = library(np.array([0.0, 0.03, 0.05, 0.07, 0.97, 1.0]))
+    assert np.isfinite(wide.threshold[wide.of("emergent")]).all()
+
+
 def test_a_class_does_not_hang_on_one_seed() -> None:
     parts = []
     for seed in range(3):
