@@ -3,7 +3,10 @@
 No jax here: a plan of a thousand runs prints at once. `model.py` builds exactly what is counted here.
 """
 
+import math
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from lmscale.errors import UserError
 
@@ -79,16 +82,68 @@ def _heads(d_model: int, d_head: int) -> int:
     return min(fits, key=lambda h: (max(d_model / h / d_head, d_head * h / d_model), h))
 
 
-def parameter_groups(shape: Shape) -> dict[str, int]:
-    """The number of parameters by group; a test holds it to the arrays that `model.init` makes."""
+class Parameter(NamedTuple):
+    """An array of the network: tagged with its group where it is made. std: of its normal start; None: ones."""
+
+    group: str
+    shape: tuple[int, ...]
+    std: float | None = None
+
+
+def norm_parameters(width: int) -> dict[str, Any]:
+    """A norm's gain."""
+    return {"gain": Parameter("norm", (width,))}
+
+
+def attention_parameters(shape: Shape) -> dict[str, Any]:
+    """Queries, keys and values in one; the way out; the norms of queries and keys.
+
+    Ways out start small by depth, so that the residual stream does not grow with it (GPT-2).
+    """
     d, width = shape.d_model, shape.n_head * shape.d_head
     return {
-        "embedding": shape.vocab_size * d,
-        "unembedding": d * shape.vocab_size,
-        "attention": shape.n_layer * 4 * d * width,
-        "mlp": shape.n_layer * 2 * d * shape.d_mlp,
-        "norm": shape.n_layer * (2 * d + 2 * shape.d_head) + d,
+        "qkv": Parameter("attention", (d, 3 * width), d**-0.5),
+        "out": Parameter("attention", (width, d), (width * 2 * shape.n_layer) ** -0.5),
+        "q_norm": norm_parameters(shape.d_head),
+        "k_norm": norm_parameters(shape.d_head),
     }
+
+
+def mlp_parameters(shape: Shape) -> dict[str, Any]:
+    """Two matrices."""
+    d, f = shape.d_model, shape.d_mlp
+    return {
+        "in": Parameter("mlp", (d, f), d**-0.5),
+        "out": Parameter("mlp", (f, d), (f * 2 * shape.n_layer) ** -0.5),
+    }
+
+
+def parameters(shape: Shape) -> dict[str, Any]:
+    """Every array of the network, by name, nested as the network is."""
+    d, v = shape.d_model, shape.vocab_size
+    found: dict[str, Any] = {
+        "embedding": Parameter("embedding", (v, d), d**-0.5),
+        "unembedding": Parameter("unembedding", (d, v), d**-0.5),
+        "final_norm": norm_parameters(d),
+    }
+    for layer in range(shape.n_layer):
+        found[f"attention_norm_{layer}"] = found[f"mlp_norm_{layer}"] = norm_parameters(d)
+        found[f"attention_{layer}"] = attention_parameters(shape)
+        found[f"mlp_{layer}"] = mlp_parameters(shape)
+    return found
+
+
+def parameter_groups(shape: Shape) -> dict[str, int]:
+    """The number of parameters by group."""
+    counts = Counter(dict.fromkeys(GROUPS, 0))
+    left = list(parameters(shape).values())
+    while left:
+        item = left.pop()
+        if isinstance(item, Parameter):
+            counts[item.group] += math.prod(item.shape)
+        else:
+            left += item.values()
+    return dict(counts)
 
 
 def parameter_conventions(shape: Shape) -> dict[str, int]:

@@ -3,6 +3,7 @@
 The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one pack.
 """
 
+import gc
 import os
 import re
 import shlex
@@ -34,6 +35,7 @@ def main() -> int:
     # joblib renews a worker whose memory has grown by 300 MB, which compiled programs do; nothing is lost by it
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
     stopping.lead()
+    gc.disable()  # until all is composed: see `job.train_job`
     try:
         app()
         sys.stdout.flush()

@@ -1,10 +1,10 @@
-"""The network, and nothing else: a decoder-only transformer. Everything about its shape comes from `Shape`.
+"""The network, and nothing else: a decoder-only transformer. Everything about its shape comes from `Shape`, and
+its arrays are those that `family` lists.
 
 Dimension letters, used in array names here and nowhere else:
 B rows, T positions, D d_model, H heads, K d_head, F width of the MLP, V vocabulary.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +12,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmscale.family import Shape
+from lmscale.family import (
+    Parameter,
+    Shape,
+    attention_parameters,
+    mlp_parameters,
+    norm_parameters,
+    parameters,
+)
 
 Params = Any  # a plain pytree of arrays
 Cache = tuple[jax.Array, jax.Array]  # keys and values, [B, W, H, K] each
@@ -27,13 +34,12 @@ class Decoder(NamedTuple):
     step: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
-def _tagged(group: str, init: Callable[..., jax.Array]) -> Callable[..., Any]:
-    """An initialiser whose parameter remembers its group (see `family.GROUPS`): tagged where it is made."""
-    return nn.with_partitioning(init, (group,))
-
-
-def _normal(std: float) -> Callable[..., jax.Array]:
-    return nn.initializers.normal(std)
+def _made(module: nn.Module, name: str, arrays: dict[str, Parameter]) -> jax.Array:
+    """A module's array of this name, as `family` describes it."""
+    _, shape, std = arrays[name]
+    init = nn.initializers.ones if std is None else nn.initializers.normal(std)
+    array: jax.Array = module.param(name, init, shape)
+    return array
 
 
 class RMSNorm(nn.Module):
@@ -41,7 +47,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        gain = self.param("gain", _tagged("norm", nn.initializers.ones), (x.shape[-1],))
+        gain = _made(self, "gain", norm_parameters(x.shape[-1]))
         x32 = x.astype(jnp.float32)
         scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + 1e-6)
         return (x32 * scale * gain).astype(x.dtype)
@@ -70,11 +76,8 @@ class Attention(nn.Module):
     ) -> tuple[jax.Array, Cache]:
         """Over all positions of x; or, with the keys and values [B, W, H, K] of the positions before, over
         the one position of x. Returns the keys and values with those of x in them."""
-        d, h, k = self.shape.d_model, self.shape.n_head, self.shape.d_head
-        w_qkv = self.param("qkv", _tagged("attention", _normal(d**-0.5)), (d, 3 * h * k))
-        # Output projections start small by depth, so that the residual stream does not grow with it (GPT-2).
-        std = (h * k * 2 * self.shape.n_layer) ** -0.5
-        w_out = self.param("out", _tagged("attention", _normal(std)), (h * k, d))
+        h, k, arrays = self.shape.n_head, self.shape.d_head, attention_parameters(self.shape)
+        w_qkv, w_out = _made(self, "qkv", arrays), _made(self, "out", arrays)
         rows, length, _ = x_BTD.shape
         qkv = (x_BTD @ w_qkv.astype(self.dtype)).reshape(rows, length, 3, h, k)
         q, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -101,9 +104,8 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        d, f = self.shape.d_model, self.shape.d_mlp
-        w_in = self.param("in", _tagged("mlp", _normal(d**-0.5)), (d, f))
-        w_out = self.param("out", _tagged("mlp", _normal((f * 2 * self.shape.n_layer) ** -0.5)), (f, d))
+        arrays = mlp_parameters(self.shape)
+        w_in, w_out = _made(self, "in", arrays), _made(self, "out", arrays)
         return nn.gelu(x_BTD @ w_in.astype(self.dtype)) @ w_out.astype(self.dtype)
 
 
@@ -118,8 +120,8 @@ class Transformer(nn.Module):
     def __call__(
         self, tokens_BT: jax.Array, caches: list[Cache] | None = None, position: jax.Array | int = 0
     ) -> tuple[jax.Array, list[Cache]]:
-        d, v = self.shape.d_model, self.shape.vocab_size
-        embedding = self.param("embedding", _tagged("embedding", _normal(d**-0.5)), (v, d))
+        arrays = parameters(self.shape)
+        embedding = _made(self, "embedding", arrays)
         x_BTD = embedding[tokens_BT].astype(self.dtype)
         filled = []
         for layer in range(self.shape.n_layer):
@@ -130,7 +132,7 @@ class Transformer(nn.Module):
             x_BTD = x_BTD + attended_BTD
             mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
             x_BTD = x_BTD + mlp(RMSNorm(name=f"mlp_norm_{layer}")(x_BTD))
-        unembedding = self.param("unembedding", _tagged("unembedding", _normal(d**-0.5)), (d, v))
+        unembedding = _made(self, "unembedding", arrays)
         x_BTD = RMSNorm(name="final_norm")(x_BTD)
         return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32), filled
 
@@ -138,26 +140,21 @@ class Transformer(nn.Module):
 def init(shape: Shape, key: jax.Array) -> Params:
     """Fresh parameters in float32, a plain pytree."""
     tokens = jnp.zeros((1, 2), jnp.int32)
-    return nn.meta.unbox(Transformer(shape).init(key, tokens)["params"])
-
-
-@functools.lru_cache(maxsize=8)
-def _boxed(shape: Shape) -> Params:
-    """The shapes of `init`, each in the box that names its group; tracing them takes a tenth of a second."""
-    return jax.eval_shape(lambda: Transformer(shape).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32)))[
-        "params"
-    ]
+    return Transformer(shape).init(key, tokens)["params"]
 
 
 def shapes(shape: Shape) -> Params:
     """The pytree of `init` with each array's shape and type in its place."""
-    return nn.meta.unbox(_boxed(shape))
+    return _listed(shape, lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32))
 
 
 def groups(shape: Shape) -> Params:
     """The pytree of `init` with each array's group name in its place."""
-    is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
-    return jax.tree.map(lambda box: box.names[0], _boxed(shape), is_leaf=is_box)
+    return _listed(shape, lambda leaf: leaf.group)
+
+
+def _listed(shape: Shape, what: Callable[[Parameter], Any]) -> Params:
+    return jax.tree.map(what, parameters(shape), is_leaf=lambda leaf: isinstance(leaf, Parameter))
 
 
 def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:

@@ -86,12 +86,11 @@ def lane_step(
     """The step of one lane: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
     forward = model.forward(shape, dtype)
     groups = model.groups(shape)
-    rows = jnp.asarray(component_of_row)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
         losses = token_losses(forward(params, tokens[:, :-1]), tokens[:, 1:])
-        return jnp.sum(losses * weight), component_losses(losses, counted, rows, n_components)
+        return jnp.sum(losses * weight), component_losses(losses, counted, component_of_row, n_components)
 
     def step(
         state: State, lane: Lane, tokens: jax.Array, counted: jax.Array, weight: jax.Array

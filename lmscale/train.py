@@ -6,6 +6,7 @@ is the business of `ledger`, `checkpoint` and `records`, and leaves no trace in 
 
 import dataclasses
 import functools
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -58,10 +59,8 @@ def train(job: Job, world: World) -> None:
     pack, claim = job.pack, job.claim
     _check_execution(pack)
     spec = pack.runs[0]
-    lanes = jax.tree.map(
-        lambda *values: jnp.asarray(np.stack(values)),
-        *[lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)],
-    )
+    numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
+    lanes = _on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
     precision = pack.execution["precision"]
     program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
     state = _restore(job)
@@ -107,18 +106,19 @@ def _dtype(precision: str) -> Any:
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
     """The traced numbers of a lane."""
     never = np.iinfo(np.int32).max // 2
-    decay_start = never if spec.kind == TRUNK else spec.decay_start
-    decay_end = never + 1 if spec.kind == TRUNK else spec.horizon_steps
-    return Lane(
-        peak_rate=jnp.float32(spec.learning_rate),
-        weight_decay=jnp.float32(spec.weight_decay),
-        warmup_steps=jnp.int32(spec.schedule["warmup_steps"]),
-        decay_start=jnp.int32(decay_start),
-        decay_end=jnp.int32(decay_end),
-        cosine=jnp.float32(spec.schedule["name"] == "cosine"),
-        floor=jnp.float32(spec.schedule.get("floor", 0.0)),
-        end_step=jnp.int32(end),
-    )
+    decay_start = never if spec.kind == TRUNK else spec.decay_start or 0
+    decay_end = never + 1 if spec.kind == TRUNK else spec.horizon_steps or 0
+    numbers: dict[str, Any] = {
+        "peak_rate": np.float32(spec.learning_rate),
+        "weight_decay": np.float32(spec.weight_decay),
+        "warmup_steps": np.int32(spec.schedule["warmup_steps"]),
+        "decay_start": np.int32(decay_start),
+        "decay_end": np.int32(decay_end),
+        "cosine": np.float32(spec.schedule["name"] == "cosine"),
+        "floor": np.float32(spec.schedule.get("floor", 0.0)),
+        "end_step": np.int32(end),
+    }
+    return Lane(**numbers)
 
 
 def _meta(job: Job) -> dict[str, Any]:
@@ -214,9 +214,10 @@ def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
     return jax.tree.unflatten(tree, [arrays[jax.tree_util.keystr(path)] for path, _ in paths])
 
 
-def _on_device(state: State) -> State:
-    """Copied: the state is donated to the step, and a checkpoint's arrays are views of one buffer."""
-    return jax.tree.map(jnp.array, state)
+def _on_device(tree: Any) -> Any:
+    """Arrays of numpy on the device, as copies: the state is donated to the step, and a checkpoint's arrays are
+    views of one buffer. No program is compiled for it, as `jnp.array` would for each shape."""
+    return jax.device_put(tree, may_alias=False)
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ def _loop(
     with checkpoint.Saver() as saver:
         while (left := grid.next_stop(steps)) > 0:
             count = min(left, pack.execution["steps"])
-            state, metrics = program(state, lanes, batches, jnp.int32(count))
+            state, metrics = program(state, lanes, batches, np.int32(count))
+            gc.enable()  # the start is over: see `job.train_job`
             before, steps = steps, np.minimum(steps + count, ends)
             if grid.next_stop(steps):
                 batches = _batches(pack, world, steps, clock)  # while the device works

@@ -17,6 +17,7 @@ def shape(dial: int, **changes: object) -> Shape:
 @pytest.mark.parametrize("dial", [2, 8, 12, 48, 96])
 def test_parameter_groups_are_the_arrays_the_network_makes(dial: int) -> None:
     network = jax.eval_shape(lambda: model.init(shape(dial), jax.random.key(0)))
+    assert network == model.shapes(shape(dial))
     names = model.groups(shape(dial))
     counted = dict.fromkeys(GROUPS, 0)
     for array, group in zip(jax.tree.leaves(network), jax.tree.leaves(names), strict=True):

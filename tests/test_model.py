@@ -24,7 +24,7 @@ def test_a_later_token_never_changes_an_earlier_logit() -> None:
 def test_attention_is_softmax_of_normed_rotated_products() -> None:
     x = jax.random.normal(jax.random.key(3), (1, 12, 16))
     layer = model.Attention(SHAPE, jnp.float32)
-    params = jax.tree.map(lambda box: box.value, layer.init(jax.random.key(4), x), is_leaf=_is_box)["params"]
+    params = layer.init(jax.random.key(4), x)["params"]
     ours, _ = layer.apply({"params": params}, x)
     qkv = np.asarray(x @ params["qkv"]).reshape(12, 3, SHAPE.n_head, SHAPE.d_head)
 
@@ -42,10 +42,6 @@ def test_attention_is_softmax_of_normed_rotated_products() -> None:
             scores = np.exp(q[t, head] @ k[: t + 1, head].T / np.sqrt(SHAPE.d_head))
             mixed[t, head] = scores @ v[: t + 1, head] / scores.sum()
     np.testing.assert_allclose(ours[0], mixed.reshape(12, 16) @ params["out"], atol=2e-5)
-
-
-def _is_box(leaf: object) -> bool:
-    return hasattr(leaf, "names")
 
 
 def test_the_loss_is_the_negative_log_softmax_and_means_go_by_component() -> None:

@@ -3,6 +3,7 @@
 Hydra imports its plugins at every start, so what does the work is imported when it is called.
 """
 
+import gc
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,11 @@ class LmscaleSweeper(Sweeper):
         from lmscale.sweep import run
 
         points = _points(arguments)
-        loader = self.context.config_loader
-        composed = [loader.load_sweep_config(self.composed, point) for point in points]
+        composed = [self.composed]  # by Hydra, which is all where nothing stands between commas
+        if points != [arguments]:
+            loader = self.context.config_loader
+            composed = [loader.load_sweep_config(self.composed, point) for point in points]
+        gc.enable()  # `lmscale.launch` had it rest
         status = run([_plain(config) for config in composed], lambda jobs: self._launch(points[0], jobs))
         raise SystemExit(status)
 
