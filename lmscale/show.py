@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lmscale.data.manifest import passes
+from lmscale.errors import UserError
 from lmscale.family import parameter_conventions
 from lmscale.ledger import Ledger
 from lmscale.plan import Pack, Plan, RunSpec
@@ -189,9 +190,12 @@ class Display:
         self._report()
         if self.live:
             self.live.stop()
-        record_speeds(
-            self.folder, [p for p in self.plan.packs if p.pack_id in self._done() - self.done_before]
-        )
+        try:
+            done = self._done() - self.done_before
+            record_speeds(self.folder, [pack for pack in self.plan.packs if pack.pack_id in done])
+        except UserError:
+            if error is None:  # else a full disk would say that of the speeds, and not what it stopped
+                raise
 
     def say(self, text: str) -> None:
         """One plain line, above the table if there is one."""

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from lmscale import faults, job, sweep, train
 from lmscale.data import World
 from lmscale.errors import UserError
+from lmscale.files import DiskError
 from lmscale.plan import versions
 from lmscale.step import PATIENCE
 
@@ -122,6 +123,17 @@ def test_a_full_disk_ends_the_sweep_with_its_sentence(
         run(values, tmp_path, f"{point}=ENOSPC")
     assert run(values, tmp_path) == 0
     assert content(tmp_path) == whole
+
+
+def test_a_disk_that_stays_full_is_blamed_for_what_it_stopped(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DiskError("cannot write speeds.json: No space left on device")
+
+    monkeypatch.setattr("lmscale.show.record_speeds", full)
+    with pytest.raises(UserError, match=r"cannot write .*\.ckpt: No space left"):
+        run(values, tmp_path, "checkpoint.written:3=ENOSPC")
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_said(
