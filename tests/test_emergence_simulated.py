@@ -51,3 +51,16 @@ def test_thresholds_and_their_intervals() -> None:
     found = figures(benchmark.thresholds)
     assert found["threshold error in spacings, all together"] <= 0.5
     assert 0.85 <= found["90% intervals that hold it, all together"] <= 0.95
+
+
+def test_seeds_that_jump_apart_and_slopes_that_scatter() -> None:
+    found = figures(benchmark.seeds_apart)
+
+    def mean(kind: str, scatter: str) -> float:
+        return float(np.mean([v for what, v in found.items() if what.startswith(kind) and scatter in what]))
+
+    for scatter in ("scatter 0", "scatter 0.03", "scatter 0.06"):
+        assert mean("jumps", scatter) >= 0.8, scatter
+        # Of 30 tasks: one more than the promised share.
+        for kind in ("flat called", "linear called", "gradual called"):
+            assert mean(kind, scatter) <= 0.02 + 1 / 30, (kind, scatter)
