@@ -125,6 +125,7 @@ def extrapolate(
         level=level,
         x=x,
         least_weight=LEAST_WEIGHT,
+        fractional=True,
     )
     fitted = members[0][0]
     cost = cost_model(fitted.observations)

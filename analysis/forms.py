@@ -79,7 +79,7 @@ _CHINCHILLA6 = Form(
 _TIED = Form(
     name="tied",
     equation="E + A / N^alpha + B / D^alpha",
-    reference="Gadre et al. 2024, arXiv 2403.08540, eq. 4 (their lambda is b 6^(-eta/2) in place of B)",
+    reference="Gadre et al. 2024, arXiv 2403.08540, eq. 4, C = 6ND: alpha = 2 eta, A = a 6^-eta, B = b 6^-eta",
     parameters=(FLOOR, A, B, ALPHA),
     columns=("params", "tokens"),
     law=lambda p, x: p.E + p.A * x.params**-p.alpha + p.B * x.tokens**-p.alpha,

@@ -6,7 +6,7 @@ fit takes (`analysis.jet` differentiates it).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,14 @@ class Form:
     law: Callable[[Any, Any], Any]
     structure: PowerSum | None = None
     searched: Private | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name where it is one of `analysis.forms`: its lambdas cannot be."""
+        from analysis.forms import FORMS, get_form
+
+        if FORMS.get(self.name) is self:
+            return get_form, (self.name,)
+        return Form, tuple(getattr(self, part.name) for part in fields(self))
 
     @property
     def one_variable(self) -> bool:

@@ -1,6 +1,7 @@
 """Pictures of one fitted law: the fit, its residuals, profiles of its parameters, contours of L(N, D)."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis.cost import cost_model, optimum
 from analysis.errors import UserError
@@ -16,6 +18,13 @@ from analysis.fit import Fit
 from analysis.profiles import profile
 
 SIZE = (6.4, 4.2)
+# A legend below the axes covers no run and no label of a contour.
+BELOW: dict[str, Any] = {
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.13),
+    "frameon": False,
+    "fontsize": 8,
+}
 
 
 def write_law_plots(fitted: Fit, folder: str | Path) -> list[Path]:
@@ -43,10 +52,16 @@ def plot_fit(fitted: Fit) -> Figure:
     predicted = fitted.predict(fitted.observations.x)
     points = axis.scatter(predicted, fitted.observations.loss, c=np.log10(fitted.observations.flops), s=14)
     ends = [predicted.min(), predicted.max()]
-    axis.plot(ends, ends, color="0.4", linewidth=1)
+    axis.plot(ends, ends, color="0.4", linewidth=1, zorder=0, label="observed = predicted")
     axis.set(
         xscale="log", yscale="log", xlabel="predicted loss", ylabel="observed loss", title=_title(fitted)
     )
+    # A loss spans less than a decade, where matplotlib writes 2.2 x 10^0 over its neighbour.
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(6))
+        side.set_minor_locator(NullLocator())
+        side.set_major_formatter("{x:g}")
+    axis.legend(fontsize=8, loc="upper left")
     figure.colorbar(points, label="log10 FLOPs")
     return figure
 
@@ -61,7 +76,9 @@ def plot_residuals(fitted: Fit) -> Figure:
     points = axis.scatter(x, residual, s=14, c=None if colour is None else np.log10(colour))
     axis.axhline(0.0, color="0.4", linewidth=1)
     spread = 100 * np.median(np.abs(fitted.residuals())) * 1.4826
-    axis.axhspan(-spread, spread, color="0.9", zorder=0)
+    label = f"$\\pm$ {spread:.2g}%: a standard deviation, from the median size"
+    axis.axhspan(-spread, spread, color="0.9", zorder=0, label=label)
+    axis.legend(**BELOW)
     axis.set(
         xscale="log", xlabel="FLOPs" if known else "predicted loss", ylabel="residual, % of loss",
         title=_title(fitted),
@@ -76,17 +93,21 @@ def plot_profile(fitted: Fit, names: list[str]) -> Figure:
     figure, axes = plt.subplots(1, len(names), figsize=(SIZE[0], SIZE[1] * 0.8), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         found = profile(fitted, name)
-        axis.plot(found.values, found.objective / fitted.value, color="C0")
-        axis.axvline(fitted.params[name], color="0.4", linewidth=1)
+        axis.plot(found.values, found.objective / fitted.value, color="C0", label="objective")
+        axis.axvline(fitted.params[name], color="0.4", linewidth=1, label="the fit")
         if len(fitted.draws) > 1:
             beside = axis.twinx()
             draws = fitted.draws[:, fitted.form.names.index(name)]
             inside = draws[(draws >= found.values[0]) & (draws <= found.values[-1])]
-            beside.hist(inside, bins=40, color="C1", alpha=0.35)
+            beside.hist(inside, bins=25, color="C1", alpha=0.35)
             beside.set_yticks([])
+            # An empty patch, for the legend belongs to the axis of the objective.
+            axis.fill_between([], [], color="C1", alpha=0.35, label="its resamples")
         axis.set(xlabel=name, title=f"profile of {name}")
     axes[0][0].set_ylabel("objective / least objective")
-    figure.tight_layout()
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="lower center", ncols=3)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     return figure
 
 
@@ -100,7 +121,7 @@ def plot_contours(fitted: Fit) -> Figure:
     loss = fitted.form.predict(fitted.params, {"params": n[:, None], "tokens": d[None, :]})
     lines = axis.contour(n, d, loss.T, levels=14, linewidths=0.8)
     axis.clabel(lines, fontsize=7)
-    axis.scatter(params, tokens, s=10, color="0.3", zorder=3)
+    axis.scatter(params, tokens, s=10, color="0.3", zorder=3, label="runs")
     cost = cost_model(observations)
     budgets = np.geomspace(observations.flops.min(), 10 * observations.flops.max(), 40)
     best_n, best_d = optimum(
@@ -112,7 +133,7 @@ def plot_contours(fitted: Fit) -> Figure:
         xscale="log", yscale="log", xlabel="params N", ylabel="tokens D", title=_title(fitted),
         xlim=(n[0], n[-1]), ylim=(d[0], d[-1]),
     )  # fmt: skip
-    axis.legend(fontsize=8, loc="lower right")
+    axis.legend(ncols=2, **BELOW)
     return figure
 
 

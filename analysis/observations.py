@@ -164,24 +164,28 @@ def _numbers(table: pd.DataFrame, name: str) -> Array:
             f"column {name} is missing: rename one with --columns {name}=COLUMN (there are {have})"
         )
     column = table[name]
+    if isinstance(column, pd.DataFrame):
+        raise UserError(f"column {name} appears {column.shape[1]} times in the table; keep one of them")
     if column.dtype == object:
         # Whole numbers beyond 2^63, usual for flops, arrive as Python's own.
         texts = column[column.map(lambda value: isinstance(value, str))]
         if texts.empty:
             column = column.astype(np.float64)
-    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+    types = pd.api.types
+    if not types.is_numeric_dtype(column) or types.is_bool_dtype(column) or types.is_complex_dtype(column):
         bad = column[pd.to_numeric(column, errors="coerce").isna()]
         bad = bad if len(bad) else column
         raise UserError(
             f"column {name} is not numeric: row {bad.index[0]} holds {bad.iloc[0]!r}; give plain numbers"
         )
-    values = column.to_numpy(np.float64, na_value=np.nan)
+    values: Array = np.asarray(column.to_numpy(np.float64, na_value=np.nan), dtype=np.float64)
     wrong = ~(np.isfinite(values) & (values > 0))
     if wrong.any():
         first = int(np.argmax(wrong))
+        rule = f"{name} < 1e300" if values[first] > 0 else f"{name} > 0"
         raise UserError(
             f"column {name}: row {table.index[first]} holds {values[first]:g} ({int(wrong.sum())} such); "
-            f'a law needs positive finite numbers: repair them, or leave them out with --where "{name} > 0"'
+            f'a law needs positive finite numbers: repair them, or leave them out with --where "{rule}"'
         )
     return values
 
@@ -195,6 +199,11 @@ def _groups(table: pd.DataFrame, group: str | None) -> tuple[np.ndarray, str]:
     name = group or ("group" if "group" in table else None)
     if name is None:
         return np.arange(len(table)), "rows"
+    if (missing := table[name].isna().to_numpy()).any():
+        raise UserError(
+            f"--group {name}: row {table.index[int(np.argmax(missing))]} has none ({int(missing.sum())} such); "
+            "give every row a group, one of its own if it has no kin"
+        )
     codes = pd.factorize(table[name].astype(str))[0]
     if len(np.unique(codes)) < 2:
         raise UserError(
@@ -210,6 +219,11 @@ def check_enough(observations: Observations, form: Form) -> tuple[Warn, ...]:
         raise UserError(
             f"{n} rows for the {p} parameters of {form.name} ({', '.join(form.names)}): "
             f"give at least {p + 1} runs, or a form with fewer parameters"
+        )
+    if np.ptp(observations.loss) == 0:
+        raise UserError(
+            f"column loss: every row has the value {observations.loss[0]:g}: there is nothing to explain; is it "
+            "the right column?"
         )
     warnings = list(observations.warnings)
     for name in form.columns:

@@ -66,6 +66,8 @@ class Choice:
         ranked = sorted((c for c in self.found if c.ceiling == ceiling), key=lambda c: c.error)
         errors = np.asarray([c.error for c in ranked])
         if np.isfinite(errors).any():
+            # An error of zero, of runs without noise, outweighs all others.
+            errors = np.maximum(errors, 1e-15)
             weights = np.where(np.isfinite(errors), (errors / errors.min()) ** -SHARPNESS, 0.0)
         else:
             # Too few rows to hold any out: the first form that was asked for.

@@ -120,7 +120,7 @@ def _constrained_law(p: Any, x: Any, log_a: Any, log_b: Any, mean_n: Any, mean_d
     """E + A / N'^alpha + B / D'^beta with A = exp(log_a) mean_n^alpha and B likewise."""
     unique = np.minimum(x.unique_tokens, x.tokens)
     data = _repeated(unique, x.tokens, p.R_D)
-    # N_opt(U_D): the parameters at which the two terms fall equally fast for U_D tokens (eq. 3 of Hoffmann).
+    # N_opt(U_D): the parameters at which the two terms fall equally fast for U_D tokens (Hoffmann, eq. 4).
     best = np.exp(
         mean_n + (np.log(p.alpha / p.beta) + log_a - log_b + p.beta * (np.log(unique) - mean_d)) / p.alpha
     )
@@ -153,8 +153,8 @@ DATA_CONSTRAINED = Form(
         _E,
         Parameter("A", 0.0, np.inf, "size of the parameter term, nats", scale=True),
         Parameter("B", 0.0, np.inf, "size of the data term, nats", scale=True),
-        Parameter("alpha", 0.01, 3.0, "exponent of parameters"),
-        Parameter("beta", 0.01, 3.0, "exponent of tokens"),
+        Parameter("alpha", 0.05, 1.5, "exponent of parameters"),
+        Parameter("beta", 0.05, 1.5, "exponent of tokens"),
         Parameter("R_D", *_REPEATS, "repeats after which a token is worth 1/e of a fresh one", scale=True),
         Parameter("R_N", *_REPEATS, "the same of parameters beyond the optimal size", scale=True),
     ),

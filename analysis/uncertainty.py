@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.fit import Fit, bind, resample_counts
+from analysis.fit import Fit, bind, resample_weights
 from analysis.law import Array
 from analysis.observations import Observations
 from analysis.percentiles import percentiles
@@ -34,9 +34,9 @@ GROWTH = 4.0 / 3.0
 FREEDOM = 4.0
 PRIOR = 0.0133
 PRIOR_CUTS = 1.0
-# Times the square expected from parameters and noise that a held-out error's square must pass: rows of one
-# cut err together, so that squares above their expectation are common.
-EXPECTED = 2.0
+# Times the square expected from parameters and noise that the held-out errors' squares must pass: the rows of a
+# cut, and its cuts, err together, so that squares above their expectation are common.
+EXPECTED = 1.5
 # A cut counts as mean distance^(2 GROWTH), and no more than this.
 MOST_INFORMATION = 2.0
 # More than FAR x beyond the tested distance, in compute, the slope is at least FAR_PRIOR: the mean over four
@@ -102,9 +102,8 @@ def hold_out(members: Sequence[tuple[Fit, float]], seed: int) -> list[HeldOut]:
             continue
         keep = np.asarray(list(masks.values()), dtype=np.float64) * observations.weight
         base = search(model, observations.loss, keep, fitted.objective, starts=3)
-        counts = resample_counts(observations.group, RESAMPLES, seed)
-        # A trace of every row keeps a resample that lost too many from being singular.
-        weights = ((counts[None] + 1e-6) * keep[:, None]).reshape(-1, len(observations))
+        drawn = resample_weights(observations.group, RESAMPLES, seed)
+        weights = (drawn[None] * keep[:, None]).reshape(-1, len(observations))
         found = search(model, observations.loss, weights, fitted.objective, starts=1, near=base.theta)
         spread = _log(model.predict(found.theta)).reshape(len(masks), RESAMPLES, -1).std(axis=1)
         predicted = _log(model.predict(base.theta))
@@ -168,15 +167,20 @@ class Discrepancy:
 
 
 def discrepancy_of(held_out: Sequence[HeldOut], *, bent: bool) -> Discrepancy:
-    """Learn the discrepancy from what hold-outs missed beyond their expected spread, and from a bend."""
-    total, information, tested = PRIOR_CUTS * PRIOR**2 * bent, PRIOR_CUTS, 0.0
+    """Learn the discrepancy from what hold-outs missed beyond their expected spread, and from a bend.
+
+    A cut that missed less than was expected counts against those that missed more: the positive parts alone
+    would count noise as discrepancy.
+    """
+    missed, information, tested = 0.0, PRIOR_CUTS, 0.0
     for cut in held_out:
         growth = float(np.mean(cut.distance ** (2.0 * GROWTH)))
         excess = float(np.mean(cut.error**2) - EXPECTED * np.mean(cut.spread**2))
         counts = min(growth, MOST_INFORMATION)
-        total += counts * max(excess, 0.0) / growth
+        missed += counts * excess / growth
         information += counts
         tested = max(tested, float(cut.distance.max()))
+    total = PRIOR_CUTS * PRIOR**2 * bent + max(missed, 0.0)
     return Discrepancy(float(np.sqrt(total / information)), tested)
 
 

@@ -42,7 +42,7 @@ CHOICES = [
         (2.0, (0.0075, 0.01, 0.0133)),
     )
     for prior in priors
-    for expected in (1.0, 2.0)
+    for expected in (1.0, 1.5, 2.0)
 ]
 
 
@@ -62,7 +62,9 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
     """Fit one split as `extrapolate` does, and with the fixed forms for comparison."""
     test = split.test.astype(np.float64)
     observed = np.log(test.loss.to_numpy())
-    members = fit_members(split.train, form, bootstrap=200, regime=regime, least_weight=LEAST_WEIGHT, **FULL)
+    members = fit_members(
+        split.train, form, bootstrap=200, regime=regime, least_weight=LEAST_WEIGHT, fractional=True, **FULL
+    )
     misses = {
         name: 100
         * float(np.mean(np.abs(np.log(fit(split.train, name, bootstrap=0).predict(test)) - observed)))
@@ -103,14 +105,48 @@ def coverage(case: Case, settings: Settings) -> tuple[float, float]:
     return float(inside.mean()), float(np.median(found.upper - found.lower))
 
 
-def made(count: int, seed: int = 1) -> Iterator[Split]:
-    """Tables with the designs of the public ones and the losses of a known law, noise alone besides."""
-    rng = np.random.default_rng(seed)
+def _public(rng: np.random.Generator) -> pd.DataFrame:
+    """The runs of a public table."""
     designs = list(tables().values())
+    return designs[rng.integers(len(designs))][1].astype(np.float64)
+
+
+def _random(rng: np.random.Generator) -> pd.DataFrame:
+    """25 to 160 runs anywhere."""
+    n = int(rng.choice([25, 40, 80, 160]))
+    params, tokens = 10 ** rng.uniform(7.5, 10.0, n), 10 ** rng.uniform(8.5, 11.5, n)
+    return pd.DataFrame({"params": params, "tokens": tokens})
+
+
+def _grid(rng: np.random.Generator) -> pd.DataFrame:
+    """Four to eight sizes, each at four to seven ratios of tokens to params."""
+    sizes = np.geomspace(3e7, 3e7 * 10 ** rng.uniform(1.3, 2.2), int(rng.integers(4, 9)))
+    ratios = np.geomspace(5.0, 5.0 * 10 ** rng.uniform(0.9, 1.8), int(rng.integers(4, 8)))
+    params = np.repeat(sizes, len(ratios))
+    return pd.DataFrame({"params": params, "tokens": params * np.tile(ratios, len(sizes))})
+
+
+def _isoflop(rng: np.random.Generator) -> pd.DataFrame:
+    """Four to nine budgets, each split among five to ten sizes."""
+    budgets = np.geomspace(1e18, 1e18 * 10 ** rng.uniform(1.5, 3.0), int(rng.integers(4, 10)))
+    shapes = np.geomspace(1 / 6, 6.0, int(rng.integers(5, 11)))
+    flops = np.repeat(budgets, len(shapes))
+    params = np.sqrt(flops / 120.0) * np.tile(shapes, len(budgets))
+    return pd.DataFrame({"params": params, "tokens": flops / (6.0 * params)})
+
+
+DESIGNS = {"public": _public, "random": _random, "grid": _grid, "isoflop": _isoflop}
+
+
+def made(count: int, seed: int = 1) -> Iterator[Split]:
+    """Tables of four designs in turn with the losses of a known law, and noise alone besides."""
+    rng = np.random.default_rng(seed)
     for i in range(count):
-        _, table = designs[rng.integers(len(designs))]
-        table = table.astype(np.float64)
-        form = get_form(FIXED[i % 2])
+        design = list(DESIGNS)[i % len(DESIGNS)]
+        table = DESIGNS[design](rng)
+        if "flops" not in table:
+            table = table.assign(flops=6.0 * table.params * table.tokens)
+        form = get_form(FIXED[i // len(DESIGNS) % 2])
         truth = {
             "E": rng.uniform(1.4, 2.0), "A": rng.uniform(200, 800), "B": rng.uniform(400, 3000),
             "alpha": rng.uniform(0.28, 0.4), "beta": rng.uniform(0.28, 0.4),
@@ -123,7 +159,7 @@ def made(count: int, seed: int = 1) -> Iterator[Split]:
         factor = float(rng.choice([3.0, 10.0, 30.0]))
         low = table.flops <= table.flops.max() / factor * (1 + 1e-9)
         if low.sum() >= 12 and (~low).any():
-            yield Split(f"{form.name} {i}", form.name, factor, table[low], table[~low])
+            yield Split(f"{form.name} {i}", f"{form.name} {design}", factor, table[low], table[~low])
 
 
 def show(cases: list[Case]) -> None:
@@ -141,7 +177,8 @@ def show(cases: list[Case]) -> None:
         )  # fmt: skip
     frame = pd.DataFrame(rows)
     by_table = frame.drop(columns="source").groupby("table", sort=False).mean()
-    print(by_table.to_string(float_format="%.2f"))
+    if len(by_table) < 50:
+        print(by_table.to_string(float_format="%.2f"))
     names = [name for name in (*FIXED, "auto") if name in frame]
     if len(names) == 3:
         frame["oracle of the two"] = frame[list(FIXED)].min(axis=1)
@@ -150,7 +187,13 @@ def show(cases: list[Case]) -> None:
     print(frame[names].mean().to_string(float_format="%.2f"))
     print("each publication once:")
     print(frame.groupby("source")[names].mean().mean().to_string(float_format="%.2f"))
-    print(f"90% intervals hold {by_table.inside.mean():.1f}% of held-out runs (each table once)")
+    error = by_table.inside.std() / np.sqrt(len(by_table))
+    print(
+        f"90% intervals hold {by_table.inside.mean():.1f}% of held-out runs (each table once; standard error "
+        f"{error:.1f})"
+    )
+    few = by_table[by_table["of"] < 60].inside
+    print(f"{few.mean():.1f}% of those of the {len(few)} tables of fewer than 60 rows fitted")
     print(frame.groupby("source").inside.mean().round(1).to_string())
     print(
         f"median width {by_table['width %'].median():.2f}%, {frame['x residual'].median():.2f} x residual noise's"
@@ -213,7 +256,7 @@ def main() -> None:
         print(f"the published tables are not at {PUBLISHED}: nothing is measured")
         return
     if args.made and args.form == "true":
-        cases = [prepare(split, split.source, "all") for split in made(args.made)]
+        cases = [prepare(split, split.source.split()[0], "all") for split in made(args.made)]
     else:
         cases = run(made(args.made) if args.made else splits())
     show(cases)

@@ -1,5 +1,7 @@
 """Fits of made tables: the truth comes back, from anywhere; what cannot be fitted is refused or flagged."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from known_laws import CHINCHILLA, TRUTHS, made
 
 from analysis.diagnose import diagnose
 from analysis.errors import UserError
-from analysis.fit import bind, fit, resample_counts, solve
+from analysis.fit import bind, fit, resample_counts, resample_weights, solve
 from analysis.forms import FORMS, own_form
 from analysis.observations import observe
 from analysis.penalty import Objective
@@ -178,6 +180,17 @@ def test_groups_are_resampled_together() -> None:
     assert fit(table, bootstrap=2).provenance["resampled_by"] == "group"
 
 
+def test_exponential_weights_keep_every_row_and_its_group() -> None:
+    group = np.repeat(np.arange(5), [1, 2, 3, 4, 5])
+    weight = resample_weights(group, 2000, seed=0)
+    assert (weight > 0).all()
+    _, first = np.unique(group, return_index=True)
+    np.testing.assert_allclose(weight[:, first].sum(axis=1), 5.0)
+    np.testing.assert_array_equal(weight, weight[:, first][:, group])
+    # The variance of counts: 1 - 1/groups there, (groups - 1) / (groups + 1) of uniform weights on a simplex.
+    assert weight[:, 0].var() == pytest.approx(4 / 6, rel=0.1)
+
+
 def test_a_seed_draws_the_rows_of_public_bootstraps() -> None:
     counts = resample_counts(np.arange(20), 30, seed=42)
     np.random.seed(42)
@@ -296,6 +309,10 @@ def bad(change: object) -> pd.DataFrame:
         (lambda t: t[:5], "5 rows for the 5 parameters"),
         (lambda t: t.assign(params=1e8), "every row has the value 1e\\+08"),
         (lambda t: t.assign(outcome="failed"), "no finished run"),
+        (lambda t: t.assign(loss=2.0), "loss: every row has the value 2"),
+        (lambda t: t.assign(loss=t.loss + 0j), "loss is not numeric"),
+        (lambda t: pd.concat([t, t[["loss"]]], axis=1), "loss appears 2 times"),
+        (lambda t: t.assign(group=t.index.where(t.index != 8)), "group: row 8 has none"),
     ],
 )
 def test_bad_tables_are_refused_by_name(change: object, says: str) -> None:
@@ -330,6 +347,17 @@ def test_duplicates_and_one_budget_are_warned_of() -> None:
     one = table.assign(tokens=1e20 / (6 * table.params), flops=1e20)
     law = FORMS["chinchilla"].predict(CHINCHILLA, {n: one[n].to_numpy() for n in ("params", "tokens")})
     assert "few_budgets" in codes(fit(one.assign(loss=law), bootstrap=0))
+
+
+def test_runs_without_noise_have_an_answer_in_json() -> None:
+    fitted = fit(made("chinchilla", 30, noise=0.0), "auto", bootstrap=0)
+    assert sum(c["weight"] for c in fitted.to_json()["candidates"]) == pytest.approx(1.0)
+
+
+def test_a_fit_can_be_pickled() -> None:
+    fitted = fit(made("chinchilla", 30, noise=0.01), bootstrap=0)
+    again = pickle.loads(pickle.dumps(fitted))
+    assert again.form is fitted.form and again.params == fitted.params
 
 
 def test_whole_numbers_beyond_64_bits_are_numbers() -> None:

@@ -139,6 +139,9 @@ def test_the_discrepancy_is_what_hold_outs_missed_and_a_bend_gives_it_a_prior() 
     assert discrepancy_of([], bent=True).slope == pytest.approx(PRIOR)
     missed = discrepancy_of([held(0.05, 0.004, 1.0), held(0.09, 0.005, 1.6)], bent=False).slope
     assert 0.02 < missed < 0.06
+    # A cut that hit counts against one that missed.
+    cuts = [held(0.006, 0.004, 1.0), held(0.001, 0.004, 1.0)]
+    assert discrepancy_of(cuts[:1], bent=False).slope > 0.0 == discrepancy_of(cuts, bent=False).slope
     # Hold-outs that hit tell a bent table's prior down.
     hit = discrepancy_of([held(0.002, 0.004, 1.0), held(0.002, 0.004, 2.0)], bent=True).slope
     assert hit < 0.7 * PRIOR
