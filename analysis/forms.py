@@ -219,7 +219,8 @@ def own_form(
     )
     return Form(
         name=name,
-        equation=equation or (law.__doc__ or law.__name__).strip().splitlines()[0],
+        equation=equation
+        or (law.__doc__ or f"a function of {', '.join((*bounds, *columns))}").strip().splitlines()[0],
         reference="one's own",
         parameters=parameters,
         columns=tuple(columns),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from analysis.errors import UserError
 from analysis.jet import Jet, variables
 from analysis.law import Array, Columns, Form, Named, Parameter, Private
 from analysis.models import Expansion, Grid
@@ -31,6 +32,21 @@ class JetModel:
         self.lower, self.upper = np.where(scale, np.log(np.maximum(bounds, 1e-300)).T, bounds.T)
         self.free = [i for i, p in enumerate(self.parameters) if p.name not in self.searched.linear]
         self.linear = [i for i, p in enumerate(self.parameters) if p.name in self.searched.linear]
+
+        self._try()
+
+    def _try(self) -> None:
+        """UserError unless the law can be computed: a person's own may hold any mistake."""
+        middle = 0.5 * (self.lower + self.upper)[None]
+        try:
+            self.expand(middle, np.ones((1, len(self.loss))), self.loss, "linear", np.inf)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"form {self.form.name}: its law fails ({type(error).__name__}: {error}); write it with operators "
+                "and numpy functions of p.NAME and x.COLUMN"
+            ) from error
 
     def _range(self, parameter: Parameter, x: Columns) -> tuple[float, float]:
         if parameter.within is not None:

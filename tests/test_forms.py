@@ -1,5 +1,7 @@
 """What each form computes, and that its derivatives and its translations are right."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -128,6 +130,20 @@ def test_a_function_without_a_known_derivative_is_named() -> None:
 def test_an_unknown_form_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match="chinchilla6"):
         get_form("chinchila")
+
+
+@pytest.mark.parametrize(
+    ("law", "says"),
+    [
+        (lambda p, x: p.E + p.b / x.params, "law reads 'b'"),
+        (lambda p, x: p.E + math.exp(p.a) / x.params, "TypeError"),
+        (lambda p, x: x.params, "law fails"),
+    ],
+)
+def test_a_law_of_ones_own_that_fails_says_so(law: object, says: str) -> None:
+    own = own_form(law, {"E": (0, 5), "a": (0.1, 3)})
+    with pytest.raises(UserError, match=says):
+        bind(own, observe(made("chinchilla", 20, noise=0.01), own.columns))
 
 
 def test_own_forms_are_checked() -> None:
