@@ -6,6 +6,7 @@ line costs that line, a damaged run that run, and each is said.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_siz
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 4
+LAYOUT = 5
 _TOTAL_TOLERANCE = 1e-6
+_SHOTS = re.compile(r"_(0|1|k)_shot$")
 
 
 def is_run(folder: Path) -> bool:
@@ -136,7 +138,9 @@ def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterat
     for task, variants in tasks.items():
         of_task = described.get(task) or {}
         for variant, score in variants.items():
-            meta = {**of_task, **((of_task.get("variants") or {}).get(variant) or {})}
+            variants = of_task.get("variants") or {}
+            # examples of a row scored apart by what stands before them share what is known of their variant
+            meta = {**of_task, **(variants.get(variant) or variants.get(_SHOTS.sub("", variant)) or {})}
             scores = {name: _float(score.get(name)) for name in ("correct", "nll", "brier", "byte_accuracy")}
             yield {
                 "task": task,

@@ -57,6 +57,30 @@ def test_tasks_are_a_long_table(experiment: Path) -> None:
     assert (tasks.correct <= tasks.total).all()
 
 
+def test_examples_scored_apart_have_the_chance_and_items_of_their_variant(experiment: Path) -> None:
+    for run in experiment.glob("*/spec.json"):
+        spec = json.loads(run.read_text())
+        spec["tasks"] = {
+            "sums": {
+                "chance": 0.5,
+                "intended_class": "flat",
+                "variants": {"chain": {"chance": 0.1, "different_items": 40, "intended_class": "emergent"}},
+            }
+        }
+        run.write_text(json.dumps(spec))
+        score = {"n": 100, "correct": 30, "nll": None, "brier": None, "byte_accuracy": None}
+        file = run.with_name("records.jsonl")
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            line["tasks"] = {"sums": {name: score for name in ("chain", "chain_0_shot", "chain_k_shot")}}
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tasks = load_table(experiment, kind="tasks")
+    assert set(tasks.variant) == {"chain", "chain_0_shot", "chain_k_shot"}
+    assert set(tasks.chance) == {0.1}
+    assert set(tasks.different_items) == {40}
+    assert set(tasks.intended_class) == {"emergent"}
+
+
 def test_the_kept_table_is_the_one_that_was_read(experiment: Path) -> None:
     first = load_table(experiment)
     assert (experiment / "table.parquet").exists()
