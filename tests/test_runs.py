@@ -72,7 +72,7 @@ def test_examples_scored_apart_have_the_chance_and_items_of_their_variant(experi
         file = run.with_name("records.jsonl")
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         for line in lines:
-            line["tasks"] = {"sums": {name: score for name in ("chain", "chain_0_shot", "chain_k_shot")}}
+            line["tasks"] = {"sums": dict.fromkeys(("chain", "chain_0_shot", "chain_k_shot"), score)}
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     tasks = load_table(experiment, kind="tasks")
     assert set(tasks.variant) == {"chain", "chain_0_shot", "chain_k_shot"}
