@@ -177,15 +177,15 @@ def _judge(stack: Stack, prior: Prior, min_effect: float, level: float, draws: i
         p_break = break_p_value(means, shapes, post, t, rng, draws)
         rise = best_curve(means, shapes, post, t, "emergent", curve.ceiling)
         seeds = each_seed(curve, alone[t], float(rise[-1] - rise[0]), prior, level, rng, draws // 8)
-        own = seeds is not None and seeds.all_jump
+        own = seeds if seeds is not None and seeds.all_jump else None
         # Where no break is seen the first test decides nothing: its resolution can be less.
         p_value = departure_p_value(
             means, shapes, post, t, rng, draws if own or p_break < BREAK_LEVEL else draws // 8
         )
         least = _least_effect(means, shapes, post, t)
         where = threshold_interval(post, shapes, t, curve.size, level)
-        if seeds is not None and seeds.all_jump:
-            p_break, where = seeds.p_break, seeds.threshold
+        if own:
+            p_break, where = own.p_break, own.threshold
         return Draft(curve, shapes, post, t, means, p_value, p_break, where, least, tuple(without[t]), seeds)
 
     # numpy lets go of the interpreter in its loops: two threads use two cores.

@@ -3,7 +3,6 @@
 At what size does the other variant begin to help, or to hurt; from what size is it above chance?
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,13 +13,12 @@ from analysis.emergence_noise import average_seeds
 from analysis.emergence_shapes import Floats
 from analysis.emergence_table import Curve
 from analysis.emergence_verdict import Verdict
+from analysis.folders import SHOTS
 
 # The variants that the others are measured against, where a task has them.
 REFERENCES = ("direct", "gold", "frequent", "plain", "base")
 # What a task's name gets where it is solved another way.
 WAYS = ("chain", "cot", "recite", "steps")
-# What a variant's name gets where the same questions are asked after so many demonstrations.
-SHOTS = re.compile(r"_(\d+|k)_shot$")
 # One-sided 1% at one size; the sizes after it must not take it back.
 Z = 2.33
 

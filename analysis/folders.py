@@ -19,7 +19,8 @@ UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
 LAYOUT = 5
 _TOTAL_TOLERANCE = 1e-6
-_SHOTS = re.compile(r"_(0|1|k)_shot$")
+# What a variant's name gets where the same questions are asked after so many demonstrations.
+SHOTS = re.compile(r"_(\d+|k)_shot$")
 
 
 def is_run(folder: Path) -> bool:
@@ -140,7 +141,7 @@ def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterat
         for variant, score in variants.items():
             variants = of_task.get("variants") or {}
             # examples of a row scored apart by what stands before them share what is known of their variant
-            meta = {**of_task, **(variants.get(variant) or variants.get(_SHOTS.sub("", variant)) or {})}
+            meta = {**of_task, **(variants.get(variant) or variants.get(SHOTS.sub("", variant)) or {})}
             scores = {name: _float(score.get(name)) for name in ("correct", "nll", "brier", "byte_accuracy")}
             yield {
                 "task": task,

@@ -106,8 +106,10 @@ def _dtype(precision: str) -> Any:
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
     """The traced numbers of a lane."""
     never = np.iinfo(np.int32).max // 2
-    decay_start = never if spec.kind == TRUNK else spec.decay_start or 0
-    decay_end = never + 1 if spec.kind == TRUNK else spec.horizon_steps or 0
+    decay_start, decay_end = never, never + 1
+    if spec.kind != TRUNK:
+        assert spec.decay_start is not None and spec.horizon_steps is not None, "only a trunk has no horizon"
+        decay_start, decay_end = spec.decay_start, spec.horizon_steps
     numbers: dict[str, Any] = {
         "peak_rate": np.float32(spec.learning_rate),
         "weight_decay": np.float32(spec.weight_decay),
