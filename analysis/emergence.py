@@ -33,7 +33,7 @@ from analysis.emergence_shapes import Floats, Library, library, scaled_log
 from analysis.emergence_table import Curve, read_curves
 from analysis.emergence_threshold import threshold_interval
 from analysis.emergence_twins import Twin, twins, worth_saying
-from analysis.emergence_verdict import ABOUT_SEEDS, ORDER, Draft, Verdict, decide
+from analysis.emergence_verdict import IN_WORDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
 
 __all__ = ["Emergence", "Verdict", "emergence"]
@@ -79,7 +79,7 @@ class Emergence:
         counts = {name: sum(v.label == name for v in self.tasks) for name in ORDER}
         lines.append(", ".join(f"{count} {name}" for name, count in counts.items() if count))
         for v in self.tasks:
-            lines += [f"{v.curve.name}: {w.message}" for w in v.warnings if w.code in ABOUT_SEEDS]
+            lines += [f"{v.curve.name}: {w.message}" for w in v.warnings if w.code in IN_WORDS]
         for twin in worth_saying(self.twins):
             lines.append(twin.sentence())
         for alignment in self.alignments:
@@ -100,7 +100,7 @@ def emergence(
     lengths: Mapping[tuple[str, str], float] | None = None,
 ) -> Emergence:
     """Classify every task of `table` (columns task, size, and correct, total or score, stderr; optional
-    different_items, chance, ceiling, seed, variant, metric, loss).
+    different_items, chance, ceiling, shortcut, seed, variant, metric, loss).
 
     min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls.
     level: of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the

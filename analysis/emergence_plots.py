@@ -43,6 +43,12 @@ def draw_chance(ax: Axes, chance: float) -> None:
         ax.axhline(chance, color=draw.GREY, lw=0.9, ls=":")
 
 
+def draw_shortcut(ax: Axes, curve: Curve) -> None:
+    """A dash-dotted line, where a shortcut has more than chance: above it a score counts."""
+    if np.isfinite(curve.shortcut) and not curve.shortcut <= curve.chance:
+        ax.axhline(curve.shortcut, color=draw.GREY, lw=0.9, ls="-.")
+
+
 def draw_verdict(ax: Axes, verdict: Verdict) -> None:
     """What was found: the likeliest curve of the class dashed, the threshold in the band of its interval."""
     ax.plot(verdict.curve.size, verdict.fitted, color=draw.INK, lw=0.9, ls=(0, (4, 2)))
@@ -85,6 +91,7 @@ def _draw(panel: Axes, verdict: Verdict) -> None:
     draw_scores(panel, curve, colour)
     draw_verdict(panel, verdict)
     draw_chance(panel, curve.chance)
+    draw_shortcut(panel, curve)
     if curve.scale == 1:
         panel.set_ylim(-0.04, 1.04)
     _log_sizes(panel)
@@ -95,7 +102,7 @@ def _draw(panel: Axes, verdict: Verdict) -> None:
 def _mark(verdict: Verdict) -> str:
     codes = {warning.code for warning in verdict.warnings}
     marks = [" (underpowered)"] * ("underpowered" in codes) + [" (one seed)"] * ("one_seed" in codes)
-    marks += [" (seeds part)"] * bool(verdict.bimodal)
+    marks += [" (seeds part)"] * bool(verdict.bimodal) + [" (under its shortcut)"] * (not verdict.counts)
     return "".join(marks)
 
 

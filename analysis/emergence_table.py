@@ -15,7 +15,7 @@ from analysis.errors import UserError
 Floats = NDArray[np.float64]
 KEYS = ("task", "variant", "metric")
 _COUNTS = ("correct", "total", "different_items")
-_NUMBERS = ("size", *_COUNTS, "score", "stderr", "chance", "ceiling", "loss", "tokens", "step")
+_NUMBERS = ("size", *_COUNTS, "score", "stderr", "chance", "ceiling", "shortcut", "loss", "tokens", "step")
 _LOWER_IS_BETTER = ("nll", "loss", "ppl", "perplexity", "brier", "bits", "entropy", "error")
 
 
@@ -25,7 +25,8 @@ class Curve:
 
     `items` is the number of items behind a score where it is a proportion; `stderr` is set instead
     (items NaN) where only a standard error is known. Units: `size` as given (params), scores as given,
-    mapped so that higher is better and, where `scale` is not 1, to `(score - shift) / scale`.
+    mapped so that higher is better and, where `scale` is not 1, to `(score - shift) / scale`. `shortcut` is
+    the score of the best guess without the ability, NaN where none is known.
     """
 
     task: str
@@ -41,6 +42,7 @@ class Curve:
     seeds: tuple[str, ...]
     shift: float = 0.0
     scale: float = 1.0
+    shortcut: float = np.nan
 
     @property
     def name(self) -> str:
@@ -117,10 +119,8 @@ def expand_metrics(table: pd.DataFrame) -> pd.DataFrame:
     longer = table[table["byte_accuracy"].notna() & apart.groupby([table[n] for n in names]).transform("any")]
     if len(longer):
         byte = longer.assign(metric="byte_accuracy", correct=longer["byte_accuracy"] * longer["total"])
-        if "chance" in byte.columns:
-            byte = byte.assign(chance=np.nan)
-        if "ceiling" in byte.columns:
-            byte = byte.assign(ceiling=np.nan)
+        levels = [level for level in ("chance", "ceiling", "shortcut") if level in byte.columns]
+        byte[levels] = np.nan
         parts.append(byte)
     return pd.concat(parts, ignore_index=True)
 
@@ -222,6 +222,9 @@ def _check(table: pd.DataFrame) -> None:
     if "ceiling" in table.columns:
         low = table["chance"].fillna(0.0) if "chance" in table.columns else 0.0
         refuse(table["ceiling"] <= low, "ceiling", "a level above chance would be right")
+    if "shortcut" in table.columns:
+        outside = table["shortcut"].notna() & ~table["shortcut"].between(0, 1)
+        refuse(outside, "shortcut", "a level in 0..1 would be right")
 
 
 def _one_level(rows: pd.DataFrame, column: str, otherwise: float) -> float:
@@ -256,6 +259,8 @@ def _curve(key: tuple[str, str, str], rows: pd.DataFrame) -> Curve:
         loss[at] = rows["loss"]
     chance = _one_level(rows, "chance", np.nan)
     ceiling = _one_level(rows, "ceiling", 1.0)
+    # Of corpora that differ by seed the shortcuts may differ by a hair: the highest is to be beaten.
+    shortcut = float(rows["shortcut"].max()) if "shortcut" in rows.columns else np.nan
     shift, scale = 0.0, 1.0
     if lower_is_better(metric) or np.nanmin(score) < -1e-9 or np.nanmax(score) > 1 + 1e-9:
         # Outside 0..1 there is no common unit of effect: the range of the scores is taken as one.
@@ -264,11 +269,24 @@ def _curve(key: tuple[str, str, str], rows: pd.DataFrame) -> Curve:
         width = max(high - low, 8 * float(np.nanmedian(np.nan_to_num(stderr))), 1e-12)
         shift, scale = (low if sign > 0 else high), sign * width
         score, stderr = (score - shift) / scale, np.maximum(stderr / width, 1e-6)
-        chance, ceiling = np.nan, np.inf
+        chance, ceiling, shortcut = np.nan, np.inf, np.nan
     elif np.isnan(items).all():
         items, stderr = _as_proportion(score, stderr)
     return Curve(
-        task, variant, metric, size, score, items, stderr, chance, ceiling, loss, seeds, shift, scale
+        task,
+        variant,
+        metric,
+        size,
+        score,
+        items,
+        stderr,
+        chance,
+        ceiling,
+        loss,
+        seeds,
+        shift,
+        scale,
+        shortcut,
     )
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.emergence_noise import average_seeds
-from analysis.emergence_shapes import Floats
+from analysis.emergence_onset import level_and_error, onset
 from analysis.emergence_table import Curve
 from analysis.emergence_verdict import Verdict
 from analysis.folders import SHOTS
@@ -19,8 +18,6 @@ from analysis.folders import SHOTS
 REFERENCES = ("direct", "gold", "frequent", "plain", "base")
 # What a task's name gets where it is solved another way.
 WAYS = ("chain", "cot", "recite", "steps")
-# One-sided 1% at one size; the sizes after it must not take it back.
-Z = 2.33
 
 
 @dataclass(frozen=True)
@@ -124,10 +121,13 @@ def _twin(reference: Verdict, other: Verdict, min_effect: float) -> Twin | None:
     # Guessers of the two must score alike, or the difference is that of the questions.
     if np.isfinite(chances).all() and abs(chances[0] - chances[1]) > min_effect:
         return None
-    (base, base_error), (score, error) = _at(reference, size), _at(other, size)
+    (base, base_error), (score, error) = (
+        [of_all[np.isin(v.curve.size, size)] for of_all in level_and_error(v.curve, v.scatter)]
+        for v in (reference, other)
+    )
     difference, stderr = score - base, np.hypot(base_error, error)
     from_chance = [
-        _onset(size, y - verdict.curve.chance, e, min_effect)
+        onset(size, y - verdict.curve.chance, e, min_effect)
         for y, e, verdict in ((score, error, other), (base, base_error, reference))
     ]
     return Twin(
@@ -138,8 +138,8 @@ def _twin(reference: Verdict, other: Verdict, min_effect: float) -> Twin | None:
         size=tuple(map(float, size)),
         difference=tuple(map(float, difference)),
         stderr=tuple(map(float, stderr)),
-        helps_from=_onset(size, difference, stderr, min_effect),
-        hurts_from=_onset(size, -difference, stderr, min_effect),
+        helps_from=onset(size, difference, stderr, min_effect),
+        hurts_from=onset(size, -difference, stderr, min_effect),
         above_chance_from=from_chance[0],
         reference_above_chance_from=from_chance[1],
     )
@@ -147,23 +147,3 @@ def _twin(reference: Verdict, other: Verdict, min_effect: float) -> Twin | None:
 
 def _named(curve: Curve) -> str:
     return f"{curve.task} ({curve.variant})" if curve.variant else curve.task
-
-
-def _at(verdict: Verdict, size: Floats) -> tuple[Floats, Floats]:
-    curve = verdict.curve
-    means = average_seeds(*(a[:, None, :] for a in (curve.score, curve.items, curve.stderr)))
-    level = np.clip(means.score[0], 0, 1)
-    with np.errstate(invalid="ignore"):
-        shrunk = (level * means.items[0] + 0.5) / (means.items[0] + 1)
-        own = np.where(np.isfinite(means.items[0]), shrunk * (1 - shrunk) / means.items[0], means.variance[0])
-    at = np.isin(curve.size, size)
-    return means.score[0][at], np.sqrt(own + means.extra[0] + verdict.scatter**2)[at]
-
-
-def _onset(size: Floats, gain: Floats, error: Floats, min_effect: float) -> float | None:
-    """The first size with a gain that matters and is beyond noise, and is kept on average after it."""
-    for k in range(len(size)):
-        after = gain[k:]
-        if gain[k] >= min_effect and gain[k] >= Z * error[k] and after.mean() >= min_effect:
-            return float(size[k])
-    return None

@@ -12,6 +12,7 @@ from analysis.emergence_bootstrap import BREAK_LEVEL
 from analysis.emergence_each_seed import APART, EachSeed, LeftOut, SeedClass
 from analysis.emergence_metrics import Other
 from analysis.emergence_noise import SCATTER, Means
+from analysis.emergence_onset import about_shortcut, beats_shortcut_from
 from analysis.emergence_posterior import HYPOTHESES, LEAST_PROBABILITY, Posterior, best_curve
 from analysis.emergence_published import published
 from analysis.emergence_seeds import seed_groups
@@ -24,7 +25,7 @@ DEPARTURE_LEVEL = 0.03
 # Fall and rise are both to be beyond noise: the likeliest of many hypotheses is not enough.
 LEAST_PROBABILITY_U = 0.5
 # Warnings that are said in words wherever the classes are.
-ABOUT_SEEDS = ("one_seed", "seeds_differ")
+IN_WORDS = ("one_seed", "seeds_differ", "shortcut")
 # A class that one seed less would make this unlikely hangs on that seed.
 WITHOUT_A_SEED = 0.1
 ORDER = ("emergent", "smooth", "saturated", "flat", "inverse", "u_shaped")
@@ -35,7 +36,8 @@ class Verdict:
     """What is said of one task. Sizes in the table's unit, effect and level in the score's.
 
     `fitted` are the values of the most likely curve of the class at the sizes; `probability` the
-    posterior of each class before the tests were asked; `seeds` what each seed is by itself.
+    posterior of each class before the tests were asked; `seeds` what each seed is by itself;
+    `beats_shortcut_from` the size from which the score counts (`analysis.emergence_onset`).
     """
 
     curve: Curve
@@ -53,8 +55,14 @@ class Verdict:
     fitted: Floats = field(repr=False)
     scatter: float
     least_effect: float
+    beats_shortcut_from: float | None
     seeds: tuple[SeedClass, ...]
     probability: dict[str, float] = field(repr=False)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the score tells of the ability: false for a gain or a height that a shortcut has as well."""
+        return self.beats_shortcut_from is not None or all(w.code != "shortcut" for w in self.warnings)
 
     def to_json(self) -> dict[str, Any]:
         """The task's entry in DESIGN.md's contract."""
@@ -64,7 +72,9 @@ class Verdict:
         head |= {"metric": self.curve.metric or None, "class": self.label}
         body = {name: getattr(self, name) for name in names + more}
         seeds = [seed.to_json() for seed in self.seeds] or None
-        return head | body | {"warnings": [asdict(w) for w in self.warnings], "seeds": seeds}
+        shortcut = self.curve.shortcut if np.isfinite(self.curve.shortcut) else None
+        beside = {"shortcut": shortcut, "beats_shortcut_from": self.beats_shortcut_from}
+        return head | body | {"warnings": [asdict(w) for w in self.warnings], "seeds": seeds} | beside
 
     def measures(self) -> dict[str, Any]:
         """BIG-bench's two measures of the mean score over seeds."""
@@ -116,6 +126,9 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
     groups = seed_groups(curve, fitted, draft.means.extra[t], min_effect)
     threshold = draft.threshold if label == "emergent" else None
     induced, metric_warnings = _metric_induced(draft, label)
+    scatter = float((draft.post.scatter[t] * SCATTER).sum())
+    beaten_from = beats_shortcut_from(curve, scatter, min_effect)
+    warnings += about_shortcut(curve, label, fitted, beaten_from)
     return Verdict(
         curve=curve,
         label=label,
@@ -130,8 +143,9 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
         success_rate=groups.success_rate,
         warnings=(*warnings, *metric_warnings),
         fitted=curve.shift + curve.scale * fitted,
-        scatter=float((draft.post.scatter[t] * SCATTER).sum()),
+        scatter=scatter,
         least_effect=draft.least_effect,
+        beats_shortcut_from=beaten_from,
         seeds=draft.each_seed.seeds if draft.each_seed else (),
         probability=dict(zip(HYPOTHESES, map(float, draft.post.probability[t]), strict=True)),
     )

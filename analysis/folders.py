@@ -17,7 +17,7 @@ SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_siz
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 5
+LAYOUT = 6
 _TOTAL_TOLERANCE = 1e-6
 # What a variant's name gets where the same questions are asked after so many demonstrations.
 SHOTS = re.compile(r"_(\d+|k)_shot$")
@@ -153,6 +153,7 @@ def _task_rows(tasks: Mapping[str, Any], described: Mapping[str, Any]) -> Iterat
                 **scores,
                 "chance": _float(_number(meta.get("chance"), f"tasks.{task}.chance")),
                 "ceiling": _float(_number(meta.get("ceiling", 1.0), f"tasks.{task}.ceiling")),
+                "shortcut": _float(_number(meta.get("shortcut"), f"tasks.{task}.shortcut")),
                 "intended_class": _text(meta.get("intended_class"), f"tasks.{task}.intended_class"),
                 "intended_metric": _text(meta.get("metric"), f"tasks.{task}.metric"),
             }

@@ -41,7 +41,8 @@ def pictures(found: Findings) -> Iterator[Picture]:
             "tasks",
             task_plots.accuracy(found.tasks, verdicts),
             "Score of each task against model size, every seed a dot (longest horizon of each size and seed). "
-            "Above each: the class found, and the class the task was built to show where it is another.",
+            "Above each: the class found, and the class the task was built to show where it is another. A score "
+            "counts above the dash-dotted line, which is what a shortcut has.",
         )
         twins = task_plots.find_twins(found.tasks)
         if twins:

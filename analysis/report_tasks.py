@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+
+import numpy as np
 
 from analysis import draw, page, task_plots
 from analysis.emergence_twins import worth_saying
-from analysis.emergence_verdict import ORDER
+from analysis.emergence_verdict import ORDER, Verdict
 from analysis.findings import Findings
 
 
@@ -48,14 +49,19 @@ def class_counts(found: Findings) -> str:
     assert not isinstance(found.classes, str)
     verdicts = _exact(found)
     counts = Counter(v.label for v in verdicts.values())
-    said = ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
+    below = Counter(v.label for v in verdicts.values() if not v.counts)
+    said = ", ".join(
+        f"{counts[name]} {name}" + (f" ({below[name]} not above a shortcut)" if below[name] else "")
+        for name in ORDER
+        if counts[name]
+    )
     meant = _meant(found)
     judged = [key for key in verdicts if meant.get(key)]
     agree = sum(verdicts[key].label == meant[key] for key in judged)
     return f"{said}; {agree} of {len(judged)} as they were built to be" if judged else said
 
 
-def _exact(found: Findings) -> dict[tuple[str, str], Any]:
+def _exact(found: Findings) -> dict[tuple[str, str], Verdict]:
     assert not isinstance(found.classes, str) and not isinstance(found.tasks, str)
     by_curve = task_plots.by_curve(found.classes)
     names = task_plots.curves(found.tasks, by_curve)
@@ -89,6 +95,7 @@ def _class_table(found: Findings) -> str:
                 f"{v.effect:+.2f}",
                 threshold,
                 _success(v.success_rate),
+                _shortcut(v),
                 "; ".join(caveats),
             )
         )
@@ -100,9 +107,18 @@ def _class_table(found: Findings) -> str:
         "effect",
         "threshold (90%), params",
         "seeds past half of the gain, by size",
+        "shortcut, beaten from",
         "caveats",
     )
-    return page.table(header, rows, wide=(6, 7))
+    return page.table(header, rows, wide=(6, 8))
+
+
+def _shortcut(verdict: Verdict) -> str:
+    """What a guesser without the ability has, and from which size the score is above it and counts."""
+    if not np.isfinite(verdict.curve.shortcut):
+        return ""
+    beaten = verdict.beats_shortcut_from
+    return f"{verdict.curve.shortcut:.2f}, {draw.count(beaten) if beaten is not None else 'never'}"
 
 
 def _success(rates: Sequence[dict[str, float]] | None) -> str:

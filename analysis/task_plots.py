@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 
 from analysis import draw
 from analysis.emergence import Emergence
-from analysis.emergence_plots import TWIN_COLOURS, draw_chance, draw_scores, draw_verdict
+from analysis.emergence_plots import TWIN_COLOURS, draw_chance, draw_scores, draw_shortcut, draw_verdict
 from analysis.emergence_table import Curve, independent_items
 from analysis.emergence_twins import related
 from analysis.emergence_verdict import ORDER, Verdict
@@ -73,6 +73,7 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
         draw_scores(ax, exact, draw.BLUE)
         _bytes(ax, mine, exact)
         draw_chance(ax, exact.chance)
+        draw_shortcut(ax, exact)
         alone = sum(task == other for other, _ in names) == 1
         _verdict(ax, mine, task, variant, found, alone)
     _finish(fig, axes, len(names), across)
@@ -81,9 +82,10 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
         Line2D([], [], color=draw.INK, ls=(0, (4, 2)), lw=0.9, label="fitted shape"),
         Line2D([], [], color=draw.ORANGE, ls="--", label="accuracy by byte"),
         Line2D([], [], color=draw.GREY, ls=":", label="chance"),
+        Line2D([], [], color=draw.GREY, ls="-.", label="shortcut"),
         Patch(color=draw.PURPLE, alpha=0.35, label="threshold (90%)"),
     ]
-    fig.legend(handles=handles, loc="outside upper center", ncols=5)
+    fig.legend(handles=handles, loc="outside upper center", ncols=6)
     return fig
 
 
@@ -132,9 +134,9 @@ def _curve(rows: pd.DataFrame, score: "pd.Series[float]") -> Curve:
     level = float(chance.iloc[0]) if len(chance) else np.nan
     seeds = tuple(map(str, table.index))
     size = table.columns.to_numpy(dtype=float)
-    return Curve(
-        name, variant, "", size, table.to_numpy(), items.to_numpy(), nothing, level, 1.0, nothing, seeds
-    )
+    shortcut = float(rows["shortcut"].max()) if "shortcut" in rows.columns else np.nan
+    scores = (table.to_numpy(), items.to_numpy(), nothing)
+    return Curve(name, variant, "", size, *scores, level, 1.0, nothing, seeds, shortcut=shortcut)
 
 
 def _exact(rows: pd.DataFrame) -> Curve:

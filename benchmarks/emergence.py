@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.emergence import Emergence, Verdict, emergence
+from analysis.emergence_onset import beats_shortcut_from
 from analysis.emergence_published import published
+from analysis.emergence_table import Curve
 from benchmarks.emergence_seed_worlds import BETWEEN, JUMPS, draw_seeds
 from benchmarks.emergence_seed_worlds import KINDS as KINDS_OF_SEEDS
 from benchmarks.emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_weak, draw_world
@@ -240,6 +242,31 @@ def seeds_apart(fast: bool) -> Iterator[Figure]:
                     yield Figure("  tasks of which it holds all", _mean(all(held) for held in inside))
 
 
+def shortcuts(fast: bool) -> Iterator[Figure]:
+    """How often a model that only has a shortcut's score, .4 at 12 sizes, is said to beat it at one of them."""
+    worlds = 400 if fast else 4000
+    rng = np.random.default_rng(FIRST_SEED)
+    size = np.geomspace(1e6, 1e10, 12)
+    for items in (50, 200, 1000):
+        for seeds in (1, 3):
+            shape = (worlds, seeds, len(size))
+            scores, levels = rng.binomial(items, 0.4, shape) / items, rng.binomial(items, 0.4, worlds) / items
+            behind, nothing = np.full(shape[1:], float(items)), np.full(shape[1:], np.nan)
+            names = tuple(map(str, range(seeds)))
+            beaten = [
+                beats_shortcut_from(
+                    Curve(
+                        "", "", "", size, score, behind, nothing, np.nan, 1.0, nothing, names, shortcut=level
+                    ),
+                    scatter=0.0,
+                    min_effect=0.05,
+                )
+                for score, level in zip(scores, levels.tolist(), strict=True)
+            ]
+            share = 100 * _mean(found is not None for found in beaten)
+            yield Figure(f"% said to beat a shortcut that is all it has: {items} items, {seeds} seeds", share)
+
+
 def _mean(values: Iterable[float]) -> float:
     known = list(values)
     return float(np.mean(known)) if known else float("nan")
@@ -278,6 +305,7 @@ SECTIONS: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "metric_twins": metric_twins,
     "weak_spots": weak_spots,
     "seeds_apart": seeds_apart,
+    "shortcuts": shortcuts,
     "speed": speed,
 }
 

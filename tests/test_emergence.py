@@ -21,7 +21,7 @@ def test_json_is_the_contract() -> None:
     answer = emergence(scores(CURVES), draws=400).to_json()
     assert set(answer) >= {"tasks", "fdr"}
     keys = "task variant metric class threshold threshold_interval p_value p_break q_value effect "
-    keys += "metric_induced bimodal success_rate warnings seeds"
+    keys += "metric_induced bimodal success_rate warnings seeds shortcut beats_shortcut_from"
     for entry in answer["tasks"]:
         assert list(entry) == keys.split()
         assert (entry["threshold"] is not None) == (entry["class"] == "emergent")
@@ -84,6 +84,9 @@ def bad(**change: object) -> pd.DataFrame:
         (bad(correct="n/a"), ["row 4", "correct is 'n/a'"]),
         (bad(size=SIZES[3]), ["row 4", "second row"]),
         (bad(chance=0.5), ["row 4", "chance is 0.5"]),
+        (bad(shortcut=1.5), ["row 4", "shortcut is 1.5", "0..1"]),
+        (bad(shortcut=-0.1), ["row 4", "shortcut is -0.1"]),
+        (bad(shortcut="ngram"), ["row 4", "shortcut is 'ngram'", "number"]),
         (scores({"a": CURVES["flat"]}).iloc[:1], ["row 0", "only size"]),
         (scores({"a": CURVES["flat"]}).drop(columns="total"), ["correct, total or score, stderr"]),
     ],

@@ -57,14 +57,22 @@ def test_tasks_are_a_long_table(experiment: Path) -> None:
     assert (tasks.correct <= tasks.total).all()
 
 
-def test_examples_scored_apart_have_the_chance_and_items_of_their_variant(experiment: Path) -> None:
+def test_examples_scored_apart_have_the_chance_items_and_shortcut_of_their_variant(experiment: Path) -> None:
     for run in experiment.glob("*/spec.json"):
         spec = json.loads(run.read_text())
         spec["tasks"] = {
             "sums": {
                 "chance": 0.5,
                 "intended_class": "flat",
-                "variants": {"chain": {"chance": 0.1, "different_items": 40, "intended_class": "emergent"}},
+                "shortcut": 0.5,
+                "variants": {
+                    "chain": {
+                        "chance": 0.1,
+                        "different_items": 40,
+                        "intended_class": "emergent",
+                        "shortcut": 0.2,
+                    }
+                },
             }
         }
         run.write_text(json.dumps(spec))
@@ -78,6 +86,7 @@ def test_examples_scored_apart_have_the_chance_and_items_of_their_variant(experi
     assert set(tasks.variant) == {"chain", "chain_0_shot", "chain_k_shot"}
     assert set(tasks.chance) == {0.1}
     assert set(tasks.different_items) == {40}
+    assert set(tasks.shortcut) == {0.2}
     assert set(tasks.intended_class) == {"emergent"}
 
 
