@@ -66,8 +66,8 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
     across = min(4, max(1, len(names)))
     down = -(-len(names) // across)
     fig = draw.figure(8.2, 0.6 + 1.85 * down)
-    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, (task, variant) in zip(axes, names, strict=False):
+    axes = _panels(fig, len(names), across, rows["size"])
+    for ax, (task, variant) in zip(axes, names, strict=True):
         mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
         exact = _exact(mine)
         draw_scores(ax, exact, draw.BLUE)
@@ -76,7 +76,6 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
         draw_shortcut(ax, exact)
         alone = sum(task == other for other, _ in names) == 1
         _verdict(ax, mine, task, variant, found, alone)
-    _finish(fig, axes, len(names), across)
     handles = [
         Line2D([], [], color=draw.BLUE, marker="o", ms=3.5, label="exact match, seeds"),
         Line2D([], [], color=draw.INK, ls=(0, (4, 2)), lw=0.9, label="fitted shape"),
@@ -95,8 +94,8 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
     down = -(-len(pairs) // across)
     most = max(len(pair) for pair in pairs)
     fig = draw.figure(min(8.2, 2.9 * across + 0.6), 0.5 + (2.1 + 0.2 * most) * down)
-    axes = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, pair in zip(axes, pairs, strict=False):
+    axes = _panels(fig, len(pairs), across, rows["size"])
+    for ax, pair in zip(axes, pairs, strict=True):
         for (task, variant), colour in zip(pair, TWIN_COLOURS, strict=False):
             mine = rows[(rows["task"] == task) & (rows["variant"] == variant)]
             exact = _exact(mine)
@@ -106,7 +105,6 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]]) -> Fig
         handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, TWIN_COLOURS, strict=False)]
         # One name a line above its plot: side by side they would be wider than the axes and squeeze them.
         ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
-    _finish(fig, axes, len(pairs), across)
     return fig
 
 
@@ -167,12 +165,19 @@ def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found
     ax.text(0, 1.03, shown, transform=ax.transAxes, fontsize=8, color=draw.GREY)
 
 
-def _finish(fig: Figure, axes: np.ndarray, used: int, across: int) -> None:
-    for ax in axes[used:]:
-        ax.set_visible(False)
-    for ax in axes[max(0, used - across) : used]:
-        ax.tick_params(labelbottom=True)
-    axes[0].set_ylim(-0.04, 1.04)
-    draw.log_axis(axes[0], "x", counts=True, most=3)
+def _panels(fig: Figure, used: int, across: int, sizes: "pd.Series[float]") -> list[Axes]:
+    """`used` plots in rows of `across`, all with the same limits; numbers on the outer ones only.
+
+    Matplotlib's shared axes would ask each of them at every stroke: minutes for the 191 plots of tasks=full.
+    """
+    down = -(-used // across)
+    margin = max(sizes.max() / sizes.min(), 2.0) ** 0.05
+    axes = list(fig.subplots(down, across, squeeze=False).ravel())
+    for i, ax in enumerate(axes):
+        ax.set(xlim=(sizes.min() / margin, sizes.max() * margin), ylim=(-0.04, 1.04), autoscale_on=False)
+        draw.log_axis(ax, "x", counts=True, most=3)
+        ax.tick_params(labelleft=i % across == 0, labelbottom=i + across >= used)
+        ax.set_visible(i < used)
     fig.supylabel("score", fontsize=9)
     fig.supxlabel(SIZE, fontsize=9)
+    return axes[:used]
