@@ -80,7 +80,8 @@ def _basins(form: Form, model: Model, best: Found) -> list[Warn]:
     name = form.names[plain[worst]]
     if spread[worst] <= SAME * (abs(here[plain[worst]]) + 0.01) + 1e-3:
         return []
-    low, high = there[:, plain[worst]].min(), there[:, plain[worst]].max()
+    ends_at = np.append(there[:, plain[worst]], here[plain[worst]])
+    low, high = ends_at.min(), ends_at.max()
     return [
         Warn(
             "multi_basin",

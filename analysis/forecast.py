@@ -9,11 +9,12 @@ import pandas as pd
 
 from analysis.cost import Cost, cost_model, optimum
 from analysis.diagnose import status
+from analysis.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, hold_out
 from analysis.errors import UserError, Warn
 from analysis.fit import Fit, finite, fit_members
 from analysis.law import Array, Form
 from analysis.observations import Observations
-from analysis.uncertainty import FAR_PRIOR, Discrepancy, discrepancy_of, hold_out, interval
+from analysis.uncertainty import interval
 
 # Forms of less weight are not worth their resamples.
 LEAST_WEIGHT = 0.05

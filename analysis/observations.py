@@ -52,14 +52,16 @@ class Observations:
 
     def keep(self, mask: np.ndarray, reason: str = "") -> "Observations":
         """The rows where `mask`; with a reason the others are noted as left out."""
-        gone = tuple(label.item() if hasattr(label, "item") else label for label in self.labels[~mask])
-        noted = (*self.left_out, LeftOut(reason, gone)) if reason and gone else self.left_out
+        noted = self.left_out
+        if reason and not mask.all():
+            noted = (*noted, LeftOut(reason, tuple(self.labels[~mask].tolist())))
         return replace(
             self,
             x={name: column[mask] for name, column in self.x.items()},
             loss=self.loss[mask],
             weight=self.weight[mask],
-            group=self.group[mask],
+            # Numbered anew: resamples are drawn of the groups that are left.
+            group=np.unique(self.group[mask], return_inverse=True)[1],
             flops=self.flops[mask],
             labels=self.labels[mask],
             left_out=noted,

@@ -1,7 +1,7 @@
 """Rolling hold-outs: fit the cheap runs, predict the dear ones, within the table; choose by what is missed.
 
 Nothing here sees a target: forms are weighed, and the rows of another regime left out, by errors within the
-table alone. What the errors say about intervals is `analysis.uncertainty`'s business.
+table alone. What the errors say about intervals is `analysis.discrepancy`'s business.
 """
 
 from collections.abc import Sequence

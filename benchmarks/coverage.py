@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import uncertainty
+from analysis import discrepancy, uncertainty
 from analysis.fit import Fit, fit, fit_members
 from analysis.forecast import LEAST_WEIGHT, distance_of
 from analysis.forms import get_form
@@ -27,22 +27,20 @@ FULL = {"loss": "huber", "scale": "log", "delta": 1e-3, "group": None, "seed": 0
 
 @dataclass(frozen=True)
 class Settings:
-    """The discrepancy's settings (`analysis.uncertainty`)."""
+    """The discrepancy's settings (`analysis.discrepancy`)."""
 
-    PRIOR: float = uncertainty.PRIOR
-    EXPECTED: float = uncertainty.EXPECTED
-    GROWTH: float = uncertainty.GROWTH
+    PRIOR: float = discrepancy.PRIOR
+    GROWTH: float = discrepancy.GROWTH
 
 
 CHOICES = [
-    Settings(prior, expected, growth)
+    Settings(prior, growth)
     for growth, priors in (
-        (1.0, (0.01, 0.015, 0.02)),
-        (4 / 3, (0.01, 0.0133, 0.0177)),
-        (2.0, (0.0075, 0.01, 0.0133)),
+        (1.0, (0.0125, 0.01875, 0.028)),
+        (4 / 3, (0.01, 0.015, 0.0225)),
+        (2.0, (0.00625, 0.009375, 0.014)),
     )
     for prior in priors
-    for expected in (1.0, 1.5, 2.0)
 ]
 
 
@@ -52,7 +50,7 @@ class Case:
 
     split: Split
     members: list[tuple[Fit, float]]
-    held_out: list[uncertainty.HeldOut]
+    held_out: list[discrepancy.HeldOut]
     distance: Array
     misses: dict[str, float]
     residual_width: float
@@ -72,13 +70,11 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
     }
     centre = np.sum([w * np.log(f.predict(test)) for f, w in members], axis=0)
     misses["auto"] = 100 * float(np.mean(np.abs(centre - observed)))
-    bounds = uncertainty.interval(
-        members, test, np.zeros(len(test)), uncertainty.Discrepancy(0.0, np.inf), level=LEVEL, seed=0
-    )
+    bounds = uncertainty.interval(members, test, np.zeros(len(test)), discrepancy.NONE, level=LEVEL, seed=0)
     return Case(
         split,
         members,
-        uncertainty.hold_out(members, 0),
+        discrepancy.hold_out(members, 0),
         distance_of(members[0][0].observations, test),
         misses,
         float(np.median(bounds.upper - bounds.lower)),
@@ -87,19 +83,19 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
 
 def coverage(case: Case, settings: Settings) -> tuple[float, float]:
     """Share of held-out runs inside, and the median width of log loss."""
-    saved = {name: getattr(uncertainty, name) for name in vars(settings)}
+    saved = {name: getattr(discrepancy, name) for name in vars(settings)}
     for name, value in vars(settings).items():
-        setattr(uncertainty, name, value)
+        setattr(discrepancy, name, value)
     try:
         bent = bool(case.members[0][0].provenance["bent"])
         test = case.split.test.astype(np.float64)
         found = uncertainty.interval(
-            case.members, test, case.distance, uncertainty.discrepancy_of(case.held_out, bent=bent),
+            case.members, test, case.distance, discrepancy.discrepancy_of(case.held_out, bent=bent),
             level=LEVEL, seed=0,
         )  # fmt: skip
     finally:
         for name, value in saved.items():
-            setattr(uncertainty, name, value)
+            setattr(discrepancy, name, value)
     observed = np.log(test.loss.to_numpy())
     inside = (found.lower <= observed) & (observed <= found.upper)
     return float(inside.mean()), float(np.median(found.upper - found.lower))
@@ -159,7 +155,7 @@ def made(count: int, seed: int = 1) -> Iterator[Split]:
         factor = float(rng.choice([3.0, 10.0, 30.0]))
         low = table.flops <= table.flops.max() / factor * (1 + 1e-9)
         if low.sum() >= 12 and (~low).any():
-            yield Split(f"{form.name} {i}", f"{form.name} {design}", factor, table[low], table[~low])
+            yield Split(f"{form.name} {seed} {i}", design, factor, table[low], table[~low])
 
 
 def show(cases: list[Case]) -> None:
@@ -250,15 +246,17 @@ def main() -> None:
     parser.add_argument(
         "--made", type=int, default=0, metavar="N", help="N made tables in place of public ones"
     )
+    parser.add_argument("--seed", type=int, default=1, help="of the made tables")
     parser.add_argument("--form", default="auto", help="with --made: true fits the form that made the table")
     args = parser.parse_args()
     if not PUBLISHED.is_dir():
         print(f"the published tables are not at {PUBLISHED}: nothing is measured")
         return
+    found = made(args.made, args.seed) if args.made else splits()
     if args.made and args.form == "true":
-        cases = [prepare(split, split.source.split()[0], "all") for split in made(args.made)]
+        cases = [prepare(split, split.table.split()[0], "all") for split in found]
     else:
-        cases = run(made(args.made) if args.made else splits())
+        cases = run(found)
     show(cases)
     if args.settings:
         choose_settings(cases)

@@ -11,7 +11,7 @@ from known_laws import CHINCHILLA, TRUTHS, made
 
 from analysis.diagnose import diagnose
 from analysis.errors import UserError
-from analysis.fit import bind, fit, resample_counts, resample_weights, solve
+from analysis.fit import LARGE_ROWS, bind, fit, resample_counts, resample_weights, solve, thinned
 from analysis.forms import FORMS, own_form
 from analysis.observations import observe
 from analysis.penalty import Objective
@@ -375,6 +375,19 @@ def test_only_finished_schedules_count() -> None:
     fitted = fit(table, bootstrap=0)
     assert len(fitted.observations) == 28
     assert {row for left in fitted.observations.left_out for row in left.rows} == {1, 2, *range(0, 40, 4)}
+
+
+def test_a_large_table_is_said_to_be_one_and_its_one_bad_row_is_named() -> None:
+    table = made("chinchilla", 30_000, noise=0.01)
+    fitted = fit(table, bootstrap=20)
+    assert "large_table" in codes(fitted) and fitted.status == "caution"
+    assert fitted.params["alpha"] == pytest.approx(CHINCHILLA["alpha"], abs=5 * fitted.bse["alpha"])
+    # Resamples are drawn of the subset's rows: drawn of two million they took 16 GB.
+    part = thinned(fitted.observations, 0)
+    assert len(part) == LARGE_ROWS == part.group.max() + 1
+    table.loc[25_000, "loss"] = np.nan
+    with pytest.raises(UserError, match="column loss: row 25000"):
+        fit(table)
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ import pytest
 from known_laws import CHINCHILLA, made
 
 from analysis.cost import Cost, cost_model, optimum
+from analysis.discrepancy import FAR, FAR_PRIOR, TRUE, Discrepancy, HeldOut, cuts, discrepancy_of, hold_out
 from analysis.errors import UserError
 from analysis.fit import fit
 from analysis.forecast import extrapolate
 from analysis.forms import FORMS
 from analysis.observations import observe
-from analysis.uncertainty import FAR_PRIOR, PRIOR, HeldOut, discrepancy_of, interval, noise_of
+from analysis.uncertainty import interval, noise_of
 
 QUICK = {"form": "chinchilla", "regime": "all", "bootstrap": 60}
 
@@ -130,24 +131,53 @@ def test_intervals_widen_with_distance_and_far_ones_say_so() -> None:
     assert found.predictions[2].flops_ratio == pytest.approx(1e4, rel=0.02)
 
 
-def held(error: float, spread: float, distance: float) -> HeldOut:
-    return HeldOut(np.full(4, error), np.full(4, spread), np.full(4, distance))
+def held(error: float, spread: float, distance: float, freedom: float = 2.0) -> HeldOut:
+    return HeldOut(np.full(4, error), np.full(4, distance), spread, freedom, spare=20.0)
 
 
-def test_the_discrepancy_is_what_hold_outs_missed_and_a_bend_gives_it_a_prior() -> None:
-    assert discrepancy_of([held(0.003, 0.004, 1.0)], bent=False).slope == 0.0
-    assert discrepancy_of([], bent=True).slope == pytest.approx(PRIOR)
-    missed = discrepancy_of([held(0.05, 0.004, 1.0), held(0.09, 0.005, 1.6)], bent=False).slope
-    assert 0.02 < missed < 0.06
-    # A cut that hit counts against one that missed.
-    cuts = [held(0.006, 0.004, 1.0), held(0.001, 0.004, 1.0)]
-    assert discrepancy_of(cuts[:1], bent=False).slope > 0.0 == discrepancy_of(cuts, bent=False).slope
-    # Hold-outs that hit tell a bent table's prior down.
-    hit = discrepancy_of([held(0.002, 0.004, 1.0), held(0.002, 0.004, 2.0)], bent=True).slope
-    assert hit < 0.7 * PRIOR
-    far = discrepancy_of([held(0.002, 0.004, 1.0)], bent=False)
-    assert far.scale(np.array([1.0]))[0] == 0.0
-    assert far.scale(np.array([5.0]))[0] > FAR_PRIOR * 5
+def nought(found: Discrepancy) -> float:
+    """The probability that the law holds beyond the data."""
+    return float(found.probability[found.slopes == 0.0].sum())
+
+
+def test_the_discrepancy_weighs_what_hold_outs_missed_against_chance() -> None:
+    assert nought(discrepancy_of([], bent=False)) == pytest.approx(TRUE)
+    assert nought(discrepancy_of([], bent=True)) == 0.0
+    hit, missed = held(0.003, 0.004, 1.0), held(0.05, 0.004, 1.0)
+    assert nought(discrepancy_of([hit], bent=False)) > TRUE
+    assert nought(discrepancy_of([missed], bent=False)) < TRUE / 2
+    # What is learnt is the size of the miss: .05 at a distance of e, .09 at e^1.6.
+    found = discrepancy_of([missed, held(0.09, 0.005, 1.6)], bent=False)
+    assert nought(found) < 0.05 and 0.03 < found.slope < 0.08
+    # A cut that hit counts against one that missed, and tells a bent table's prior down.
+    assert nought(discrepancy_of([missed, hit], bent=False)) > nought(discrepancy_of([missed], bent=False))
+    assert discrepancy_of([hit, hit], bent=True).slope < discrepancy_of([], bent=True).slope
+    # Many errors that go together are little evidence: one fit missed them all.
+    one, many = (discrepancy_of([held(0.012, 0.004, 1.0, freedom)], bent=False) for freedom in (1.0, 12.0))
+    assert nought(many) < 0.3 < 0.7 < nought(one)
+
+
+def test_the_discrepancy_grows_with_distance_and_far_beyond_is_never_nothing() -> None:
+    found = discrepancy_of([held(0.002, 0.004, 1.0)], bent=False)
+    assert not found.far(np.array([1.0 + np.log(FAR) - 0.01]))[0]
+    near, far = np.abs(found.draw(np.array([0.5, 5.0]), 4000, np.random.default_rng(0))).T
+    assert np.mean(near == 0.0) == pytest.approx(nought(found), abs=0.03)
+    assert np.median(far) > 0.6 * FAR_PRIOR * 5.0 ** (4 / 3)
+    assert not found.draw(np.array([0.0, -1.0]), 10, np.random.default_rng(0)).any()
+
+
+def test_a_cuts_errors_are_expected_as_a_true_law_makes_them() -> None:
+    shares, freedom = [], []
+    for seed in range(8):
+        fitted = fit(made("chinchilla", 120, noise=0.005, seed=seed), bootstrap=0)
+        for cut, (_, kept) in zip(hold_out([(fitted, 1.0)], seed), cuts(fitted.observations), strict=True):
+            assert len(cut.error) == (~kept).sum() and cut.distance.min() > 0
+            assert cut.spare == kept.sum() - 5
+            shares.append(np.mean(cut.error**2) / cut.spread**2)
+            freedom.append(cut.freedom / len(cut.error))
+    # Of chi squares of a few degrees of freedom, those of a table alike.
+    assert 0.6 < np.mean(shares) < 1.6
+    assert 0.1 < np.mean(freedom) < 0.9
 
 
 def test_auto_mixes_forms_and_leaves_a_bend_out() -> None:
