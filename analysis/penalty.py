@@ -3,6 +3,7 @@
 What is minimised is the *sum* over rows of weight x penalty; the caller chooses the residual's scale.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,11 +49,34 @@ class Objective:
         """The observed loss on the scale of the residual."""
         return np.log(loss) if self.scale == "log" else loss
 
+    def spare(self, residual: Array, loss: Array, parameters: int) -> float:
+        """Degrees of freedom left in the sum of squares of a fit's residuals of log loss [n].
+
+        Each parameter takes 2 - e of them, from one (least squares) to .43 (least absolute deviation), e the
+        variance of such estimates over that of least squares under normal noise (Huber 1964): to first order
+        a residual is noise - leverage x psi(noise) / E psi', whose covariance with the noise is the leverage's.
+        """
+        sigma = float(np.sqrt(np.mean(residual**2)))
+        width = self.width if self.scale == "log" else self.width / float(np.median(loss))
+        return len(residual) - parameters * (2.0 - _excess_variance(width / max(sigma, 1e-300)))
+
     def report(self, residual: Array, weight: Array) -> float:
         """The objective as a person would write it (lad: the plain sum of |r|), summed over rows."""
         if self.loss == "lad":
             return float(np.sum(weight * np.abs(residual)))
         return float(np.sum(weight * huber(residual, self.width)))
+
+
+def _excess_variance(width: float) -> float:
+    """Asymptotic variance of a Huber estimate, its width in standard deviations of normal noise, over that of
+    least squares: E psi^2 / (E psi')^2, pi / 2 for a vanishing width (Huber 1964)."""
+    if width < 1e-4:
+        return 0.5 * math.pi
+    if width > 10.0:
+        return 1.0
+    inside = math.erf(width / math.sqrt(2.0))
+    density = math.exp(-0.5 * width * width) / math.sqrt(2.0 * math.pi)
+    return (inside - 2.0 * width * density + width * width * (1.0 - inside)) / inside**2
 
 
 def huber(residual: Array, width: float | Array) -> Array:

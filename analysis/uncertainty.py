@@ -46,7 +46,8 @@ def noise_of(fitted: Fit) -> Noise:
     rows = thinned(fitted.observations, 0)
     predicted = fitted.predict(rows.x)
     residual = np.log(rows.loss / predicted)
-    n, p = len(fitted.observations), len(fitted.params)
+    n = len(residual)
+    spare = max(fitted.objective.spare(residual, rows.loss, len(fitted.params)), 1.0)
     u = np.log(predicted) - np.mean(np.log(predicted))
     # The likelihood with its scale solved for, where u has mean zero: convex in the growth.
     spread = np.mean(np.abs(residual) * np.exp(-GROWTHS[:, None] * u), axis=1)
@@ -55,7 +56,7 @@ def noise_of(fitted: Fit) -> Noise:
     t2 = slope * slope * float(np.sum(u * u)) / (np.pi / 2 - 1)
     growth = float(np.clip(slope * t2 / (t2 + 1.0), 0.0, MOST_NOISE_GROWTH))
     centre = float(np.exp(np.mean(np.log(predicted))))
-    standard = residual / (predicted / centre) ** growth * np.sqrt(n / max(n - p, 1))
+    standard = residual / (predicted / centre) ** growth * np.sqrt(n / spare)
     return Noise(standard, growth, centre, float(predicted.min()))
 
 
