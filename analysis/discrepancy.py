@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fit import Fit, bind, resample_weights, thinned
+from analysis.fit import Fit
 from analysis.law import Array
 from analysis.observations import Observations
+from analysis.resampling import bind, resample_weights, thinned
 from analysis.search import search
 
 # Compute of the largest run over that of the largest run kept, for what is missed with distance.

@@ -10,9 +10,10 @@ import pandas as pd
 
 from analysis.cost import cost_model, optimum
 from analysis.errors import UserError, Warn
-from analysis.fit import Fit, check_seed, finite, fit, resample_counts
+from analysis.fit import Fit, finite, fit
 from analysis.law import Array
 from analysis.observations import LeftOut, Observations, observe
+from analysis.resampling import check_seed, resample_counts
 
 METHODS = ("parabola", "envelope", "parametric")
 # Runs within this factor of compute share a budget.

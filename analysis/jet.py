@@ -2,11 +2,12 @@
 
 A law written with operators and numpy functions is evaluated once on jets and gives exact first and second
 derivatives in its parameters, for many parameter vectors and rows at a time (forward mode; Griewank and
-Walther 2008, chapter 13). Ten parameters at most are expected: the Hessian is carried whole.
+Walther 2008, chapter 13). Ten parameters at most are expected: the Hessian is carried, without
+what is nought in it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -14,13 +15,18 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from analysis.errors import UserError
 from analysis.law import Array
 
+K = TypeVar("K")
 Unary = Callable[[Array], tuple[Array, Array, Array]]
 
 
 class Jet(NDArrayOperatorsMixin):
-    """value [...], gradient [p, ...], hessian [p, p, ...], all broadcast against each other."""
+    """value [...], `gradient` by parameter and `hessian` by pair of parameters (i <= j), each [...], all
+    broadcast against each other; what is not there is nought. A part of a law has few of the law's parameters,
+    and what has no rows of the table in it has no axis for them."""
 
-    def __init__(self, value: Array, gradient: Array, hessian: Array) -> None:
+    def __init__(
+        self, value: Array, gradient: dict[int, Array], hessian: dict[tuple[int, int], Array]
+    ) -> None:
         self.value, self.gradient, self.hessian = value, gradient, hessian
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
@@ -39,19 +45,31 @@ class Jet(NDArrayOperatorsMixin):
 
 def variables(values: Array) -> list[Jet]:
     """One jet for each row of `values` [p, ...]: the i-th has gradient one in direction i."""
-    p = len(values)
-    tail = (1,) * (values.ndim - 1)
-    zero = np.zeros((p, p, *tail))
-    return [Jet(values[i], np.eye(p)[i].reshape(p, *tail), zero) for i in range(p)]
-
-
-def _outer(a: Array, b: Array) -> Array:
-    return a[:, None] * b[None, :]
+    return [Jet(value, {i: np.ones((1,) * value.ndim)}, {}) for i, value in enumerate(values)]
 
 
 def _compose(jet: Jet, rule: Unary) -> Jet:
     value, first, second = rule(jet.value)
-    return Jet(value, first * jet.gradient, first * jet.hessian + second * _outer(jet.gradient, jet.gradient))
+    hessian = {}
+    for i, a in jet.gradient.items():
+        bent = second * a
+        for j, b in jet.gradient.items():
+            if i <= j:
+                hessian[i, j] = bent * b
+    for pair, h in jet.hessian.items():
+        hessian[pair] = hessian[pair] + first * h
+    return Jet(value, {i: first * a for i, a in jet.gradient.items()}, hessian)
+
+
+def _sum(a: dict[K, Array], b: dict[K, Array]) -> dict[K, Array]:
+    found = dict(a)
+    for key, value in b.items():
+        found[key] = found[key] + value if key in found else value
+    return found
+
+
+def _scaled(a: dict[K, Array], factor: Any) -> dict[K, Array]:
+    return {key: value * factor for key, value in a.items()}
 
 
 def _add(a: Any, b: Any) -> Jet:
@@ -59,20 +77,22 @@ def _add(a: Any, b: Any) -> Jet:
         return Jet(a.value + b, a.gradient, a.hessian)
     if not isinstance(a, Jet):
         return _add(b, a)
-    return Jet(a.value + b.value, a.gradient + b.gradient, a.hessian + b.hessian)
+    return Jet(a.value + b.value, _sum(a.gradient, b.gradient), _sum(a.hessian, b.hessian))
 
 
 def _multiply(a: Any, b: Any) -> Jet:
     if not isinstance(b, Jet):
-        return Jet(a.value * b, a.gradient * b, a.hessian * b)
+        return Jet(a.value * b, _scaled(a.gradient, b), _scaled(a.hessian, b))
     if not isinstance(a, Jet):
         return _multiply(b, a)
-    cross = _outer(a.gradient, b.gradient)
-    return Jet(
-        a.value * b.value,
-        a.gradient * b.value + b.gradient * a.value,
-        a.hessian * b.value + b.hessian * a.value + cross + cross.swapaxes(0, 1),
-    )
+    hessian = _sum(_scaled(a.hessian, b.value), _scaled(b.hessian, a.value))
+    for i, first in a.gradient.items():
+        for j, second in b.gradient.items():
+            pair = (min(i, j), max(i, j))
+            cross = first * second * (2.0 if i == j else 1.0)
+            hessian[pair] = hessian[pair] + cross if pair in hessian else cross
+    gradient = _sum(_scaled(a.gradient, b.value), _scaled(b.gradient, a.value))
+    return Jet(a.value * b.value, gradient, hessian)
 
 
 def _power(a: Any, b: Any) -> Jet:
@@ -87,21 +107,19 @@ def _pick(chosen: Callable[[Array, Array], Array]) -> Callable[[Any, Any], Jet]:
     """maximum or minimum: the derivatives of whichever argument is taken."""
 
     def rule(a: Any, b: Any) -> Jet:
-        a, b = (_lift(a, b), _lift(b, a))
+        a, b = (x if isinstance(x, Jet) else Jet(np.asarray(x, dtype=np.float64), {}, {}) for x in (a, b))
         first = chosen(a.value, b.value)
         return Jet(
             np.where(first, a.value, b.value),
-            np.where(first, a.gradient, b.gradient),
-            np.where(first, a.hessian, b.hessian),
+            _either(first, a.gradient, b.gradient),
+            _either(first, a.hessian, b.hessian),
         )
 
     return rule
 
 
-def _lift(a: Any, like: Any) -> Jet:
-    if isinstance(a, Jet):
-        return a
-    return Jet(np.asarray(a, dtype=np.float64), np.zeros_like(like.gradient), np.zeros_like(like.hessian))
+def _either(first: np.ndarray, a: dict[K, Array], b: dict[K, Array]) -> dict[K, Array]:
+    return {key: np.where(first, a.get(key, 0.0), b.get(key, 0.0)) for key in {**a, **b}}
 
 
 def _logaddexp(a: Any, b: Any) -> Jet:

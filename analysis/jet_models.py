@@ -1,6 +1,7 @@
 """A law written as a Python function, bound to a table: derivatives from jets, starts at random points."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class JetModel:
         self.columns: dict[str, Array] = {**x, **logs, **means}
         self.x = Named(self.columns)
         self.loss = loss
+        self.starts: dict[Any, Any] = {}
         self.parameters = self.searched.parameters
         self.size = len(self.parameters)
         bounds = np.asarray([self._range(parameter, x) for parameter in self.parameters])
@@ -88,11 +90,16 @@ class JetModel:
             curvature = weight * huber_curvature(residual, width)
             push, bend = (psi / f, (curvature - psi) / (f * f)) if scale == "log" else (psi, curvature)
             value = np.einsum("sn,sn->s", weight, huber(residual, width))
-            jacobian = np.broadcast_to(jet.gradient, (p, *shape)).transpose(1, 0, 2)
+            jacobian = np.zeros((S, p, shape[1]))
+            for i, first in jet.gradient.items():
+                jacobian[:, i] = first
             gradient = np.einsum("spn,sn->sp", jacobian, push)
-            second = np.broadcast_to(jet.hessian, (p, p, *shape))
-            hessian = np.einsum("pqsn,sn->spq", second, push)
-            hessian += (jacobian * bend[:, None]) @ jacobian.transpose(0, 2, 1)
+            hessian = (jacobian * bend[:, None]) @ jacobian.transpose(0, 2, 1)
+            for (i, j), second in jet.hessian.items():
+                curved = np.einsum("sn,sn->s", np.broadcast_to(second, shape), push)
+                hessian[:, i, j] += curved
+                if i != j:
+                    hessian[:, j, i] += curved
         fine &= np.isfinite(gradient).all(1) & np.isfinite(hessian).all((1, 2))
         return Expansion(
             np.where(fine, value, np.inf),

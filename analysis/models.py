@@ -8,7 +8,7 @@ amplitudes and exponents do not trade off), the exponents, the outer power.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Model(Protocol):
     form: Form
     lower: Array
     upper: Array
+    # What `analysis.search` made of the grid for an objective and a seed: searches of one table share it.
+    starts: dict[Any, Any]
 
     def predict(self, theta: Array) -> Array: ...
 
@@ -66,6 +68,7 @@ class PowerSumModel:
         self.form = form
         self.structure = structure
         self.loss = loss
+        self.starts: dict[Any, Any] = {}
         self.exponents = tuple(
             dict.fromkeys(
                 name for term in structure.terms for name, _ in term.exponents if isinstance(name, str)

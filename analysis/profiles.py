@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.errors import UserError
-from analysis.fit import Fit, bind
+from analysis.fit import Fit
 from analysis.law import Array
 from analysis.models import PowerSumModel
+from analysis.resampling import bind
 from analysis.search import search
 
 

@@ -59,7 +59,9 @@ def search(
     rows = np.arange(n)
     if n > SEARCH_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(n, SEARCH_ROWS, replace=False))
-    normal = _Normal(model.grid(rows), loss[rows], objective)
+    if (objective, seed) not in model.starts:
+        model.starts[objective, seed] = _Normal(model.grid(rows), loss[rows], objective)
+    normal = model.starts[objective, seed]
     blocks = [slice(i, i + _block(n, starts)) for i in range(0, R, _block(n, starts))]
 
     def work(block: slice) -> tuple[Minimum, Minimum]:

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.discrepancy import Discrepancy
-from analysis.fit import Fit, thinned
+from analysis.fit import Fit
 from analysis.law import Array
 from analysis.percentiles import percentiles
+from analysis.resampling import thinned
 
 # Draws behind an interval: resampled parameters are used as often as that takes.
 DRAWS = 4000

@@ -11,10 +11,11 @@ from known_laws import CHINCHILLA, TRUTHS, made
 
 from analysis.diagnose import diagnose
 from analysis.errors import UserError
-from analysis.fit import LARGE_ROWS, bind, fit, resample_counts, resample_weights, solve, thinned
+from analysis.fit import fit
 from analysis.forms import FORMS, own_form
 from analysis.observations import observe
 from analysis.penalty import Objective
+from analysis.resampling import LARGE_ROWS, bind, resample_counts, resample_weights, solve, thinned
 from analysis.search import Found, search
 from analysis.solve import Minimum, minimise
 
@@ -98,6 +99,18 @@ def test_the_search_beats_every_one_of_sixty_random_starts(name: str) -> None:
         ).theta
     ends = model.expand(starts, np.ones((60, 50)), np.log(observations.loss), "log", 1e-3)
     assert found.value[0] <= ends.value.min() * (1 + 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["farseer", "data_constrained"])
+def test_forty_starts_find_what_four_hundred_find(name: str) -> None:
+    for seed in (0, 1):
+        observations = observe(made(name, 90, noise=0.01, seed=seed), FORMS[name].columns)
+        model = bind(FORMS[name], observations)
+        quick, _ = solve(model, observations, Objective(), 0, seed=0)
+        thorough = search(model, observations.loss, observations.weight[None], Objective(), starts=400)
+        assert len(thorough.basins.value) == 400
+        assert quick.value[0] <= thorough.value[0] * (1 + 1e-6)
 
 
 def test_every_resample_is_searched_globally() -> None:
