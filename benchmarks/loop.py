@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lmscale.job import take_core
+from lmscale.job import Job, take_core
 
 take_core()  # before jax: one thread on one core, as a job of a sweep has it
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks import default  # noqa: E402
-from lmscale import train  # noqa: E402
+from lmscale import restore, train  # noqa: E402
 from lmscale.config import EvaluationConfig, HorizonConfig, PackConfig  # noqa: E402
 from lmscale.data import open_world  # noqa: E402
 from lmscale.ledger import Ledger  # noqa: E402
@@ -48,7 +48,7 @@ def main(dial: int | None = None, steps: int = 320, repeats: int = 7) -> None:
         (pack,) = plan.packs
         claim = Ledger(folder).claim(pack.pack_id, pack.execution)
         assert claim is not None
-        job = train.Job(pack, config.pack, folder, claim)
+        job = Job(pack, config.pack, folder, claim)
         spec = pack.runs[0]
         program = train._program(world, spec.shape, spec.optim, 1, "float32")
         evaluator = train._evaluator(world, spec.shape, "float32")
@@ -56,7 +56,7 @@ def main(dial: int | None = None, steps: int = 320, repeats: int = 7) -> None:
         data = train._batches(pack, world, np.zeros(1, int), Clock())
         bare, loop = [], []
         for repeat in range(repeats + 1):
-            state = train._fresh(pack)
+            state = restore.fresh(pack)
             began = time.perf_counter()
             for _ in range(steps // config.pack.steps):
                 state, metrics = program(state, lanes, data, jnp.int32(config.pack.steps))
@@ -64,7 +64,7 @@ def main(dial: int | None = None, steps: int = 320, repeats: int = 7) -> None:
             seconds = time.perf_counter() - began
             clock = Clock()
             began = time.perf_counter()
-            state = train._loop(job, world, program, lambda: evaluator, lanes, train._fresh(pack), clock)
+            state = train._loop(job, world, program, lambda: evaluator, lanes, restore.fresh(pack), clock)
             jax.block_until_ready(state)
             whole = time.perf_counter() - began - clock.evaluating - clock.saving
             if repeat:  # the first compiles

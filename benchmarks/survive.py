@@ -5,7 +5,8 @@
 
 A start is that of a process that plans and trains (hydra/launcher=basic). It is timed from outside, from the
 process's birth to where its first steps are handed to the device, compiled; there a fault kills it. Resumed: a
-checkpoint and the compilation cache. Cold: the corpus, but no compiled program. From nothing: no corpus either.
+checkpoint and the compiled programs. Cold: the corpus, but no compiled program. From nothing: no corpus either.
+Each is the least of three, cold and resumed in turns, with Python's bytecode where Python keeps it.
 """
 
 import json
@@ -33,8 +34,10 @@ def start(runs: Path, corpora: Path, dial: int, fault: str, *overrides: str) -> 
     command = [sys.executable, "-m", "lmscale.launch", "experiment=cpu", "hydra/launcher=basic"]
     command += [f"dial=[{dial}]", "seed=[0]", "one_seed=[]", "horizon.multiples=[1.0]"]
     command += [f"runs={runs}", f"corpora={corpora}", *overrides]
+    environment = os.environ | {VARIABLE: fault}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each start would compile these packages' sources again
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    ended = subprocess.run(command, env=os.environ | {VARIABLE: fault}, capture_output=True, text=True)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if ended.returncode != -9:
         raise SystemExit(f"{' '.join(command)} ended by itself, with {ended.returncode}: {ended.stderr}")
@@ -45,12 +48,12 @@ def starts(dial: int, folder: Path) -> None:
     """Print how long a cold and a resumed process take to their first step."""
     runs, corpora = folder / "runs", folder / "corpora"
     whole = start(runs, corpora, dial, "train.stepped=kill")
-    cold = []
+    cold, resumed = [], []
     for _ in range(REPEATS):
         shutil.rmtree(runs)
         cold.append(start(runs, corpora, dial, "train.stepped=kill"))
-    start(runs, corpora, dial, "train.stepped:4=kill", "pack.checkpoint_seconds=0.001")
-    resumed = [start(runs, corpora, dial, "train.stepped=kill") for _ in range(REPEATS)]
+        start(runs, corpora, dial, "train.stepped:4=kill", "pack.checkpoint_seconds=0.001")
+        resumed.append(start(runs, corpora, dial, "train.stepped=kill"))
     for what, index in (("wall", 0), ("CPU", 1)):
         slow, fast = min(times[index] for times in cold), min(times[index] for times in resumed)
         print(

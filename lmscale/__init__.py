@@ -2,3 +2,5 @@
 
 `analysis`, beside this package, reads what it writes and imports nothing of it.
 """
+
+from lmscale import sources as sources  # before any other module: see there

@@ -16,6 +16,7 @@ import os
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,16 @@ from lmscale.records import canonical, read_json, write_json
 LOG_TAIL = 4000  # bytes
 _log = logging.getLogger(__name__)
 _core: IO[str] | None = None  # the lock on this process's core, held until it ends
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed pack and where it lives. folder: runs/<experiment>."""
+
+    pack: Pack
+    config: PackConfig
+    folder: Path
+    claim: Claim
 
 
 def write_pack(folder: Path, pack: Pack, context: Mapping[str, Any]) -> str:
@@ -64,7 +75,8 @@ def train_job(values: Mapping[str, Any]) -> None:
     with _logged(claim):
         try:
             # Imports and traces make a million objects and little garbage: until the first step is on the device
-            # the collector would only walk them, a tenth of the start.
+            # the collector would only walk them, a tenth of the start; and what is there then stays (`train`).
+            gc.collect()  # lest that be an earlier pack's garbage
             gc.disable()
             if pack.execution["device"] == "cpu":
                 take_core()
@@ -75,7 +87,7 @@ def train_job(values: Mapping[str, Any]) -> None:
                 canonical({"data": context["data"], "tasks": context["tasks"]}), Path(context["corpora"])
             )
             _check_world(world, pack)
-            train.train(train.Job(pack, config, folder, claim), world)
+            train.train(Job(pack, config, folder, claim), world)
             claim.finish()
         except LostClaim as lost:
             _log.warning("%s", lost)

@@ -37,6 +37,11 @@ class Decoder(NamedTuple):
 def _made(module: nn.Module, name: str, arrays: dict[str, Parameter]) -> jax.Array:
     """A module's array of this name, as `family` describes it."""
     _, shape, std = arrays[name]
+    if module.has_variable("params", name):
+        # `param` would trace the initialiser again for its shape: a tenth of a step's trace
+        found: jax.Array = module.get_variable("params", name)
+        assert found.shape == shape, f"{name} {found.shape}, not {shape}"
+        return found
     init = nn.initializers.ones if std is None else nn.initializers.normal(std)
     array: jax.Array = module.param(name, init, shape)
     return array

@@ -19,32 +19,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, faults, model, records, stopping
-from lmscale.config import OptimConfig, PackConfig
+from lmscale.config import OptimConfig
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.family import Shape
-from lmscale.ledger import Claim
+from lmscale.job import Job
 from lmscale.optim import Lane
-from lmscale.plan import BRANCH, TRUNK, Pack, RunSpec, evaluation_steps, versions
-from lmscale.step import PATIENCE, State, init_lane, pack_program, state_at_start
+from lmscale.plan import TRUNK, Pack, RunSpec, evaluation_steps, versions
+from lmscale.programs import Kept
+from lmscale.restore import meta_of, on_device, outcome_path, restore, to_arrays
+from lmscale.step import PATIENCE, Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A claimed pack and where it lives. folder: runs/<experiment>."""
-
-    pack: Pack
-    config: PackConfig
-    folder: Path
-    claim: Claim
-
-
 def configure_jax(cache: Path) -> None:
-    """The compilation cache, at a minimum time of 0: by default it skips the small programs we have."""
+    """The compilation cache, at a minimum time of 0: by default it skips the small programs we have. What
+    `programs` keeps is there too."""
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -60,10 +53,10 @@ def train(job: Job, world: World) -> None:
     _check_execution(pack)
     spec = pack.runs[0]
     numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
-    lanes = _on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
+    lanes = on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
     precision = pack.execution["precision"]
     program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
-    state = _restore(job)
+    state = restore(job)
     for run in pack.runs:
         run_folder = job.folder / run.run_id
         records.write_json(run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim)
@@ -86,10 +79,19 @@ def _check_execution(pack: Pack) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _program(world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str) -> Any:
-    """The step, traced once for all the packs of one shape that a worker trains."""
-    rows = world.component_of_row(batch_multiple)
-    return pack_program(shape, optim, rows, len(world.components), _dtype(precision))
+def _program(world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str) -> Kept:
+    """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
+    rows, n_components = world.component_of_row(batch_multiple), len(world.components)
+    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision))
+    made_from = {
+        "shape": dataclasses.asdict(shape),
+        "optim": dataclasses.asdict(optim),
+        "rows": rows.tolist(),
+        "n_components": n_components,
+        "precision": precision,
+    }
+    leaf: Any = 0
+    return Kept(jitted, made_from, lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)))
 
 
 @functools.lru_cache(maxsize=4)
@@ -121,105 +123,6 @@ def lane_numbers(spec: RunSpec, end: int) -> Lane:
         "end_step": np.int32(end),
     }
     return Lane(**numbers)
-
-
-def _meta(job: Job) -> dict[str, Any]:
-    """What a checkpoint must match: the science of every lane, by id, and the execution."""
-    return {"lanes": [run.run_id for run in job.pack.runs], "execution": job.pack.execution}
-
-
-def _restore(job: Job) -> State:
-    """The newest state of this pack; else its trunks' states where the branches begin; else step 0.
-
-    Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another lane's folder
-    was deleted) are padding: they begin as ended ones.
-    """
-    pack = job.pack
-    found = checkpoint.load(job.claim.folder, _meta(job), at_most=_resume_step(job))
-    ended = [found is None and _outcome_path(job, run).exists() for run in pack.runs]
-    if found is not None:
-        state = _on_device(_from_arrays(_template(pack), found.arrays))
-    elif pack.runs[0].kind == BRANCH:
-        fresh, template = _fresh(pack) if any(ended) else None, _template(pack)
-        lanes = [
-            jax.tree.map(lambda array, lane=lane: np.asarray(array)[lane : lane + 1], fresh)
-            if ended[lane]
-            else _trunk_state(job, run, template)
-            for lane, run in enumerate(pack.runs)
-        ]
-        state = _on_device(jax.tree.map(lambda *parts: np.concatenate(parts), *lanes))
-    else:
-        state = _fresh(pack)
-    if any(ended):
-        in_row = jnp.where(jnp.asarray(ended), PATIENCE, state.guard.skipped_in_row)
-        state = state._replace(guard=state.guard._replace(skipped_in_row=in_row))
-    steps = np.asarray(state.step)
-    for lane, run in enumerate(pack.runs):
-        if not ended[lane]:
-            path = job.folder / run.run_id / "records.jsonl"
-            for problem in records.truncate_after(path, int(steps[lane]) if found else None, job.claim):
-                _log.warning("%s", problem)
-    return state
-
-
-def _outcome_path(job: Job, run: RunSpec) -> Path:
-    return job.folder / run.run_id / "outcome.json"
-
-
-def _template(pack: Pack) -> State:
-    """A state's tree, whose leaves are one lane's shapes."""
-    spec = pack.runs[0]
-    return jax.eval_shape(functools.partial(state_at_start, spec.optim), model.shapes(spec.shape))
-
-
-def _resume_step(job: Job) -> int | None:
-    """A trunk that lacks a pin goes on from the newest checkpoint before it; all else from the newest."""
-    have = {step for step, pinned, _ in checkpoint.saved(job.claim.folder) if pinned}
-    return min(set(job.pack.pins) - have, default=None)
-
-
-def _fresh(pack: Pack) -> State:
-    spec = pack.runs[0]
-    return _init(spec.shape, spec.optim)(jnp.asarray([run.seed for run in pack.runs]))
-
-
-@functools.lru_cache(maxsize=4)
-def _init(shape: Shape, optim: OptimConfig) -> Callable[[jax.Array], State]:
-    """seeds [L] -> states at step 0, as one program: run eagerly, it would be a hundred small compilations."""
-    return jax.jit(jax.vmap(functools.partial(init_lane, shape, optim)))
-
-
-def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
-    """One lane's state, in numpy, from its trunk's pinned checkpoint at the step where the rate begins to fall."""
-    execution = records.read_json(job.folder / str(run.trunk) / "execution.json")
-    pack_id = execution.pop("pack_id")
-    folder = job.folder / "packs" / pack_id
-    meta = {"lanes": execution["lanes"], "execution": execution}
-    found = checkpoint.load(folder, meta, run.decay_start)
-    if found is None:
-        raise UserError(
-            f"{folder}: no checkpoint of trunk {run.trunk} at step {run.decay_start}; start the sweep again "
-            "and the trunk is trained once more"
-        )
-    lane = execution["lanes"].index(run.trunk)
-    return _from_arrays(template, {name: array[lane : lane + 1] for name, array in found.arrays.items()})
-
-
-def to_arrays(state: State) -> dict[str, np.ndarray]:
-    """A state as named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
-
-
-def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
-    paths, tree = jax.tree_util.tree_flatten_with_path(template)
-    return jax.tree.unflatten(tree, [arrays[jax.tree_util.keystr(path)] for path, _ in paths])
-
-
-def _on_device(tree: Any) -> Any:
-    """Arrays of numpy on the device, as copies: the state is donated to the step, and a checkpoint's arrays are
-    views of one buffer. No program is compiled for it, as `jnp.array` would for each shape."""
-    return jax.device_put(tree, may_alias=False)
 
 
 @dataclass(frozen=True)
@@ -267,7 +170,9 @@ def _loop(
         while (left := grid.next_stop(steps)) > 0:
             count = min(left, pack.execution["steps"])
             state, metrics = program(state, lanes, batches, np.int32(count))
-            gc.enable()  # the start is over: see `job.train_job`
+            if not gc.isenabled():  # the start is over: see `job.train_job`
+                gc.freeze()
+                gc.enable()
             before, steps = steps, np.minimum(steps + count, ends)
             if grid.next_stop(steps):
                 batches = _batches(pack, world, steps, clock)  # while the device works
@@ -358,7 +263,7 @@ def _evaluate(
 def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bool, clock: Clock) -> None:
     jax.block_until_ready(state)  # what the device is still at is no cost of saving
     began = time.perf_counter()
-    keep, meta = job.config.checkpoints, _meta(job)
+    keep, meta = job.config.checkpoints, meta_of(job)
     saver.save(job.claim.folder, step, to_arrays(state), meta, pinned=pinned, keep=keep, fence=job.claim)
     clock.saving += time.perf_counter() - began
 
@@ -368,7 +273,7 @@ def _finish(job: Job, state: State) -> None:
     rows = np.asarray(state.guard.skipped_in_row)
     skipped, steps = np.asarray(state.guard.skipped), np.asarray(state.step)
     for lane, spec in enumerate(job.pack.runs):
-        if _outcome_path(job, spec).exists():
+        if outcome_path(job, spec).exists():
             continue
         outcome, reason = "done", None
         if rows[lane] >= PATIENCE:
@@ -376,7 +281,7 @@ def _finish(job: Job, state: State) -> None:
             reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
         tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
         records.write_json(
-            _outcome_path(job, spec),
+            outcome_path(job, spec),
             {"outcome": outcome, "reason": reason, "step": int(steps[lane]), "tokens": tokens},
             job.claim,
         )

@@ -3,17 +3,19 @@
 Hydra imports its plugins at every start, so what does the work is imported when it is called.
 """
 
+import copy
 import gc
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 @dataclass
@@ -43,18 +45,34 @@ class LmscaleSweeper(Sweeper):
         if points != [arguments]:
             loader = self.context.config_loader
             composed = [loader.load_sweep_config(self.composed, point) for point in points]
-        gc.enable()  # `lmscale.launch` had it rest
-        status = run([_plain(config) for config in composed], lambda jobs: self._launch(points[0], jobs))
+        gc.freeze()  # what is there stays: `lmscale.launch` had the collector rest
+        gc.enable()
+        status = run([_plain(config) for config in composed], self._launch)
         raise SystemExit(status)
 
-    def _launch(self, overrides: list[str], jobs: list[str]) -> list[Exception]:
+    def _launch(self, jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.context, task_function=self.task, config=self.composed
+            hydra_context=HydraContext(cast(ConfigLoader, JobLoader()), self.context.callbacks),
+            task_function=self.task,
+            config=OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"]),
         )
-        returns = launcher.launch([[*overrides, f"job={job}"] for job in jobs], initial_job_idx=0)
+        returns = launcher.launch([[f"job={job}"] for job in jobs], initial_job_idx=0)
         values = [job._return_value for job in returns]  # the public property raises it
         return [value for value in values if isinstance(value, Exception)]
+
+
+class JobLoader:
+    """What a launcher wants of Hydra's loader. A job differs from its sweep in the pack's name alone, so that
+    it need not be composed from its files and checked once more: a twentieth of a second a pack."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The configuration of the job that `sweep_overrides`, one `job=NAME`, asks for."""
+        config = copy.deepcopy(master_config)
+        with open_dict(config):
+            config.job = sweep_overrides[0].removeprefix("job=")
+            config.hydra.overrides.task = sweep_overrides
+        return config
 
 
 def _points(arguments: list[str]) -> list[list[str]]:
