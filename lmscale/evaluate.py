@@ -24,6 +24,7 @@ from lmscale.tasks.draw import Items, by_question
 
 Forward = Callable[[Any, jax.Array], jax.Array]  # (params, tokens int32 [R, T]) -> logits [R, T, V]
 GENERATED = ("greedy", "sampled")
+PIECE = 64  # chunks of rows between two looks at whether to go on: some seconds of a CPU at most
 Score = dict[str, float | int | None]
 
 
@@ -116,17 +117,18 @@ class Evaluator:
         self.stack = stack = stack_rows(world)
         self.weights, self.classes = _weights(world, stack), world.heldout_classes()
         count = len(stack.tokens)
-        chunks = -(-count // chunk_rows)
+        n_pieces = -(-count // (chunk_rows * PIECE))
+        piece = -(-count // (chunk_rows * n_pieces))
+        chunks = n_pieces * piece
         self.tokens = chunks * chunk_rows * world.context  # forward tokens an evaluation costs, for one lane
 
-        def chunked(array: np.ndarray) -> jax.Array:
+        def chunked(array: np.ndarray) -> np.ndarray:
             fill = np.zeros((chunks * chunk_rows - count, *array.shape[1:]), array.dtype)
-            return jnp.asarray(np.concatenate([array, fill]).reshape(chunks, chunk_rows, *array.shape[1:]))
+            return np.concatenate([array, fill]).reshape(n_pieces, piece, chunk_rows, *array.shape[1:])
 
-        self._rows = (
-            jnp.arange(chunks),
-            *(chunked(array) for array in (stack.tokens, stack.question, stack.choices)),
-        )
+        numbers = np.arange(chunks, dtype=np.int32).reshape(n_pieces, piece)
+        rows = (numbers, *(chunked(array) for array in (stack.tokens, stack.question, stack.choices)))
+        self._pieces = [jax.tree.map(jnp.asarray, arrays) for arrays in zip(*rows, strict=True)]
         # the first windows of text are enough for a divergence
         logs = world.ngram_log_probabilities(chunk_rows)
         self._kl_rows = 0 if logs is None else logs.shape[1]
@@ -166,16 +168,25 @@ class Evaluator:
                     made = make_generation(items.rows, decoder, temperature, world.data.seed)
                     self._generations.append((task, variant, made))
 
-    def __call__(self, params: Any) -> list[Evaluation]:
-        """One evaluation a lane, in order."""
-        *outputs, kl = self._program(params, self._rows, self._logs)
+    def __call__(self, params: Any, between: Callable[[], None] = lambda: None) -> list[Evaluation]:
+        """One evaluation a lane, in order. between: called after each piece of it, and may end it by raising."""
+
+        def piece(result: Any) -> Any:
+            between()
+            return result
+
+        pieces = [
+            piece([np.asarray(array) for array in self._program(params, rows, self._logs)])
+            for rows in self._pieces
+        ]
+        *outputs, kl = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
         count = len(self.stack.tokens)
         nll, hit, choice = (
             # [chunks, lanes, rows, ..] -> [lanes, rows, ..]
-            np.moveaxis(np.asarray(array), 1, 0).reshape(array.shape[1], -1, *array.shape[3:])[:, :count]
+            np.moveaxis(array, 1, 0).reshape(array.shape[1], -1, *array.shape[3:])[:, :count]
             for array in outputs
         )
-        generated = [(task, variant, made(params)) for task, variant, made in self._generations]
+        generated = [(task, variant, piece(made(params))) for task, variant, made in self._generations]
         result = []
         for lane in range(len(nll)):
             surprise = nll[lane].astype(np.float64)
@@ -184,7 +195,7 @@ class Evaluator:
                 score, arrays = outcomes[lane]
                 tasks.setdefault(task.name, {})[variant.name] = score
                 items |= {f"{task.name}/{variant.name}/{key}": value for key, value in arrays.items()}
-            far = np.asarray(kl, float)[0, lane].tolist() if self._kl_rows else [None] * len(ORDERS)
+            far = kl.astype(float)[0, lane].tolist() if self._kl_rows else [None] * len(ORDERS)
             ngrams = {
                 order: {"loss": self.world.manifest.sources["ngrams"][order], "kl": divergence}
                 for order, divergence in zip(ORDERS, far, strict=True)

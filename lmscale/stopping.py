@@ -16,6 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _leads = False
 _follows = False
 _wished: int | None = None
+_since = 0.0  # time.monotonic() when it was wished first
 
 
 class Interrupted(Exception):
@@ -25,6 +26,11 @@ class Interrupted(Exception):
 def requested() -> bool:
     """Whether this process has been asked to stop."""
     return _wished is not None
+
+
+def waited() -> float:
+    """Seconds since this process was asked to stop, 0 where it was not."""
+    return time.monotonic() - _since if requested() else 0.0
 
 
 def exit_status() -> int:
@@ -71,7 +77,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    global _wished
+    global _wished, _since
+    _since = _since if requested() else time.monotonic()
     _wished = number
 
 

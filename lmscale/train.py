@@ -32,6 +32,7 @@ from lmscale.restore import meta_of, on_device, outcome_path, restore, to_arrays
 from lmscale.step import PATIENCE, Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
+GRACE = 3.0  # seconds that an evaluation goes on for after a wish to stop
 _log = logging.getLogger(__name__)
 
 
@@ -46,8 +47,9 @@ def configure_jax(cache: Path) -> None:
 def train(job: Job, world: World) -> None:
     """Train what is missing of a claimed pack, to the outcome of each of its runs.
 
-    Raises LostClaim where another process has it now, Interrupted (its state saved) where this one was asked to
-    stop, DiskError, CheckpointMismatch, or whatever went wrong; the claim is the caller's to end.
+    Raises LostClaim where another process has it now, Interrupted where this one was asked to stop (its state
+    saved, but amid an evaluation), DiskError, CheckpointMismatch, or whatever went wrong; the claim is the
+    caller's to end.
     """
     pack, claim = job.pack, job.claim
     _check_execution(pack)
@@ -237,7 +239,7 @@ def _evaluate(
     jax.block_until_ready(state)  # what the device is still at is no cost of evaluating
     began = time.perf_counter()
     skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
-    evaluations = evaluator()(state.params)
+    evaluations = evaluator()(state.params, _give_way)
     for lane in due:
         if in_row[lane] >= PATIENCE:
             continue
@@ -258,6 +260,14 @@ def _evaluate(
         if steps[lane] == spec.horizon_steps:
             records.write_npz(folder / "items.npz", evaluation.items, job.claim)
     clock.evaluating += time.perf_counter() - began
+
+
+def _give_way() -> None:
+    """Between the pieces of an evaluation. One that is broken off leaves no trace: a resume goes on from the last
+    checkpoint, which is of an earlier step, and comes to it again. A short one is better ended."""
+    faults.point("evaluation.piece")
+    if stopping.waited() > GRACE:
+        raise stopping.Interrupted("interrupted amid an evaluation, which is done again")
 
 
 def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bool, clock: Clock) -> None:

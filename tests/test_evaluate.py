@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lmscale import model
+from lmscale import evaluate, model
 from lmscale.data import DataConfig, TasksConfig, World, open_world
 from lmscale.evaluate import Evaluator, make_evaluator, stack_rows
 from lmscale.family import FamilyConfig, shape_of
@@ -103,6 +103,24 @@ def test_evaluating_twice_gives_the_same_bytes(evaluator: Evaluator) -> None:
     first, second = evaluator(params), evaluator(params)
     assert [e.loss for e in first] == [e.loss for e in second]
     assert [e.tasks for e in first] == [e.tasks for e in second]
+
+
+def test_pieces_do_not_show(world: World, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk at a time, with a look in between, or all at once: the same bytes; it ends where a look says so."""
+    params = jnp.asarray(np.random.default_rng(3).normal(size=(2, 260, 260)), jnp.float32)
+    monkeypatch.setattr(evaluate, "PIECE", 1)
+    looks: list[int] = []
+    apart = make_evaluator(world, table)(params, lambda: looks.append(1))
+    for one, other in zip(evaluator(params), apart, strict=True):
+        assert (one.loss, one.tasks, one.ngrams) == (other.loss, other.tasks, other.ngrams)
+        assert all(np.array_equal(one.items[name], other.items[name]) for name in one.items | other.items)
+    assert len(looks) > 3
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        evaluator(params, stop)
 
 
 def test_the_program_is_compiled_once(evaluator: Evaluator) -> None:

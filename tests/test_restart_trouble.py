@@ -11,10 +11,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from lmscale import faults, job, sweep, train
+from lmscale import faults, job, stopping, sweep, train
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.files import DiskError
+from lmscale.ledger import Ledger
 from lmscale.plan import versions
 from lmscale.step import PATIENCE
 
@@ -110,6 +111,21 @@ def test_a_crash_now_and_then_costs_nothing_but_time(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     assert run(values, tmp_path, "train.stepped:5=crash,record.appended:9=crash,items.synced=crash") == 0
+    assert content(tmp_path) == whole
+
+
+def test_a_long_evaluation_gives_way_to_a_stop(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves no record and no checkpoint of its step; the next start comes to it again."""
+    monkeypatch.setattr(train, "GRACE", 0.0)
+    monkeypatch.setattr(stopping, "_wished", None)  # what follows is undone with the test
+    with pytest.raises(KeyboardInterrupt):
+        run(values, tmp_path, "evaluation.piece:3=terminate")
+    assert [row.state for row in Ledger(tmp_path / "smoke").status()] == ["released"]
+    assert "amid an evaluation" in next(tmp_path.glob("smoke/packs/*/claims/*")).read_text()
+    stopping._wished = None
+    assert run(values, tmp_path) == 0
     assert content(tmp_path) == whole
 
 
