@@ -177,6 +177,8 @@ def _train_wave(
     for pack in wave:
         reopen(sweep.folder, pack)
         write_pack(sweep.folder, pack, contexts[pack.runs[0].data["content_hash"]])
+        if is_done(sweep.folder, pack):  # its process may have ended before it had removed them
+            checkpoint.remove(sweep.folder / "packs" / pack.pack_id)
     tried: list[Any] = []  # the ledger as it was when a launch began: one that changes nothing is the last
     while True:
         for pack in wave:
@@ -231,6 +233,12 @@ def needs_work(folder: Path, pack: Pack) -> bool:
     if pack.runs[0].kind != TRUNK or "diverged" in outcomes or "failed" in outcomes:
         return False
     return bool(_missing_pins(folder, pack))
+
+
+def is_done(folder: Path, pack: Pack) -> bool:
+    """Whether every lane has its outcome and nothing of the pack is wanted any more, not even to try it again."""
+    failed = any(outcome_of(folder, run.run_id) == "failed" for run in pack.runs)
+    return not failed and not needs_work(folder, pack)
 
 
 def _missing_pins(folder: Path, pack: Pack) -> set[int]:

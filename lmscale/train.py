@@ -295,4 +295,5 @@ def _finish(job: Job, state: State) -> None:
             {"outcome": outcome, "reason": reason, "step": int(steps[lane]), "tokens": tokens},
             job.claim,
         )
+    faults.point("train.finished")
     checkpoint.remove(job.claim.folder)

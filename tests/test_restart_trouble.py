@@ -114,6 +114,17 @@ def test_a_crash_now_and_then_costs_nothing_but_time(
     assert content(tmp_path) == whole
 
 
+def test_what_a_pack_had_no_time_to_remove_is_removed_by_the_next_start(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Its runs have their outcomes, so that nobody will train it again."""
+    assert run(values, tmp_path, "train.finished:*=crash") == 0
+    left = set(content(tmp_path)) - set(whole)
+    assert left and all(name.endswith(".ckpt") for name in left)
+    assert run(values, tmp_path) == 0
+    assert content(tmp_path) == whole
+
+
 def test_a_long_evaluation_gives_way_to_a_stop(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
