@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmscale import stopping
+from lmscale.claim import Claim, LostClaim
 from lmscale.config import PackConfig, build
 from lmscale.data import Manifest, World, open_world
 from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.errors import UserError
 from lmscale.files import DiskError, explained, make_folder
-from lmscale.ledger import Claim, Ledger, LostClaim
+from lmscale.ledger import Ledger
 from lmscale.plan import Pack, RunSpec
 from lmscale.records import canonical, read_json, write_json
 

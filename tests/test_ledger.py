@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lmscale import checkpoint, records
-from lmscale.ledger import Claim, Ledger, LostClaim
+from lmscale.claim import Claim, LostClaim
+from lmscale.ledger import Ledger
 
 EXECUTION = {"lanes": ["run-a", "run-b"], "width": 2}
 
@@ -140,7 +141,7 @@ def test_one_killed_after_its_last_outcome_has_finished(tmp_path: Path, holder) 
 
 def test_a_holder_of_unknown_place_has_its_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on another machine: nothing but the heartbeat can tell."""
-    monkeypatch.setattr("lmscale.ledger._is_dead", lambda holder: False)
+    monkeypatch.setattr("lmscale.ledger.is_dead", lambda holder: False)
     first = Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION)
     first._ended.set()  # its thread stops, as if its machine had
     assert Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION) is None
@@ -171,7 +172,7 @@ def test_a_lost_claim_cannot_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, paused: str
 ) -> None:
     """A holder sleeps anywhere, even between its last check and its write; meanwhile another takes over."""
-    monkeypatch.setattr("lmscale.ledger._is_dead", lambda holder: False)
+    monkeypatch.setattr("lmscale.ledger.is_dead", lambda holder: False)
     run = tmp_path / "run-a"
     run.mkdir()
     late, holders = Ledger(tmp_path).claim("p1", EXECUTION), []

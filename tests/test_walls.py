@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NO_JAX = ("config", "family", "flops", "transfer", "plan", "records", "ledger", "errors", "files", "show")
+NO_JAX = (
+    "config",
+    "family",
+    "flops",
+    "transfer",
+    "plan",
+    "records",
+    "ledger",
+    "claim",
+    "errors",
+    "files",
+    "show",
+)
 NO_JAX += ("sweep", "job", "data/config", "data/manifest", "data/scan", "data/world", "data/corpus")
 HEAVY = {"jax", "flax", "optax", "jaxlib"}
 

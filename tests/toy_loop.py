@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from lmscale import checkpoint, records
+from lmscale.claim import LostClaim
 from lmscale.errors import UserError
-from lmscale.ledger import Ledger, LostClaim
+from lmscale.ledger import Ledger
 
 LANES = ["run-a", "run-b"]
 META = {"lanes": LANES, "seed": 5}
