@@ -120,7 +120,8 @@ def _constrained_law(p: Any, x: Any, log_a: Any, log_b: Any, mean_n: Any, mean_d
     """E + A / N'^alpha + B / D'^beta with A = exp(log_a) mean_n^alpha and B likewise."""
     unique = np.minimum(x.unique_tokens, x.tokens)
     data = _repeated(unique, x.tokens, p.R_D)
-    # N_opt(U_D): the parameters at which the two terms fall equally fast for U_D tokens (Hoffmann et al. 2022, approach 3).
+    # N_opt(U_D): the parameters at which the two terms fall equally fast for U_D tokens (Hoffmann et al. 2022,
+    # approach 3).
     best = np.exp(
         mean_n + (np.log(p.alpha / p.beta) + log_a - log_b + p.beta * (np.log(unique) - mean_d)) / p.alpha
     )
@@ -148,7 +149,7 @@ _REPEATS = (0.1, 1000.0)
 DATA_CONSTRAINED = Form(
     name="data_constrained",
     equation="E + A / N'^alpha + B / D'^beta, D' = U + U R_D (1 - exp(-(D/U - 1) / R_D)), N' likewise",
-    reference="Muennighoff et al. 2023, arXiv 2305.16264, the data-constrained law (U_N the optimal size for U tokens)",
+    reference="Muennighoff et al. 2023, arXiv 2305.16264, U_N the optimal size for U tokens",
     parameters=(
         _E,
         Parameter("A", 0.0, np.inf, "size of the parameter term, nats", scale=True),
