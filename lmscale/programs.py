@@ -112,8 +112,11 @@ def _checksum(path: Path, content: bytes | memoryview) -> bytes:
 
 
 def _load(path: Path, n_arguments: int, returns: Any) -> Callable[..., Any]:
-    from jaxlib import xla_client  # here, where it may be missing: other versions of jax compile as ever
+    # Here, where any of them may be missing: other versions of jax then compile as ever. All are looked up before
+    # the first call, which takes its arguments' memory and could not be made again another way.
+    from jaxlib import _jax, xla_client
 
+    disassemble = _jax.ExecuteResults.disassemble_into_single_device_arrays
     content = memoryview(path.read_bytes())
     if _checksum(path, content[32:]) != content[:32]:
         raise ValueError(f"the checksum of {path} does not match")
@@ -121,13 +124,14 @@ def _load(path: Path, n_arguments: int, returns: Any) -> Callable[..., Any]:
     executable = devices[0].client.deserialize_executable(
         zlib.decompress(content[32:]), xla_client.DeviceList(tuple(devices))
     )
+    execute = executable.execute_sharded
     if len(executable.get_parameter_layouts()) != n_arguments:
         raise ValueError(f"{path} does not take all {n_arguments} arguments")
 
     def program(*arguments: Any) -> Any:
         leaves = jax.tree.leaves(arguments)
         there = [leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf) for leaf in leaves]
-        answers = executable.execute_sharded(there).disassemble_into_single_device_arrays()
+        answers = disassemble(execute(there))
         return jax.tree.unflatten(returns, [array for (array,) in answers])
 
     return program

@@ -79,6 +79,23 @@ def test_what_is_damaged_is_made_again(folder: Path, damage: Callable[[Path], by
     assert after.ten() == whole and after.traces == 0, "a good one has taken its place"
 
 
+@pytest.mark.parametrize("gone", ["ExecuteResults.disassemble_into_single_device_arrays", "ExecuteResults"])
+def test_another_jaxlib_compiles_as_ever(folder: Path, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    """What is called is jaxlib's own business and may go: that is seen before a program has taken its state."""
+    from jaxlib import _jax
+
+    whole = Step().ten()
+    with monkeypatch.context() as patch:
+        if "." in gone:
+            patch.setattr(_jax, "ExecuteResults", object())
+        else:
+            patch.delattr(_jax, gone)
+        again = Step()
+        assert again.ten() == whole and again.traces == 1
+    after = Step()
+    assert after.ten() == whole and after.traces == 0
+
+
 def test_a_program_under_another_s_name_is_not_believed(folder: Path) -> None:
     Step().ten(5)
     (five,) = folder.glob("*.program")
