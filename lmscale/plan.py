@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from lmscale.flops import training_flops_per_token
 from lmscale.transfer import batch_multiple, decay_of, peak_rate
 
 SCIENCE_VERSION = 1  # a change of the training code that changes results changes every run id
+DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 TRUNK, BRANCH, RUN = "trunk", "branch", "run"
 
 
@@ -297,8 +299,11 @@ def _execution(lanes: list[str], device: str, steps: int) -> dict[str, Any]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of the packages that decide a result's bits."""
-    return {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    """Of the packages that decide a result's bits; and whether a GPU was told to add up in one order."""
+    found = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    if f"--{DETERMINISTIC}=true" in os.environ.get("XLA_FLAGS", ""):
+        found[DETERMINISTIC] = "true"
+    return found
 
 
 def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]]) -> Pack:

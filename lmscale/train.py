@@ -72,10 +72,11 @@ def _check_execution(pack: Pack) -> None:
     """A pack goes on under the execution it was frozen with, or not at all."""
     frozen = {"device": pack.execution["device"], **pack.execution["versions"]}
     here = {"device": jax.default_backend(), **versions()}
-    different = [f"{key} {frozen[key]}, here {here[key]}" for key in frozen if frozen[key] != here.get(key)]
+    changed = [key for key in {**frozen, **here} if frozen.get(key) != here.get(key)]
+    different = [f"{key} {frozen.get(key, 'unset')}, here {here.get(key, 'unset')}" for key in changed]
     if different:
         raise UserError(
-            f"pack {pack.pack_id} was begun with {'; '.join(different)}: install these again to go on with it, or "
+            f"pack {pack.pack_id} was begun with {'; '.join(different)}: have these again to go on with it, or "
             "start over what it has not finished: retry=true"
         )
 

@@ -2,6 +2,7 @@
 compiled stays; `test_restart` has the kills."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,20 @@ def test_what_began_with_one_version_goes_on_with_no_other(
     executions = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/execution.json")]
     assert {execution["versions"]["jax"] for execution in executions} == {"0.1.0"}
     assert run(values, tmp_path) == 0
+
+
+def test_what_began_with_deterministic_operations_does_not_go_on_without_them(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flag is a GPU's; it is kept and compared on any device."""
+    with monkeypatch.context() as flagged:
+        flagged.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true")
+        versions.cache_clear()
+        with pytest.raises(UserError):
+            run(values, tmp_path, "checkpoint.written:4=ENOSPC")
+    versions.cache_clear()
+    with pytest.raises(UserError, match=r"xla_gpu_deterministic_ops true, here unset: .* retry=true"):
+        run(values, tmp_path)
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, steps: dict[int, range], value: float) -> None:
