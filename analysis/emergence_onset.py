@@ -7,7 +7,7 @@ beaten, a score says nothing of the ability.
 import numpy as np
 from scipy.special import ndtri
 
-from analysis.emergence_noise import average_seeds
+from analysis.emergence_noise import average_seeds, noise_variance
 from analysis.emergence_shapes import Floats
 from analysis.emergence_table import Curve
 from analysis.errors import Warn
@@ -21,12 +21,7 @@ MOST_OF_THE_GAIN = 0.5
 def level_and_error(curve: Curve, scatter: float) -> tuple[Floats, Floats]:
     """Mean score over seeds [K] and its standard error of items, seeds and a `scatter` from model to model."""
     means = average_seeds(*(a[:, None, :] for a in (curve.score, curve.items, curve.stderr)))
-    items = means.items[0]
-    level = np.clip(means.score[0], 0, 1)
-    with np.errstate(invalid="ignore"):
-        shrunk = (level * items + 0.5) / (items + 1)
-        own = np.where(np.isfinite(items), shrunk * (1 - shrunk) / items, means.variance[0])
-    return means.score[0], np.sqrt(own + means.extra[0] + scatter**2)
+    return means.score[0], np.sqrt(noise_variance(means, means.score)[0] + scatter**2)
 
 
 def onset(size: Floats, gain: Floats, error: Floats, min_effect: float) -> float | None:
