@@ -1,12 +1,12 @@
 """Scaling laws, forecasts and emergence from a table of runs: anybody's runs, no training code needed."""
 
-from analysis.emergence import Emergence, emergence
+from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
-from analysis.fit import Fit, fit
-from analysis.forecast import Forecast, extrapolate
-from analysis.forms import own_form
-from analysis.isoflop import IsoFlop, isoflop
-from analysis.runs import load_table
+from analysis.fitting.fit import Fit, fit
+from analysis.forecasting.forecast import Forecast, extrapolate
+from analysis.forecasting.isoflop import IsoFlop, isoflop
+from analysis.laws.catalogue import own_form
+from analysis.tables.load import load_table
 
 __all__ = [
     "Emergence",

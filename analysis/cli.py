@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import UserError
-from analysis.kept import share
-from analysis.runs import Kind, load_table
+from analysis.tables.cache import share
+from analysis.tables.load import Kind, load_table
 
 VERBS = ("fit", "extrapolate", "isoflop", "emergence", "plots", "report")
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis import discrepancy, uncertainty
-from analysis.fit import Fit, fit, fit_members
-from analysis.forecast import LEAST_WEIGHT, distance_of
-from analysis.forms import get_form
-from analysis.law import Array
+from analysis.arrays import Array
+from analysis.fitting.fit import Fit, fit, fit_members
+from analysis.forecasting import discrepancy, interval
+from analysis.forecasting.forecast import LEAST_WEIGHT, distance_of
+from analysis.laws.catalogue import get_form
 from benchmarks.splits import PUBLISHED, Split, splits, tables
 
 LEVEL = 0.9
@@ -70,7 +70,7 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
     }
     centre = np.sum([w * np.log(f.predict(test)) for f, w in members], axis=0)
     misses["auto"] = 100 * float(np.mean(np.abs(centre - observed)))
-    bounds = uncertainty.interval(members, test, np.zeros(len(test)), discrepancy.NONE, level=LEVEL, seed=0)
+    bounds = interval.interval(members, test, np.zeros(len(test)), discrepancy.NONE, level=LEVEL, seed=0)
     return Case(
         split,
         members,
@@ -89,7 +89,7 @@ def coverage(case: Case, settings: Settings) -> tuple[float, float]:
     try:
         bent = bool(case.members[0][0].provenance["bent"])
         test = case.split.test.astype(np.float64)
-        found = uncertainty.interval(
+        found = interval.interval(
             case.members, test, case.distance, discrepancy.discrepancy_of(case.held_out, bent=bent),
             level=LEVEL, seed=0,
         )  # fmt: skip
@@ -222,7 +222,7 @@ def choose_settings(cases: list[Case]) -> None:
 
 def olmo() -> None:
     """The ladder's 16 small runs, and the one 202 x beyond them."""
-    from analysis.forecast import extrapolate
+    from analysis.forecasting.forecast import extrapolate
 
     _, table = tables()["olmo"]
     found = extrapolate(table, at=[{"params": 13202396160.0, "tokens": 5000088518656.0}], level=LEVEL)

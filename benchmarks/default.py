@@ -3,7 +3,8 @@
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from lmscale.config import SweepConfig, build
+from lmscale.config import SweepConfig
+from lmscale.typed import build
 
 
 def config(*overrides: str) -> SweepConfig:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.emergence import Emergence, Verdict, emergence
-from analysis.emergence_onset import beats_shortcut_from
-from analysis.emergence_published import published
-from analysis.emergence_table import Curve
+from analysis.detection.curves import Curve
+from analysis.detection.emergence import Emergence, Verdict, emergence
+from analysis.detection.published import published
+from analysis.detection.shortcut import beats_shortcut_from
 from benchmarks.emergence_seed_worlds import BETWEEN, JUMPS, draw_seeds
 from benchmarks.emergence_seed_worlds import KINDS as KINDS_OF_SEEDS
 from benchmarks.emergence_worlds import KINDS, MAKERS, World, draw_steps, draw_twins, draw_weak, draw_world

@@ -6,10 +6,11 @@ RUN is a run folder, runs/cpu unless given. Found over all seeds together, and f
 import sys
 from pathlib import Path
 
-from analysis import draw, emergence, load_table
-from analysis.emergence_metrics import answer_lengths
-from analysis.emergence_verdict import Verdict
-from analysis.task_plots import longest
+from analysis import emergence, load_table
+from analysis.detection.metrics import answer_lengths
+from analysis.detection.verdict import Verdict
+from analysis.figures import style
+from analysis.figures.tasks import longest
 
 
 def main(folder: Path) -> None:
@@ -35,8 +36,8 @@ def main(folder: Path) -> None:
     for key, verdict in together.items():
         where = ""
         if verdict.threshold is not None and verdict.threshold_interval is not None:
-            low, high = map(draw.count, verdict.threshold_interval)
-            where = f"{draw.count(verdict.threshold)} ({low} to {high})"
+            low, high = map(style.count, verdict.threshold_interval)
+            where = f"{style.count(verdict.threshold)} ({low} to {high})"
         exact = key[2] in ("", "exact_match")
         name = ", ".join(key[:2]) + ("" if exact else f" ({key[2].replace('_', ' ')})")
         found = [verdict.label, where, f"{verdict.p_value:.2g}", f"{verdict.p_break:.2g}"]

@@ -19,7 +19,7 @@ from lmscale.data import open_world
 from lmscale.evaluate import make_evaluator
 from lmscale.family import Shape, shape_of
 from lmscale.faults import VARIABLE
-from lmscale.optim import Lane
+from lmscale.lanes import Lane
 from lmscale.step import init_lane, pack_program
 
 

@@ -14,8 +14,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from analysis.fit import fit
-from analysis.forms import get_form
+from analysis.fitting.fit import fit
+from analysis.laws.catalogue import get_form
 from benchmarks.splits import PUBLISHED, tables
 
 TRUTH = {"E": 1.82, "A": 480.0, "B": 2100.0, "alpha": 0.347, "beta": 0.367}

@@ -10,7 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lmscale.job import Job, take_core
+from lmscale.packs import Job
+from lmscale.worker import take_core
 
 take_core()  # before jax: one thread on one core, as a job of a sweep has it
 

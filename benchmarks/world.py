@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lmscale.job import take_core
+from lmscale.worker import take_core
 
 take_core()  # before jax: one thread on one core, as a job of a sweep has it
 

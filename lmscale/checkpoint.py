@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from lmscale.durable import Fence, explained, make_folder, replace
 from lmscale.errors import UserError
-from lmscale.files import Fence, explained, make_folder, replace
-from lmscale.records import canonical
+from lmscale.jsonfiles import canonical
 
 _MAGIC = b"lmsckpt1"
 _ALIGN = 64

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from lmscale.checkpoint import newest_step
+from lmscale.durable import create, explained
 from lmscale.errors import UserError
-from lmscale.files import create, explained
-from lmscale.records import canonical
+from lmscale.jsonfiles import canonical
 
 _CLAIM = re.compile(r"(\d{6})\.json")
 

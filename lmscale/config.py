@@ -4,21 +4,14 @@ Only plain dictionaries come in and nothing below ever sees a config object of H
 """
 
 import dataclasses
-import difflib
-import math
 import re
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
-from lmscale.data.config import DataConfig, TasksConfig
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
 from lmscale.transfer import TransferConfig
+from lmscale.typed import at_least, between, positive
 
-T = TypeVar("T")
 ACTIONS = ("sweep", "data", "plan", "status", "peek")
 
 
@@ -33,10 +26,10 @@ class OptimConfig:
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        _between("optim.b1", self.b1, 0, 1)
-        _between("optim.b2", self.b2, 0, 1)
-        _positive("optim.eps", self.eps)
-        _positive("optim.clip_norm", self.clip_norm)
+        between("optim.b1", self.b1, 0, 1)
+        between("optim.b2", self.b2, 0, 1)
+        positive("optim.eps", self.eps)
+        positive("optim.clip_norm", self.clip_norm)
 
 
 @dataclass(frozen=True)
@@ -53,8 +46,8 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if self.name not in ("wsd", "cosine"):
             raise UserError(f"schedule.name={self.name}: no such schedule; there are wsd, cosine")
-        _at_least("schedule.warmup_steps", self.warmup_steps, 0)
-        _between("schedule.decay_share", self.decay_share, 0, 1)
+        at_least("schedule.warmup_steps", self.warmup_steps, 0)
+        between("schedule.decay_share", self.decay_share, 0, 1)
         if not 0 <= self.floor < 1:
             raise UserError(f"schedule.floor={self.floor}: must be at least 0 and below 1")
 
@@ -72,11 +65,11 @@ class HorizonConfig:
     multiples: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        _positive("horizon.tokens", self.tokens)
+        positive("horizon.tokens", self.tokens)
         if not self.multiples:
             raise UserError("horizon.multiples=[]: give at least one, such as [1.0]")
         for multiple in self.multiples:
-            _positive("horizon.multiples", multiple)
+            positive("horizon.multiples", multiple)
 
 
 @dataclass(frozen=True)
@@ -87,8 +80,8 @@ class EvaluationConfig:
     per_doubling: float = 0.5
 
     def __post_init__(self) -> None:
-        _positive("evaluation.first_tokens", self.first_tokens)
-        _positive("evaluation.per_doubling", self.per_doubling)
+        positive("evaluation.first_tokens", self.first_tokens)
+        positive("evaluation.per_doubling", self.per_doubling)
 
 
 @dataclass(frozen=True)
@@ -114,8 +107,105 @@ class PackConfig:
         if self.device not in ("auto", "cpu", "gpu", "tpu"):
             raise UserError(f"pack.device={self.device}: must be one of auto, cpu, gpu, tpu")
         for name in ("max_lanes", "steps", "checkpoints", "tries"):
-            _at_least(f"pack.{name}", getattr(self, name), 1)
-        _positive("pack.checkpoint_seconds", self.checkpoint_seconds)
+            at_least(f"pack.{name}", getattr(self, name), 1)
+        positive("pack.checkpoint_seconds", self.checkpoint_seconds)
+
+
+KINDS = ("stdlib", "packages", "text", "huggingface")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The text component and the shape of a batch.
+
+    kind: "stdlib", the running Python's standard library; "packages", that and the sources of this project's
+    required packages; "text", `files` (paths and patterns: text, JSONL, Parquet, each also gzipped), of which
+    `field` holds the text; "huggingface", the `dataset` of that name with its `subset` and `split`, streamed.
+    tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens. most_bytes: stop reading there (null: read all).
+    rows: text rows a batch. context: T, targets a row. seed: fixes the split, every task's tables and the
+    evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
+    unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
+    """
+
+    name: str = "stdlib"
+    kind: str = "stdlib"
+    rows: int = 8
+    context: int = 64
+    seed: int = 0
+    heldout_share: float = 0.05
+    heldout_rows: int = 192
+    unique_tokens: int | None = None
+    files: tuple[str, ...] = ()
+    field: str = "text"
+    dataset: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    most_bytes: int | None = None
+    tokenizer: str = "bytes"
+    bpe_vocab: int = 1024
+
+    def __post_init__(self) -> None:
+        _check(self.kind in KINDS, "data.kind", self.kind, "one of " + ", ".join(KINDS))
+        _check(self.kind != "text" or bool(self.files), "data.files", "[]", "the files of data=text")
+        _check(self.kind != "huggingface" or bool(self.dataset), "data.dataset", None, "a dataset's name")
+        _check(self.tokenizer in ("bytes", "bpe"), "data.tokenizer", self.tokenizer, "bytes or bpe")
+        _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
+        _check(self.most_bytes is None or self.most_bytes > 0, "data.most_bytes", self.most_bytes, "above 0")
+        _check(self.rows >= 1, "data.rows", self.rows, "at least 1")
+        _check(self.context >= 32, "data.context", self.context, "at least 32: shorter rows hold no task")
+        _check(0 < self.heldout_share < 0.5, "data.heldout_share", self.heldout_share, "between 0 and .5")
+        _check(self.heldout_rows >= 1, "data.heldout_rows", self.heldout_rows, "at least 1")
+        if self.unique_tokens is not None:
+            least = self.context + 1
+            _check(self.unique_tokens > least, "data.unique_tokens", self.unique_tokens, f"above {least}")
+
+
+@dataclass(frozen=True)
+class TasksConfig:
+    """Which tasks are mixed in and how much they weigh.
+
+    weight: the share of the total loss that all tasks have together; text has the rest. weights: the
+    relative weight of each task, by name. rows: rows a batch for each task. items: evaluation items a task
+    and variant. variants: "core", or "all" of them. shots: also score the examples that stand first, second
+    and last in their row apart (0_shot, 1_shot, k_shot). temperature: of chains that are sampled.
+    path: a BIG-bench task.json, or a folder of them, that is evaluated with path_shots examples before each.
+    """
+
+    name: str = "cpu"
+    weight: float = 0.3
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    rows: int = 1
+    items: int = 200
+    variants: str = "core"
+    shots: bool = False
+    temperature: float = 1.0
+    path: str | None = None
+    path_shots: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.weight < 1, "tasks.weight", self.weight, "at least 0 and below 1: text has the rest")
+        for task, weight in self.weights.items():
+            _check(weight > 0, f"tasks.weights.{task}", weight, "above 0; leave a task out to drop it")
+        _check(self.rows >= 1, "tasks.rows", self.rows, "at least 1")
+        _check(self.variants in ("core", "all"), "tasks.variants", self.variants, "core or all")
+        for shots in self.path_shots:
+            _check(shots >= 0, "tasks.path_shots", shots, "at least 0")
+        _check(self.temperature > 0, "tasks.temperature", self.temperature, "above 0; greedy is a variant")
+        _check(self.items >= 20, "tasks.items", self.items, "at least 20: fewer items say nothing")
+        if bool(self.weights) != (self.weight > 0):
+            raise UserError(
+                f"tasks.weight={self.weight}, tasks.weights={self.weights}: give both, or 0 and none"
+            )
+
+
+def _check(good: bool, name: str, value: object, remedy: str) -> None:
+    if not good:
+        raise UserError(f"{name}={value}: it must be {remedy}")
+
+
+def as_dict(config: DataConfig | TasksConfig) -> dict[str, object]:
+    """The configuration as plain values, for hashes and JSON."""
+    return dataclasses.asdict(config)
 
 
 @dataclass(frozen=True)
@@ -165,106 +255,3 @@ class SweepConfig:
         strangers = sorted(set(self.one_seed) - set(self.dial))
         if strangers:
             raise UserError(f"one_seed={strangers}: not among dial={list(self.dial)}")
-
-
-def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """`kind` from a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            raise UserError(f"{path}{key}={values[key]}: unknown key; {_known(kind, path, str(key))}")
-    for key, f in fields.items():
-        if key not in values and f.default is f.default_factory is dataclasses.MISSING:
-            raise UserError(f"{path}{key}: missing; give a {_name(hints[key])}")
-    return kind(**{key: _cast(hints[key], value, f"{path}{key}") for key, value in values.items()})
-
-
-def unknown_key(name: str) -> str | None:
-    """What to say of the dotted `name`, no field of SweepConfig; None inside a mapping, whose keys are free."""
-    kind: Any = SweepConfig
-    path = ""
-    for key in name.split("."):
-        hints = typing.get_type_hints(kind)
-        if key not in hints:
-            return f"{name}: unknown key; {_known(kind, path, key)}"
-        if not dataclasses.is_dataclass(hints[key]):
-            break
-        kind, path = hints[key], f"{path}{key}."
-    return None
-
-
-def _known(kind: type, path: str, key: str) -> str:
-    fields = [f.name for f in dataclasses.fields(kind)]
-    near = difflib.get_close_matches(key, fields, n=1)
-    return (
-        f"did you mean {path}{near[0]}?"
-        if near
-        else f"known are {', '.join(path + f for f in sorted(fields))}"
-    )
-
-
-def _cast(hint: Any, value: Any, path: str) -> Any:
-    """`value` as `hint`: numbers widen (1 -> 1.0, 1e6 -> 1000000), nothing else is guessed."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{path}={value}: must be a group of keys, such as {path}.name")
-        return build(hint, value, f"{path}.")  # type: ignore[arg-type]
-    if hint is Any:
-        return value
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        for option in typing.get_args(hint):
-            try:
-                return _cast(option, value, path)
-            except UserError:
-                continue
-    elif origin is tuple:
-        if isinstance(value, list | tuple):
-            return tuple(
-                _cast(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value)
-            )
-    elif origin is dict:
-        if isinstance(value, Mapping):
-            inner = typing.get_args(hint)[1]
-            return {str(key): _cast(inner, item, f"{path}.{key}") for key, item in value.items()}
-    elif hint is type(None):
-        if value is None:
-            return None
-    elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    elif hint is int:
-        if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
-            return int(value)
-    elif isinstance(value, hint):
-        return value
-    raise UserError(f"{path}={value}: must be a {_name(hint)}, not {type(value).__name__}")
-
-
-def _name(hint: Any) -> str:
-    """A type in words for an error message."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_name(option) for option in typing.get_args(hint))
-    if origin is tuple:
-        return f"list of {_name(typing.get_args(hint)[0])}s"
-    if origin is dict:
-        return "mapping"
-    words = {float: "finite number", int: "whole number", str: "text", bool: "yes or no", type(None): "null"}
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def _positive(name: str, value: float) -> None:
-    if value <= 0:
-        raise UserError(f"{name}={value}: must be above 0")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise UserError(f"{name}={value}: must be at least {least}")
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low < value < high:
-        raise UserError(f"{name}={value}: must lie between {low} and {high}")

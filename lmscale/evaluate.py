@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale.data.classes import CLASSES
-from lmscale.data.ngrams import ORDERS
-from lmscale.data.rows import Rows
 from lmscale.data.world import World
 from lmscale.generate import Generation, full_forward, make_generation
+from lmscale.lanes import over_lanes
 from lmscale.model import Decoder
-from lmscale.step import over_lanes
 from lmscale.tasks.base import Task, Variant
-from lmscale.tasks.draw import Items, by_question
+from lmscale.tasks.rows import Rows
+from lmscale.tasks.sampling import Items, by_question
+from lmscale.text.classes import CLASSES
+from lmscale.text.ngrams import ORDERS
 
 Forward = Callable[[Any, jax.Array], jax.Array]  # (params, tokens int32 [R, T]) -> logits [R, T, V]
 GENERATED = ("greedy", "sampled")

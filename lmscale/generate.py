@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale.data.rows import Rows
+from lmscale.lanes import over_lanes
 from lmscale.model import Decoder
-from lmscale.step import over_lanes
+from lmscale.tasks.rows import Rows
 
 END = ord("\n")
 SPARE = 4  # bytes a chain may be longer than the longest true one

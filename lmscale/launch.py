@@ -22,7 +22,7 @@ from lmscale.errors import UserError
 @hydra.main(version_base="1.3", config_path="pkg://sweeps", config_name="config")
 def app(config: DictConfig) -> None:
     """One job: train the pack that the sweeper named."""
-    from lmscale.job import train_job
+    from lmscale.worker import train_job
 
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
@@ -59,10 +59,11 @@ def main() -> int:
 
 def _unknown_key(message: str) -> str | None:
     """Hydra's remedy for a misspelt field is to append it, which is refused after that."""
-    from lmscale.config import unknown_key
+    from lmscale.config import SweepConfig
+    from lmscale.typed import unknown_key
 
     named = re.match(r"Could not override '([\w.]+)'", message)
-    return unknown_key(named[1]) if named else None
+    return unknown_key(SweepConfig, named[1]) if named else None
 
 
 def _command() -> str:

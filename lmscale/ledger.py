@@ -35,8 +35,8 @@ from lmscale.claim import (
     staging_of,
     this_process,
 )
-from lmscale.files import create, explained, make_folder
-from lmscale.records import canonical
+from lmscale.durable import create, explained, make_folder
+from lmscale.jsonfiles import canonical
 
 LEASE = 60.0  # seconds without a heartbeat after which a claim may be taken over
 MAX_TRIES = 3  # failures in a row, without a newer checkpoint between them, before a pack is parked

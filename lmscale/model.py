@@ -12,14 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmscale.family import (
-    Parameter,
-    Shape,
-    attention_parameters,
-    mlp_parameters,
-    norm_parameters,
-    parameters,
-)
+from lmscale.family import Parameter, Shape, attention_parameters, mlp_parameters, norm_parameters, parameters
 
 Params = Any  # a plain pytree of arrays
 Cache = tuple[jax.Array, jax.Array]  # keys and values, [B, W, H, K] each

@@ -3,40 +3,17 @@
 The rates themselves come from `transfer.py`; one compiled step serves every rate, schedule and horizon.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from lmscale.config import OptimConfig
+from lmscale.lanes import Lane
+from lmscale.schedule import learning_rate
 
 DECAYED = ("attention", "mlp", "unembedding")  # matrices that act on the stream; not look-ups, not gains
-
-
-class Lane(NamedTuple):
-    """The numbers of one run that the step reads: all traced, so that lanes may differ."""
-
-    peak_rate: jax.Array
-    weight_decay: jax.Array
-    warmup_steps: jax.Array
-    decay_start: jax.Array  # the step at which the rate begins to fall; beyond `end_step` for a trunk
-    decay_end: jax.Array  # the step at which the rate would reach its floor
-    cosine: jax.Array  # 1.0: half a cosine; 0.0: a straight line
-    floor: jax.Array  # the last rate as a share of the peak
-    end_step: jax.Array  # the first step that is not taken
-
-
-def learning_rate(lane: Lane, step: jax.Array) -> jax.Array:
-    """The rate of `step` (from 0): linear warm-up, then constant, then the fall.
-
-    Cosine: Loshchilov & Hutter 2017, eq. 5. Warm-up-stable-decay with a linear fall: Hu et al. 2024 (MiniCPM),
-    Hägele et al. 2024.
-    """
-    warm = jnp.minimum(1.0, (step + 1) / jnp.maximum(lane.warmup_steps, 1))
-    done = jnp.clip((step - lane.decay_start) / jnp.maximum(lane.decay_end - lane.decay_start, 1), 0.0, 1.0)
-    fall = jnp.where(lane.cosine > 0, 0.5 * (1 + jnp.cos(jnp.pi * done)), 1 - done)
-    return lane.peak_rate * warm * (lane.floor + (1 - lane.floor) * fall)
 
 
 def adam(config: OptimConfig) -> optax.GradientTransformation:

@@ -5,11 +5,11 @@ Under a line, `^` marks the bytes that are scored, `~` those that train besides,
 
 import numpy as np
 
-from lmscale.data.rows import Rows
-from lmscale.data.vocab import PAD, START
 from lmscale.data.world import World
 from lmscale.tasks.base import Task
-from lmscale.tasks.draw import Items
+from lmscale.tasks.rows import Rows
+from lmscale.tasks.sampling import Items
+from lmscale.text.vocab import PAD, START
 
 SPECIAL = {PAD: "_", START: "|", 0: "␀", 9: "⇥", 10: "⏎", 13: "␍"}
 

@@ -330,8 +330,8 @@ def evaluation_steps(spec: RunSpec, start: int, end: int) -> list[int]:
 
 def write_specs(folder: Path, plan: Plan) -> None:
     """spec.json of every planned run, where it is not yet."""
-    from lmscale.files import make_folder
-    from lmscale.records import write_json
+    from lmscale.durable import make_folder
+    from lmscale.jsonfiles import write_json
 
     for run_id, spec in plan.runs.items():
         path = folder / run_id / "spec.json"

@@ -17,9 +17,9 @@ from typing import Any
 import jax
 
 from lmscale import sources
-from lmscale.files import make_folder, replace
+from lmscale.durable import make_folder, replace
+from lmscale.jsonfiles import canonical
 from lmscale.plan import versions
-from lmscale.records import canonical
 
 _CACHE = "jax_compilation_cache_dir"  # the one setting of jax that says where, and not what
 _log = logging.getLogger(__name__)

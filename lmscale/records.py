@@ -2,7 +2,6 @@
 contract with whoever reads run folders; what the numbers mean is the evaluation's business.
 """
 
-import io
 import json
 import math
 import os
@@ -10,58 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lmscale import faults
-from lmscale.files import Fence, disk_error, explained, replace, sync_folder
+from lmscale.durable import Fence, disk_error, explained, replace, sync_folder
+from lmscale.jsonfiles import canonical
 
 TOTAL_TOLERANCE = 1e-6  # relative, between the total and the weighted sum of its components
 
 
 class RecordError(ValueError):
     """A record that breaks the schema: a bug of whoever made it, not a person's mistake."""
-
-
-def plain(value: Any) -> Any:
-    """JSON's types only: numpy's scalars and arrays unpacked, and None for what is not a finite number,
-    for JSON has no NaN."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def canonical(value: Any) -> str:
-    """The one JSON text of a value: keys sorted, no spaces, floats by their shortest exact form."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def write_json(path: Path, value: Any, fence: Fence | None = None) -> None:
-    """Write a JSON file for people and programs (keys sorted, indented), whole or not at all."""
-    text = json.dumps(plain(value), sort_keys=True, indent=1, allow_nan=False) + "\n"
-    replace(path, [text.encode()], fence, kind="json")
-
-
-def read_json(path: Path) -> Any:
-    """The value of a JSON file. Raises DiskError where it cannot be read."""
-    with explained(path, "read"):
-        return json.loads(path.read_text())
-
-
-def write_npz(path: Path, arrays: Mapping[str, Any], fence: Fence | None = None) -> None:
-    """Write arrays by name, whole or not at all; the same arrays give the same bytes. TypeError for objects,
-    which only a pickle could hold."""
-    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
-    if objects:
-        raise TypeError(f"arrays of Python objects: {objects}")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    replace(path, [buffer.getbuffer()], fence, kind="items")
 
 
 def append(path: Path, record: Mapping[str, Any], fence: Fence | None = None) -> None:

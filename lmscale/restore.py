@@ -5,20 +5,20 @@ becomes the named arrays of a checkpoint. What is trained from there is `train`'
 import functools
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, model, records
+from lmscale import checkpoint, jsonfiles, model, records
 from lmscale.config import OptimConfig
 from lmscale.errors import UserError
 from lmscale.family import Shape
-from lmscale.job import Job
+from lmscale.guard import PATIENCE
+from lmscale.packs import Job, outcome_path
 from lmscale.plan import BRANCH, Pack, RunSpec
-from lmscale.step import PATIENCE, State, init_lane, state_at_start
+from lmscale.step import State, init_lane, state_at_start
 
 _log = logging.getLogger(__name__)
 
@@ -62,11 +62,6 @@ def restore(job: Job) -> State:
     return state
 
 
-def outcome_path(job: Job, run: RunSpec) -> Path:
-    """Where it says how a run ended; no file while it has not."""
-    return job.folder / run.run_id / "outcome.json"
-
-
 def _template(pack: Pack) -> State:
     """A state's tree, whose leaves are one lane's shapes."""
     spec = pack.runs[0]
@@ -93,7 +88,7 @@ def _init(shape: Shape, optim: OptimConfig) -> Callable[[jax.Array], State]:
 
 def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
     """One lane's state, in numpy, from its trunk's pinned checkpoint at the step where the rate begins to fall."""
-    execution = records.read_json(job.folder / str(run.trunk) / "execution.json")
+    execution = jsonfiles.read_json(job.folder / str(run.trunk) / "execution.json")
     pack_id = execution.pop("pack_id")
     folder = job.folder / "packs" / pack_id
     meta = {"lanes": execution["lanes"], "execution": execution}

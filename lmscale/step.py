@@ -13,22 +13,10 @@ import jax.numpy as jnp
 from lmscale import model
 from lmscale.config import OptimConfig
 from lmscale.family import Shape
+from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
+from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses
-from lmscale.optim import Lane, adam, update
-
-WINDOW = 128
-SIGMAS = 6.0
-PATIENCE = 64  # skipped steps in a row after which a lane counts as diverged
-
-
-class Guard(NamedTuple):
-    """What the guard of one lane remembers of its steps."""
-
-    losses: jax.Array  # [WINDOW], a ring
-    norms: jax.Array  # [WINDOW], a ring
-    seen: jax.Array  # finite values that went into the rings
-    skipped: jax.Array  # steps skipped
-    skipped_in_row: jax.Array
+from lmscale.optim import adam, update
 
 
 class State(NamedTuple):
@@ -61,25 +49,6 @@ def state_at_start(optim: OptimConfig, params: Any) -> State:
     return State(params, adam(optim).init(params), Guard(zeros, zeros, zero, zero, zero), zero)
 
 
-def _spikes(ring: jax.Array, seen: jax.Array, value: jax.Array) -> jax.Array:
-    """Whether `value` stands out above the ring; never before the ring is full."""
-    return (seen >= WINDOW) & (value > jnp.mean(ring) + SIGMAS * jnp.std(ring))
-
-
-def _remember(guard: Guard, good: jax.Array, bad: jax.Array, loss: jax.Array, norm: jax.Array) -> Guard:
-    """A skipped step's values are remembered too where they are finite: a lasting change of level (a task that
-    begins to be learned doubles the gradient's norm) is then a spike for a few steps and not for ever."""
-    seen = (good | bad) & jnp.isfinite(loss) & jnp.isfinite(norm)
-    at = guard.seen % WINDOW
-    return Guard(
-        losses=guard.losses.at[at].set(jnp.where(seen, loss, guard.losses[at])),
-        norms=guard.norms.at[at].set(jnp.where(seen, norm, guard.norms[at])),
-        seen=guard.seen + seen,
-        skipped=guard.skipped + bad,
-        skipped_in_row=jnp.where(good, 0, guard.skipped_in_row + bad),
-    )
-
-
 def lane_step(
     shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
 ) -> Callable[..., tuple[State, Metrics]]:
@@ -102,30 +71,17 @@ def lane_step(
         guard = state.guard
         active = (state.step < lane.end_step) & (guard.skipped_in_row < PATIENCE)
         sound = jnp.isfinite(total) & jnp.isfinite(norm)
-        sound &= ~_spikes(guard.losses, guard.seen, total) & ~_spikes(guard.norms, guard.seen, norm)
+        sound &= ~spikes(guard.losses, guard.seen, total) & ~spikes(guard.norms, guard.seen, norm)
         good, bad = active & sound, active & ~sound
         moved = update(optim, groups, lane, state.step, state.params, gradient, norm, state.optimiser)
         params, optimiser = jax.tree.map(
             lambda new, old: jnp.where(good, new, old), moved, (state.params, state.optimiser)
         )
-        guard = _remember(guard, good, bad, total, norm)
+        guard = remember(guard, good, bad, total, norm)
         metrics = Metrics(total, components, norm, guard.skipped_in_row)
         return State(params, optimiser, guard, state.step + active), metrics
 
     return step
-
-
-def over_lanes(one: Callable[..., Any]) -> Callable[..., Any]:
-    """`one` for every lane of its arguments (leading axis): vmapped. A lane alone goes without the axis: a
-    product with a batch axis of one costs a CPU an eighth of the step (docs/log.md)."""
-
-    def lanes(*arguments: Any) -> Any:
-        if jax.tree.leaves(arguments)[0].shape[0] > 1:
-            return jax.vmap(one)(*arguments)
-        alone = one(*jax.tree.map(lambda array: array[0], arguments))
-        return jax.tree.map(lambda array: array[None], alone)
-
-    return lanes
 
 
 def pack_program(

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from lmscale import checkpoint, stopping
-from lmscale.config import SweepConfig, build
+from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
 from lmscale.errors import UserError
-from lmscale.job import log_of, log_tail, write_pack
+from lmscale.jsonfiles import write_json
 from lmscale.ledger import Ledger, PackStatus
-from lmscale.plan import TRUNK, Pack, Plan, make_plan, versions, write_specs
-from lmscale.records import read_json, write_json
-from lmscale.show import Display, plan_table, speeds_of, status_table
+from lmscale.outcomes import end_branches, has_trunks, is_done, needs_work, outcome_of, reopen
+from lmscale.packs import log_of, log_tail, write_pack
+from lmscale.plan import Pack, Plan, make_plan, versions, write_specs
+from lmscale.progress import Display
+from lmscale.speeds import speeds_of
+from lmscale.tables import plan_table, status_table
+from lmscale.typed import build
 
 Launch = Callable[[list[str]], list[Exception]]
 
@@ -182,7 +186,7 @@ def _train_wave(
     tried: list[Any] = []  # the ledger as it was when a launch began: one that changes nothing is the last
     while True:
         for pack in wave:
-            _end_branches(sweep.folder, pack)
+            end_branches(sweep.folder, pack)
         missing = [p for p in wave if needs_work(sweep.folder, p) and has_trunks(sweep.folder, p)]
         rows = {row.pack_id: row for row in ledger.status()}
         for pack in missing:
@@ -223,57 +227,3 @@ def _give_up(folder: Path, pack: Pack, row: PackStatus) -> None:
         if outcome_of(folder, run.run_id) is None:
             outcome = {"outcome": "failed", "reason": reason, "step": None, "tokens": None, "log_tail": tail}
             write_json(folder / run.run_id / "outcome.json", outcome)
-
-
-def needs_work(folder: Path, pack: Pack) -> bool:
-    """Whether a lane of the pack has no outcome, or a trunk lacks a state that a branch starts from."""
-    outcomes = [outcome_of(folder, run.run_id) for run in pack.runs]
-    if any(outcome is None for outcome in outcomes):
-        return True
-    if pack.runs[0].kind != TRUNK or "diverged" in outcomes or "failed" in outcomes:
-        return False
-    return bool(_missing_pins(folder, pack))
-
-
-def is_done(folder: Path, pack: Pack) -> bool:
-    """Whether every lane has its outcome and nothing of the pack is wanted any more, not even to try it again."""
-    failed = any(outcome_of(folder, run.run_id) == "failed" for run in pack.runs)
-    return not failed and not needs_work(folder, pack)
-
-
-def _missing_pins(folder: Path, pack: Pack) -> set[int]:
-    saved = checkpoint.saved(folder / "packs" / pack.pack_id)
-    return set(pack.pins) - {step for step, pinned, _ in saved if pinned}
-
-
-def reopen(folder: Path, pack: Pack) -> None:
-    """A trunk that was done for fewer or shorter horizons is not done any more. (One that has no outcome yet is
-    left alone: another process may be about to write it.)"""
-    outcomes = [outcome_of(folder, run.run_id) for run in pack.runs]
-    if pack.runs[0].kind == TRUNK and None not in outcomes and needs_work(folder, pack):
-        for run in pack.runs:
-            (folder / run.run_id / "outcome.json").unlink(missing_ok=True)
-
-
-def has_trunks(folder: Path, pack: Pack) -> bool:
-    """Whether the trunks of a pack's branches have ended, one way or another."""
-    return all(outcome_of(folder, run.trunk) is not None for run in pack.runs if run.trunk)
-
-
-def _end_branches(folder: Path, pack: Pack) -> None:
-    """A branch whose trunk failed or diverged before it begins ends like its trunk."""
-    for run in pack.runs:
-        trunk = outcome_of(folder, run.trunk) if run.trunk else None
-        if run.trunk is None or trunk in (None, "done") or outcome_of(folder, run.run_id) is not None:
-            continue
-        step = read_json(folder / run.trunk / "outcome.json")["step"]
-        if step is None or step <= (run.decay_start or 0):
-            reason = f"its trunk {run.trunk} {trunk} before step {run.decay_start}"
-            outcome = {"outcome": trunk, "reason": reason, "step": None, "tokens": None}
-            write_json(folder / run.run_id / "outcome.json", outcome)
-
-
-def outcome_of(folder: Path, run_id: str) -> str | None:
-    """done, diverged or failed; None while there is none."""
-    path = folder / run_id / "outcome.json"
-    return str(read_json(path)["outcome"]) if path.exists() else None

@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from lmscale.guard import PATIENCE
 from lmscale.plan import Pack
-from lmscale.step import PATIENCE
 
 EVERY = 2.0  # seconds between two lines
 

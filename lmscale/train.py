@@ -18,18 +18,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, faults, model, records, stopping
+from lmscale import checkpoint, faults, jsonfiles, model, records, stopping
 from lmscale.config import OptimConfig
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.family import Shape
-from lmscale.job import Job
-from lmscale.optim import Lane
+from lmscale.guard import PATIENCE
+from lmscale.lanes import Lane
+from lmscale.packs import Job, outcome_path
 from lmscale.plan import TRUNK, Pack, RunSpec, evaluation_steps, versions
 from lmscale.programs import Kept
-from lmscale.restore import meta_of, on_device, outcome_path, restore, to_arrays
-from lmscale.step import PATIENCE, Metrics, State, pack_program
+from lmscale.restore import meta_of, on_device, restore, to_arrays
+from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
 GRACE = 3.0  # seconds that an evaluation goes on for after a wish to stop
@@ -61,7 +62,9 @@ def train(job: Job, world: World) -> None:
     state = restore(job)
     for run in pack.runs:
         run_folder = job.folder / run.run_id
-        records.write_json(run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim)
+        jsonfiles.write_json(
+            run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim
+        )
     clock = Clock(time.perf_counter())
     # made when it is first asked for: a process that resumes is then at its first step sooner
     evaluator = functools.partial(_evaluator, world, spec.shape, precision)
@@ -259,7 +262,7 @@ def _evaluate(
         folder = job.folder / spec.run_id
         records.append(folder / "records.jsonl", record, job.claim)
         if steps[lane] == spec.horizon_steps:
-            records.write_npz(folder / "items.npz", evaluation.items, job.claim)
+            jsonfiles.write_npz(folder / "items.npz", evaluation.items, job.claim)
     clock.evaluating += time.perf_counter() - began
 
 
@@ -291,7 +294,7 @@ def _finish(job: Job, state: State) -> None:
             outcome = "diverged"
             reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
         tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
-        records.write_json(
+        jsonfiles.write_json(
             outcome_path(job, spec),
             {"outcome": outcome, "reason": reason, "step": int(steps[lane]), "tokens": tokens},
             job.claim,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from analysis.emergence import Emergence
+from analysis.detection.emergence import Emergence
 
 SIZES = np.geomspace(1e6, 1e10, 12)
 X = np.linspace(0, 1, 12)

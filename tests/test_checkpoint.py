@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lmscale import checkpoint
-from lmscale.files import DiskError
+from lmscale.durable import DiskError
 
 META = {"spec": {"seed": 1, "optim": {"b1": 0.9, "b2": 0.98}}, "lanes": ["a", "b"]}
 

@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lmscale.config import OptimConfig, SweepConfig, build
+from lmscale.config import OptimConfig, SweepConfig
 from lmscale.data import DataConfig, TasksConfig, World, open_world, scan
-from lmscale.data.rows import Rows, assign, assign_apart, lengths, pack
 from lmscale.data.world import BLOCK, permute
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig, shape_of
-from lmscale.optim import Lane
+from lmscale.lanes import Lane
 from lmscale.plan import make_plan
 from lmscale.step import init_lane, pack_program
 from lmscale.tasks import BUILDERS
 from lmscale.tasks import build as build_task
 from lmscale.tasks.base import is_heldout
-from lmscale.tasks.draw import task_items
+from lmscale.tasks.rows import Rows, assign, assign_apart, lengths, pack
+from lmscale.tasks.sampling import task_items
+from lmscale.typed import build
 
 # peak rate, weight decay, warm-up, start and end of the fall, cosine, floor, end
 LANE = [(0.01, "float32"), (0.1, "float32"), (1, "int32"), (8, "int32"), (9, "int32")]
@@ -191,8 +192,8 @@ def test_a_long_row_holds_items_of_a_task_with_few_questions() -> None:
 
 
 def test_examples_of_unequal_length_are_packed_whole() -> None:
-    from lmscale.data.vocab import PAD, START
     from lmscale.tasks.base import answer, render
+    from lmscale.text.vocab import PAD, START
 
     x = np.array([[97, PAD], [98, 99], [100, PAD]], np.uint16)
     examples = render("q", x, "=", answer(x), ";")

@@ -6,7 +6,7 @@ import pytest
 from made_curves import CURVES, SIZES, X, classes, scores
 
 from analysis import UserError, emergence
-from analysis.emergence import Emergence, Verdict
+from analysis.detection.emergence import Emergence, Verdict
 
 
 def of_seeds(curves: dict[str, list[np.ndarray]], items: int = 200, scatter: float = 0.0) -> pd.DataFrame:

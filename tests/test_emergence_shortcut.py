@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made_curves import CURVES, SIZES, X, scores
 
-from analysis.emergence import Verdict, emergence
-from analysis.emergence_onset import beats_shortcut_from
-from analysis.emergence_table import read_curves
+from analysis.detection.curves import read_curves
+from analysis.detection.emergence import Verdict, emergence
+from analysis.detection.shortcut import beats_shortcut_from
 from analysis.errors import Warn
 
 

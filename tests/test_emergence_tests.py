@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_curves import CURVES, X, classes, scores
 
-from analysis.emergence import emergence
-from analysis.emergence_bootstrap import benjamini_hochberg, break_p_value, departure_p_value
-from analysis.emergence_noise import average_seeds
-from analysis.emergence_posterior import evidence, posterior
-from analysis.emergence_shapes import FINE, library, rising_kind
+from analysis.detection.bootstrap import benjamini_hochberg, break_p_value, departure_p_value
+from analysis.detection.emergence import emergence
+from analysis.detection.noise import average_seeds
+from analysis.detection.posterior import evidence, posterior
+from analysis.detection.shapes import FINE, library, rising_kind
 
 
 def p_values(curve: np.ndarray, tasks: int, items: int, which: str) -> np.ndarray:

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_laws import CHINCHILLA, TRUTHS, made
 
-from analysis.diagnose import diagnose
 from analysis.errors import UserError
-from analysis.fit import fit
-from analysis.forms import FORMS, own_form
-from analysis.observations import observe
-from analysis.penalty import Objective
-from analysis.resampling import LARGE_ROWS, bind, resample_counts, resample_weights, solve, thinned
-from analysis.search import Found, search
-from analysis.solve import Minimum, minimise
+from analysis.fitting.diagnostics import diagnose
+from analysis.fitting.fit import fit
+from analysis.fitting.newton import Minimum, minimise
+from analysis.fitting.objective import Objective
+from analysis.fitting.observations import observe
+from analysis.fitting.resampling import LARGE_ROWS, bind, resample_counts, resample_weights, solve, thinned
+from analysis.fitting.search import Found, search
+from analysis.laws.catalogue import FORMS, own_form
 
 
 def codes(fitted: object) -> set[str]:

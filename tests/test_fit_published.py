@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit import fit
-from analysis.forecast import extrapolate
+from analysis.fitting.fit import fit
+from analysis.forecasting.forecast import extrapolate
 
 
 def chinchilla_table(published: Path) -> pd.DataFrame:

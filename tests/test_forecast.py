@@ -7,15 +7,24 @@ import pandas as pd
 import pytest
 from known_laws import CHINCHILLA, made
 
-from analysis.cost import Cost, cost_model, optimum
-from analysis.discrepancy import FAR, FAR_PRIOR, TRUE, Discrepancy, HeldOut, cuts, discrepancy_of, hold_out
 from analysis.errors import UserError
-from analysis.fit import fit
-from analysis.forecast import extrapolate
-from analysis.forms import FORMS
-from analysis.observations import observe
-from analysis.penalty import Objective, huber_weight
-from analysis.uncertainty import interval, noise_of
+from analysis.fitting.fit import fit
+from analysis.fitting.objective import Objective, huber_weight
+from analysis.fitting.observations import observe
+from analysis.forecasting.cost import Cost, cost_model, optimum
+from analysis.forecasting.discrepancy import (
+    FAR,
+    FAR_PRIOR,
+    TRUE,
+    Discrepancy,
+    HeldOut,
+    cuts,
+    discrepancy_of,
+    hold_out,
+)
+from analysis.forecasting.forecast import extrapolate
+from analysis.forecasting.interval import interval, noise_of
+from analysis.laws.catalogue import FORMS
 
 QUICK = {"form": "chinchilla", "regime": "all", "bootstrap": 60}
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from known_laws import TRUTHS, design, made
 
 from analysis.errors import UserError
-from analysis.forms import FORMS, get_form, own_form
-from analysis.jet import variables
-from analysis.observations import observe
-from analysis.resampling import bind
+from analysis.fitting.jet import variables
+from analysis.fitting.observations import observe
+from analysis.fitting.resampling import bind
+from analysis.laws.catalogue import FORMS, get_form, own_form
 
 
 def test_every_form_states_its_equation_source_and_parameters() -> None:

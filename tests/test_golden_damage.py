@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import UserError, load_table
-from analysis.ladder import choose_target, final_rows
-from analysis.task_plots import longest
+from analysis.figures.tasks import longest
+from analysis.forecasting.target import choose_target
+from analysis.tables.finished import final_rows
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(p.relative_to(GOLDEN) for p in GOLDEN.rglob("*") if p.suffix in (".json", ".jsonl"))

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lmscale import records
-from lmscale.config import build
+from lmscale import jsonfiles, records
 from lmscale.plan import RunSpec
+from lmscale.typed import build
 
 GOLDEN = Path(__file__).parent / "golden"
 COMPONENTS = [
@@ -113,9 +113,9 @@ def write(folder: Path) -> None:
     for spec, lines, (outcome, reason, step, tokens) in runs:
         run = folder / spec.run_id
         run.mkdir(parents=True)
-        records.write_json(run / "spec.json", dataclasses.asdict(spec))
+        jsonfiles.write_json(run / "spec.json", dataclasses.asdict(spec))
         execution = {"lanes": [spec.run_id], "device": "cpu", "precision": "float32", "steps": 16}
-        records.write_json(run / "execution.json", {"pack_id": "golden", **execution})
+        jsonfiles.write_json(run / "execution.json", {"pack_id": "golden", **execution})
         for at, text, parity, skipped in lines:
             record = evaluation(spec, at, text, parity, skipped)
             records.check_record(record, dataclasses.asdict(spec))
@@ -123,9 +123,9 @@ def write(folder: Path) -> None:
         if spec is done:
             items = {"correct": np.arange(60) < 31, "nll": np.linspace(0.1, 1.2, 60, dtype=np.float32)}
             items |= {"matched_bytes": np.ones(60, np.uint8), "answer_bytes": np.ones(60, np.uint8)}
-            records.write_npz(run / "items.npz", {f"parity/direct/{k}": v for k, v in items.items()})
+            jsonfiles.write_npz(run / "items.npz", {f"parity/direct/{k}": v for k, v in items.items()})
         ended = {"outcome": outcome, "reason": reason, "step": step, "tokens": tokens}
-        records.write_json(run / "outcome.json", ended)
+        jsonfiles.write_json(run / "outcome.json", ended)
 
 
 def test_the_writers_make_the_golden_folder(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from known_laws import CHINCHILLA
 
 from analysis.errors import UserError
-from analysis.forms import FORMS
-from analysis.isoflop import isoflop, slope
+from analysis.forecasting.isoflop import isoflop, slope
+from analysis.laws.catalogue import FORMS
 
 EXPONENT = CHINCHILLA["beta"] / (CHINCHILLA["alpha"] + CHINCHILLA["beta"])
 

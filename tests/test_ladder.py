@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from made_ladder import write_ladder
 
 from analysis import UserError, load_table
-from analysis.ladder import CUT, choose_target, final_rows, last_rows
+from analysis.forecasting.target import CUT, choose_target
+from analysis.tables.finished import final_rows, last_rows
 
 
 @given(

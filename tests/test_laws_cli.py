@@ -57,7 +57,7 @@ def test_isoflop_writes_the_contract(table: Path) -> None:
 
 def test_a_law_of_ones_own_from_a_file(table: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from analysis.forms import own_form\n"
+        "from analysis import own_form\n"
         "law = own_form(\n"
         "    lambda p, x: p.E + p.A * x.params ** -p.alpha + p.B * x.tokens ** -p.beta,\n"
         "    {'E': (0, 5), 'A': (1, 1e6), 'B': (1, 1e6), 'alpha': (.05, 1.5), 'beta': (.05, 1.5)},\n"

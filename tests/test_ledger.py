@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lmscale import checkpoint, records
+from lmscale import checkpoint, jsonfiles, records
 from lmscale.claim import Claim, LostClaim
 from lmscale.ledger import Ledger
 
@@ -24,7 +24,7 @@ def states(ledger: Ledger) -> list[str]:
 def give_outcomes(folder: Path, lanes: list[str]) -> None:
     for lane in lanes:
         (folder / lane).mkdir(exist_ok=True)
-        records.write_json(folder / lane / "outcome.json", {"outcome": "done"})
+        jsonfiles.write_json(folder / lane / "outcome.json", {"outcome": "done"})
 
 
 def test_a_held_pack_is_nobody_elses_and_a_finished_one_needs_nobody(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def let_lapse(claim: Claim) -> None:
 
 WRITES = {
     "checkpoint": lambda claim, run: checkpoint.save(claim.folder, 2, {}, {}, fence=claim),
-    "json": lambda claim, run: records.write_json(run / "outcome.json", {"outcome": "failed"}, claim),
+    "json": lambda claim, run: jsonfiles.write_json(run / "outcome.json", {"outcome": "failed"}, claim),
     "record": lambda claim, run: records.append(run / "records.jsonl", {"step": 2}, claim),
     "claim": lambda claim, run: claim.fail("crash"),
 }

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmscale.data import DataConfig, TasksConfig, World, open_world, scan
-from lmscale.data import corpus as corpus_module
-from lmscale.data.classes import CLASSES, IDENTIFIER, classify
-from lmscale.data.ngrams import count_ngrams, log_probabilities
 from lmscale.errors import UserError
+from lmscale.text import corpus
+from lmscale.text.classes import CLASSES, IDENTIFIER, classify
+from lmscale.text.ngrams import count_ngrams, log_probabilities
 
 NO_TASKS = TasksConfig(weight=0)
 TEXTS = [f"Story {i}: " + " ".join(f"word{(i * k) % 97}" for k in range(40)) for i in range(120)]
@@ -89,7 +89,7 @@ def test_a_scan_is_used_again_until_the_file_changes(tmp_path: Path, monkeypatch
     path = write_jsonl(tmp_path / "a.jsonl")
     first = scan(own(path), NO_TASKS, tmp_path / "corpus")
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_module, "documents", lambda data: pytest.fail("the text was read again"))
+        patch.setattr(corpus, "documents", lambda data: pytest.fail("the text was read again"))
         assert scan(own(path), NO_TASKS, tmp_path / "corpus") == first
     path.write_text(json.dumps({"text": "something else, and more of it " * 20}) + "\n" + path.read_text())
     assert scan(own(path), NO_TASKS, tmp_path / "corpus").content_hash != first.content_hash
@@ -135,7 +135,7 @@ def test_a_dataset_is_streamed_from_local_files_and_read_again_when_they_change(
     )
     assert streamed == [True]
     with monkeypatch.context() as patch:
-        patch.setattr(corpus_module, "documents", lambda data: pytest.fail("the text was read again"))
+        patch.setattr(corpus, "documents", lambda data: pytest.fail("the text was read again"))
         assert scan(data, NO_TASKS, tmp_path / "corpus") == world.manifest
     path.write_text(json.dumps({"body": "one line more " * 20}) + "\n" + path.read_text())
     assert scan(data, NO_TASKS, tmp_path / "corpus").content_hash != world.content_hash

@@ -4,8 +4,15 @@ import dataclasses
 
 import pytest
 
-from lmscale.config import HorizonConfig, OptimConfig, PackConfig, ScheduleConfig, SweepConfig
-from lmscale.data.config import DataConfig, TasksConfig
+from lmscale.config import (
+    DataConfig,
+    HorizonConfig,
+    OptimConfig,
+    PackConfig,
+    ScheduleConfig,
+    SweepConfig,
+    TasksConfig,
+)
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
 from lmscale.plan import BRANCH, RUN, TRUNK, Plan, evaluation_steps, make_plan, run_specs

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from made_ladder import TASKS, write_ladder
 from matplotlib.figure import Figure
 
-from analysis import draw, load_table, plots, task_plots
+from analysis import load_table
 from analysis.cli import main
-from analysis.findings import findings
-from analysis.pictures import longest_rows, pictures
+from analysis.figures import ladder, style, tasks
+from analysis.report.findings import findings
+from analysis.report.pictures import longest_rows, pictures
 
 
 def test_every_picture_is_written_as_svg_and_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,12 +39,12 @@ def test_the_folder_to_write_in_is_checked_before_any_work(
 
 def test_a_picture_is_the_same_bytes_twice() -> None:
     def drawn() -> bytes:
-        with draw.styled():
-            fig = draw.figure(3, 2)
+        with style.styled():
+            fig = style.figure(3, 2)
             ax = fig.subplots()
             ax.plot([1, 10, 100], [3, 2, 1], "o-")
-            draw.log_axis(ax, "x")
-            return draw.svg(fig)
+            style.log_axis(ax, "x")
+            return style.svg(fig)
 
     assert drawn() == drawn()
 
@@ -54,7 +55,7 @@ def test_a_log_axis_has_some_ticks_and_never_too_many(low: float, ratio: float, 
     ax = Figure().subplots()
     ax.set_xscale("log")
     ax.set_xlim(low, low * ratio * 1.01)
-    draw.log_axis(ax, "x", most=most)
+    style.log_axis(ax, "x", most=most)
     ticks = ax.get_xticks()
     assert 1 <= len(ticks) <= most
     assert np.all((ticks >= low * 0.99) & (ticks <= low * ratio * 1.03))
@@ -65,19 +66,19 @@ def test_a_log_axis_has_some_ticks_and_never_too_many(low: float, ratio: float, 
     [(14544, "14.5k"), (460416, "460k"), (999_990, "1M"), (2.4e7, "24M"), (5e12, "5T"), (12, "12"), (0, "0")],
 )
 def test_counts_for_people(value: float, said: str) -> None:
-    assert draw.count(value) == said
+    assert style.count(value) == said
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [(6.4e13, "6.4×10¹³"), (1e12, "10¹²"), (9.99e11, "10¹²"), (2e-3, "2×10⁻³"), (0.0, "0")]
 )
 def test_powers_for_people(value: float, said: str) -> None:
-    assert draw.power(value) == said
+    assert style.power(value) == said
 
 
 @given(st.text(max_size=60), st.integers(3, 40))
 def test_a_clipped_name_fits_and_keeps_both_ends(name: str, most: int) -> None:
-    shown = draw.clipped(name, most)
+    shown = style.clipped(name, most)
     assert len(shown) <= most and (shown == name or len(name) > most == len(shown))
     if shown != name:
         first, last = name[: most // 2], name[-((most - 1) // 2) :]
@@ -86,7 +87,7 @@ def test_a_clipped_name_fits_and_keeps_both_ends(name: str, most: int) -> None:
 
 def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0, 1))
-    rows = task_plots.longest(load_table(folder, kind="tasks"))
+    rows = tasks.longest(load_table(folder, kind="tasks"))
     variants = sum(len(t.variants) for t in TASKS.values())
     assert len(rows) == 2 * 2 * variants
     assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
@@ -101,7 +102,7 @@ def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None
         spec["tasks"]["copy"]["floor"], spec["tasks"]["facts"]["floor"] = 0.25, None
         path.write_text(json.dumps(spec))
     rows = longest_rows(load_table(folder, where="final"))
-    fig = plots.components(rows, ["copy", "facts"], "params_nonembedding")
+    fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding")
     levels = [[float(line.get_ydata()[0]) for line in ax.lines if line.get_ls() == "--"] for ax in fig.axes]
     assert levels == [[0.25], []]
 
@@ -119,10 +120,10 @@ def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
 
 def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,))
-    rows = task_plots.longest(load_table(folder, kind="tasks"))
+    rows = tasks.longest(load_table(folder, kind="tasks"))
     renamed = rows.assign(task=rows.task.mask((rows.variant == "chain"), "parity_chain"))
-    assert task_plots.find_twins(rows) == [
+    assert tasks.find_twins(rows) == [
         [("facts", "frequent"), ("facts", "rare")],
         [("parity", "direct"), ("parity", "chain")],
     ]
-    assert [("parity", "direct"), ("parity_chain", "chain")] in task_plots.find_twins(renamed)
+    assert [("parity", "direct"), ("parity_chain", "chain")] in tasks.find_twins(renamed)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmscale import records
-from lmscale.files import DiskError
+from lmscale import jsonfiles, records
+from lmscale.durable import DiskError
 
 SPEC = {"data": {"components": [{"name": "text", "weight": 0.75}, {"name": "copy", "weight": 0.25}]}}
 
@@ -37,8 +37,8 @@ def test_append_and_read_give_back_what_was_written(tmp_path: Path) -> None:
 
 def test_a_record_has_one_text() -> None:
     turned = dict(reversed(list(record(3).items())))
-    assert records.canonical(turned) == records.canonical(record(3))
-    said = records.canonical({"a": np.float64(0.1), "b": np.int32(2), "c": math.nan})
+    assert jsonfiles.canonical(turned) == jsonfiles.canonical(record(3))
+    said = jsonfiles.canonical({"a": np.float64(0.1), "b": np.int32(2), "c": math.nan})
     assert said == '{"a":0.1,"b":2,"c":null}'
 
 
@@ -73,7 +73,7 @@ BAD_LINES = {
 @pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES.keys())
 def test_a_bad_line_costs_that_line(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "records.jsonl"
-    good = [(records.canonical(record(step)) + "\n").encode() for step in (1, 3)]
+    good = [(jsonfiles.canonical(record(step)) + "\n").encode() for step in (1, 3)]
     path.write_bytes(good[0] + line + b"\n" + good[1])
     found, problems = records.read(path)
     assert found == [record(1), record(3)]
@@ -92,7 +92,7 @@ def test_truncate_then_write_again_gives_the_same_bytes(steps: list[int], checkp
         for step in steps:
             records.append(path, record(step))
         whole = path.read_bytes()
-        first_after = sum(len(records.canonical(record(step))) + 1 for step in steps if step <= checkpoint)
+        first_after = sum(len(jsonfiles.canonical(record(step))) + 1 for step in steps if step <= checkpoint)
         path.write_bytes(whole[: first_after + torn])  # the lines up to a checkpoint are synced before it
         records.truncate_after(path, checkpoint)
         for step in steps:
@@ -103,7 +103,7 @@ def test_truncate_then_write_again_gives_the_same_bytes(steps: list[int], checkp
 
 def test_truncate_keeps_and_names_a_bad_line_among_good_ones(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    good = [(records.canonical(record(step)) + "\n").encode() for step in (1, 3, 9)]
+    good = [(jsonfiles.canonical(record(step)) + "\n").encode() for step in (1, 3, 9)]
     path.write_bytes(good[0] + b"damaged\n" + good[1] + b"also damaged\n" + good[2])
     problems = records.truncate_after(path, 3)
     assert path.read_bytes() == good[0] + b"damaged\n" + good[1]
@@ -169,7 +169,7 @@ def test_the_total_is_held_to_a_millionth() -> None:
 
 def test_write_json_is_read_by_anything(tmp_path: Path) -> None:
     path = tmp_path / "spec.json"
-    records.write_json(path, {"b": [np.float32(1.5)], "a": None})
+    jsonfiles.write_json(path, {"b": [np.float32(1.5)], "a": None})
     assert json.loads(path.read_text()) == {"a": None, "b": [1.5]}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -177,9 +177,9 @@ def test_write_json_is_read_by_anything(tmp_path: Path) -> None:
 def test_arrays_make_the_same_bytes_and_hold_no_objects(tmp_path: Path) -> None:
     arrays = {"copy/direct/correct": np.arange(9) % 2 == 0, "copy/direct/nll": np.ones(9, np.float32)}
     for name in ("a.npz", "b.npz"):
-        records.write_npz(tmp_path / name, arrays)
+        jsonfiles.write_npz(tmp_path / name, arrays)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
         assert set(found) == set(arrays) and found["copy/direct/nll"].dtype == np.float32
     with pytest.raises(TypeError, match="who"):
-        records.write_npz(tmp_path / "c.npz", {"who": np.array([object()])})
+        jsonfiles.write_npz(tmp_path / "c.npz", {"who": np.array([object()])})

@@ -11,9 +11,10 @@ from made_ladder import LAW, SEED_NOISE, TASKS, text_loss, write_ladder
 
 from analysis import load_table
 from analysis.cli import main
-from analysis.findings import Findings, findings, seed_noise
-from analysis.ladder import CUT, RULE, final_rows
-from analysis.report import report
+from analysis.forecasting.target import CUT, RULE
+from analysis.report.findings import Findings, findings, seed_noise
+from analysis.report.page import report
+from analysis.tables.finished import final_rows
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from lmscale import faults, job, stopping, sweep, train
+from lmscale import faults, stopping, sweep, train, worker
 from lmscale.data import World
+from lmscale.durable import DiskError
 from lmscale.errors import UserError
-from lmscale.files import DiskError
+from lmscale.guard import PATIENCE
 from lmscale.ledger import Ledger
 from lmscale.plan import versions
-from lmscale.step import PATIENCE
 
 OVERRIDES = [
     "experiment=smoke",
@@ -46,7 +46,7 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def quietly_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process keeps its cores and its compilation cache."""
-    monkeypatch.setattr(job, "take_core", lambda: None)
+    monkeypatch.setattr(worker, "take_core", lambda: None)
     monkeypatch.setattr(train, "configure_jax", lambda cache: None)
 
 
@@ -58,7 +58,7 @@ def run(values: dict[str, Any], folder: Path, fault: str = "", **changes: Any) -
         errors = []
         for name in jobs:
             try:
-                job.train_job({**values, "job": name})
+                worker.train_job({**values, "job": name})
             except Exception as error:
                 errors.append(error)
         return errors
@@ -86,7 +86,7 @@ def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     """What a sweep without trouble leaves."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "take_core", lambda: None)
+        patch.setattr(worker, "take_core", lambda: None)
         patch.setattr(train, "configure_jax", lambda cache: None)
         assert run(values, folder) == 0
     return content(folder)
@@ -159,7 +159,7 @@ def test_a_disk_that_stays_full_is_blamed_for_what_it_stopped(
     def full(*_: object) -> None:
         raise DiskError("cannot write speeds.json: No space left on device")
 
-    monkeypatch.setattr("lmscale.show.record_speeds", full)
+    monkeypatch.setattr("lmscale.speeds.record_speeds", full)
     with pytest.raises(UserError, match=r"cannot write .*\.ckpt: No space left"):
         run(values, tmp_path, "checkpoint.written:3=ENOSPC")
 

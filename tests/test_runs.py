@@ -290,7 +290,7 @@ def test_a_folder_that_cannot_be_written_still_gives_its_table(
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("analysis.kept.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("analysis.tables.cache.tempfile.mkstemp", refuse)
     table = load_table(experiment)
     assert len(table) > 0
     assert "No space left on device" in _problems(table)
@@ -304,7 +304,7 @@ def test_a_write_that_breaks_leaves_the_old_table(experiment: Path, monkeypatch:
     def refuse(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("analysis.kept.pq.write_table", refuse)
+    monkeypatch.setattr("analysis.tables.cache.pq.write_table", refuse)
     load_table(experiment)
     assert (experiment / "table.parquet").read_bytes() == before
     assert not list(experiment.glob(".table*"))

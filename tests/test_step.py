@@ -11,9 +11,12 @@ import pytest
 from lmscale import model
 from lmscale.config import OptimConfig
 from lmscale.family import FamilyConfig, shape_of
+from lmscale.guard import PATIENCE, WINDOW
+from lmscale.lanes import Lane
 from lmscale.loss import token_losses
-from lmscale.optim import DECAYED, Lane, learning_rate
-from lmscale.step import PATIENCE, WINDOW, State, init_lane, pack_program
+from lmscale.optim import DECAYED
+from lmscale.schedule import learning_rate
+from lmscale.step import State, init_lane, pack_program
 
 SHAPE = shape_of(FamilyConfig(n_layer=1, d_head=8), 8, context=8, vocab_size=16)
 OPTIM = OptimConfig()

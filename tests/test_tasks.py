@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from lmscale.data import DataConfig, TasksConfig
-from lmscale.data.vocab import PAD
 from lmscale.tasks import BUILDERS, build
 from lmscale.tasks.base import Examples, Task
-from lmscale.tasks.draw import evaluation_items, generator, task_items, training_rows
+from lmscale.tasks.sampling import evaluation_items, generator, task_items, training_rows
 from lmscale.tasks.shortcut import shortcuts
+from lmscale.text.vocab import PAD
 
 FULL = Path(__file__).parents[1] / "sweeps" / "tasks" / "full.yaml"
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import UserError
-from analysis.where import keep_rows
+from analysis.tables.where import keep_rows
 
 TABLE = pd.DataFrame(
     {

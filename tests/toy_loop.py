@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmscale import checkpoint, records
+from lmscale import checkpoint, jsonfiles, records
 from lmscale.claim import LostClaim
 from lmscale.errors import UserError
 from lmscale.ledger import Ledger
@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     runs = [folder / lane for lane in LANES]
     for run, lane in zip(runs, LANES, strict=True):
         run.mkdir(parents=True, exist_ok=True)
-        records.write_json(run / "spec.json", {"lane": lane}, claim)
+        jsonfiles.write_json(run / "spec.json", {"lane": lane}, claim)
     found = checkpoint.load(claim.folder, META)
     start = found.step if found else 0
     for run in runs:
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         if step % SAVE == 0:
             checkpoint.save(claim.folder, step, {"x": state}, META, pinned=step == PIN, fence=claim)
     for run in runs:
-        records.write_json(run / "outcome.json", {"outcome": "done", "step": STEPS}, claim)
+        jsonfiles.write_json(run / "outcome.json", {"outcome": "done", "step": STEPS}, claim)
     claim.finish()
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.emergence import emergence
-from analysis.emergence_metrics import answer_lengths
+from analysis.detection.emergence import emergence
+from analysis.detection.metrics import answer_lengths
 from analysis.verbs import Answer
 
 HELP = "flag the tasks whose score jumps past a size"
@@ -30,7 +30,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     text = found.summary()
     if args.pictures:
         # Drawing is asked for seldom, and importing matplotlib takes as long as the classes do.
-        from analysis.emergence_plots import write_pictures
+        from analysis.figures.emergence_plots import write_pictures
 
         text += "".join(f"\nwritten: {path}" for path in write_pictures(found, Path(args.pictures)))
     return Answer(found.to_json(), text)

@@ -5,8 +5,8 @@ import argparse
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.forecast import extrapolate
-from analysis.runs import load_table
+from analysis.forecasting.forecast import extrapolate
+from analysis.tables.load import load_table
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
 

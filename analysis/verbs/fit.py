@@ -4,9 +4,9 @@ import argparse
 
 import pandas as pd
 
-from analysis.fit import fit
-from analysis.forms import FORMS
-from analysis.penalty import LOSSES, SCALES
+from analysis.fitting.fit import fit
+from analysis.fitting.objective import LOSSES, SCALES
+from analysis.laws.catalogue import FORMS
 from analysis.verbs import Answer
 
 HELP = "fit a scaling law"
@@ -48,7 +48,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     text = fitted.summary()
     if args.plots:
         # Matplotlib takes longer to import than a fit takes.
-        from analysis.law_plots import write_law_plots
+        from analysis.figures.law import write_law_plots
 
         text += "\n" + "\n".join(f"wrote {path}" for path in write_law_plots(fitted, args.plots))
     return Answer(fitted.to_json(), text)

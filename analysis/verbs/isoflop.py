@@ -4,7 +4,7 @@ import argparse
 
 import pandas as pd
 
-from analysis.isoflop import METHODS, isoflop
+from analysis.forecasting.isoflop import METHODS, isoflop
 from analysis.verbs import Answer
 
 HELP = "compute-optimal params and tokens"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import draw
 from analysis.errors import UserError
-from analysis.findings import findings
-from analysis.pictures import pictures
-from analysis.runs import is_run_folder
+from analysis.figures import style
+from analysis.report.findings import findings
+from analysis.report.pictures import pictures
+from analysis.tables.load import is_run_folder
 from analysis.verbs import Answer
 
 HELP = "draw the ladder, its law and its tasks as SVG and PNG files"
@@ -46,6 +46,6 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Draw them all, and say which files were written."""
     folder = out_folder(args)
     found = findings(table, args.table)
-    with draw.styled():
-        files = [path for shown in pictures(found) for path in draw.write(shown.figure, folder, shown.name)]
+    with style.styled():
+        files = [path for shown in pictures(found) for path in style.write(shown.figure, folder, shown.name)]
     return Answer({"files": [str(path) for path in files]}, "\n".join(str(path) for path in files))

@@ -4,7 +4,7 @@ import argparse
 
 import pandas as pd
 
-from analysis.report import report, summary, to_json
+from analysis.report.page import report, summary, to_json
 from analysis.verbs import Answer
 from analysis.verbs.plots import add_out, out_folder
 

@@ -1,10 +1,10 @@
 """What a run is trained on: a corpus with a manifest, and batches made from (seed, step) alone."""
 
-from lmscale.data.config import DataConfig, TasksConfig
+from lmscale.config import DataConfig, TasksConfig
 from lmscale.data.manifest import Component, Manifest, load_manifest
 from lmscale.data.scan import scan
-from lmscale.data.vocab import VOCAB_SIZE
 from lmscale.data.world import Batch, World, open_world
+from lmscale.text.vocab import VOCAB_SIZE
 
 __all__ = [
     "VOCAB_SIZE",

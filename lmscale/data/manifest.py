@@ -1,7 +1,6 @@
 """What a corpus holds, without opening it: counts, hashes and components. No jax, no tokens."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,9 +67,3 @@ def load_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise UserError(f"data: {path} does not exist; make the corpus first: make data")
     return from_json(json.loads(path.read_text()))
-
-
-def digest(value: object) -> str:
-    """Sixteen hex digits of the SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

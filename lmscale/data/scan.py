@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from lmscale import tasks as families
-from lmscale.data import corpus
-from lmscale.data.config import DataConfig, TasksConfig
-from lmscale.data.manifest import FILE, Component, Manifest, digest
-from lmscale.data.vocab import VOCAB_SIZE
+from lmscale.config import DataConfig, TasksConfig
+from lmscale.data.manifest import FILE, Component, Manifest
+from lmscale.durable import replace
 from lmscale.errors import UserError
-from lmscale.files import replace
+from lmscale.jsonfiles import digest
 from lmscale.tasks.base import Task
 from lmscale.tasks.bigbench import guesses
-from lmscale.tasks.draw import generator, task_items, training_rows
+from lmscale.tasks.sampling import generator, task_items, training_rows
 from lmscale.tasks.shortcut import shortcuts
+from lmscale.text import corpus
+from lmscale.text.vocab import VOCAB_SIZE
 
 PRIMARY = "text"
 LONG = 2048  # a context that cuts no answer

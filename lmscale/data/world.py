@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmscale import tasks as families
-from lmscale.data import bpe, corpus
-from lmscale.data.classes import mark_repeats
-from lmscale.data.config import DataConfig, TasksConfig
+from lmscale.config import DataConfig, TasksConfig
 from lmscale.data.manifest import Manifest
-from lmscale.data.rows import Rows, text_rows
-from lmscale.data.vocab import VOCAB_SIZE
 from lmscale.tasks.base import mix
-from lmscale.tasks.draw import Items, generator, task_items, training_rows
+from lmscale.tasks.rows import Rows, text_rows
+from lmscale.tasks.sampling import Items, generator, task_items, training_rows
+from lmscale.text import bpe, corpus
+from lmscale.text.classes import mark_repeats
+from lmscale.text.vocab import VOCAB_SIZE
 
 BLOCK = 512  # rows: large enough that numpy's overhead a call vanishes, small enough for a cheap first step
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 
-from lmscale.data.config import DataConfig, TasksConfig
+from lmscale.config import DataConfig, TasksConfig
 from lmscale.errors import UserError
 from lmscale.tasks import (
     arithmetic,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from lmscale.data.vocab import PAD
+from lmscale.text.vocab import PAD
 
 Bytes = np.ndarray  # uint8 [n, width], or uint16 with PAD where a part is shorter than its width
 

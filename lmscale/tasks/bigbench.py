@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from lmscale.data.rows import Rows
-from lmscale.data.vocab import END_OF_FILE, PAD
 from lmscale.errors import UserError
 from lmscale.tasks.base import Task, Variant
-from lmscale.tasks.draw import Items, by_question, generator
+from lmscale.tasks.rows import Rows
+from lmscale.tasks.sampling import Items, by_question, generator
+from lmscale.text.vocab import END_OF_FILE, PAD
 
 CHOICE, EXACT = "multiple_choice_grade", "exact_str_match"
 Encode = Callable[[bytes], np.ndarray]

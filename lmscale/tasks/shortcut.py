@@ -7,10 +7,10 @@ from collections import Counter
 
 import numpy as np
 
-from lmscale.data.ngrams import contexts, count_ngrams, log_probabilities
-from lmscale.data.rows import Rows
-from lmscale.data.vocab import VOCAB_SIZE
-from lmscale.tasks.draw import Items, by_question
+from lmscale.tasks.rows import Rows
+from lmscale.tasks.sampling import Items, by_question
+from lmscale.text.ngrams import contexts, count_ngrams, log_probabilities
+from lmscale.text.vocab import VOCAB_SIZE
 
 ORDER = 3  # bytes that the n-gram guesser looks back
 

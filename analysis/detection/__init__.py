@@ -1,0 +1,1 @@
+"""Classes of task curves over size: flat, smooth, emergent, and what not to believe."""

@@ -1,0 +1,1 @@
+"""Every picture, as matplotlib figures. Nothing is judged here."""

@@ -1,0 +1,1 @@
+"""Fits of a law to a table: observations, objective, search, resamples, hold-outs, diagnostics."""

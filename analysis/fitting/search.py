@@ -1,0 +1,270 @@
+"""Global search: every resample gets its own grid over the exponents, its own best starts, its own polish.
+
+The law is linear in its floor and amplitudes once the exponents are given (variable projection, Golub and
+Pereyra 1973), so a grid point costs one small non-negative least squares. Row weights enter linearly:
+one matrix product gives the normal equations of every resample at every grid point.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from analysis.arrays import Array
+from analysis.fitting.bound_law import Grid, Model
+from analysis.fitting.newton import Minimum, minimise
+from analysis.fitting.objective import Objective, huber, huber_weight
+
+# Rows beyond this many do not sharpen a grid of starts; the polish uses them all.
+SEARCH_ROWS = 500
+# Huber widths below this are descended slowly.
+FINE = 2e-3
+# Jumps about the best point of a table, as shares of the parameters, and how many of each.
+HOPS = (0.1, 0.03, 0.01)
+HOP_COPIES = 24
+# Elements (problems x rows) worked on at a time: the arrays of one block stay in the second-level cache.
+BLOCK = 48_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best of each resample: theta [R, p], objective [R], converged [R]; `basins`: every end point of the
+    first resample (theta [K, p], objective [K])."""
+
+    theta: Array
+    value: Array
+    converged: np.ndarray
+    basins: Minimum
+
+
+def search(
+    model: Model,
+    loss: Array,
+    weight: Array,
+    objective: Objective,
+    *,
+    starts: int = 12,
+    near: Array | None = None,
+    seed: int = 0,
+) -> Found:
+    """Minimise the objective globally for every row of `weight` [R, n].
+
+    `near` [M, p] adds starts to every resample's own. `starts` is how many of its grid's best cells each
+    resample polishes.
+    """
+    R, n = weight.shape
+    target = objective.target(loss)
+    rows = np.arange(n)
+    if n > SEARCH_ROWS:
+        rows = np.sort(np.random.default_rng(seed).choice(n, SEARCH_ROWS, replace=False))
+    if (objective, seed) not in model.starts:
+        model.starts[objective, seed] = _Normal(model.grid(rows), loss[rows], objective)
+    normal = model.starts[objective, seed]
+    blocks = [slice(i, i + _block(n, starts)) for i in range(0, R, _block(n, starts))]
+
+    def work(block: slice) -> tuple[Minimum, Minimum]:
+        w = weight[block]
+        theta = normal.starts(model, w[:, rows], starts)
+        if near is not None:
+            theta = np.concatenate([theta, np.broadcast_to(near, (len(w), *near.shape))], axis=1)
+        k = theta.shape[1]
+        ended = _polish(model, theta.reshape(-1, theta.shape[2]), np.repeat(w, k, axis=0), target, objective)
+        value = ended.value.reshape(-1, k)
+        best = np.argmin(value, axis=1) + np.arange(len(w)) * k
+        first = Minimum(ended.theta[:k], ended.value[:k], ended.converged[:k])
+        return Minimum(ended.theta[best], ended.value[best], ended.converged[best]), first
+
+    if len(blocks) == 1:
+        done = [work(blocks[0])]
+    else:
+        with ThreadPoolExecutor(_threads()) as pool:
+            done = list(pool.map(work, blocks))
+    return Found(
+        np.concatenate([best.theta for best, _ in done]),
+        np.concatenate([best.value for best, _ in done]),
+        np.concatenate([best.converged for best, _ in done]),
+        done[0][1],
+    )
+
+
+def hop(model: Model, loss: Array, weight: Array, objective: Objective, best: Found, seed: int = 0) -> Found:
+    """Jump about the best point and polish again, keeping what is better: kinks of narrow losses make dents.
+
+    For a single weighting [1, n]. Jumps are normal in the internal parameters, of shrinking size, and a
+    third of them start from the floor of the box in its first coordinate (no irreducible loss).
+    """
+    rng = np.random.default_rng(seed)
+    target = objective.target(loss)
+    theta, value, converged = best.theta, best.value, best.converged
+    for size in HOPS:
+        copies = theta + size * rng.standard_normal((HOP_COPIES, theta.shape[1])) * (0.2 + np.abs(theta))
+        copies[::3, 0] = model.lower[0]
+        ended = minimise(
+            model,
+            copies,
+            np.repeat(weight, HOP_COPIES, axis=0),
+            target,
+            scale=objective.scale,
+            width=objective.width,
+        )
+        first = int(np.argmin(ended.value))
+        if ended.value[first] < value[0]:
+            pick = slice(first, first + 1)
+            theta, value, converged = ended.theta[pick], ended.value[pick], ended.converged[pick]
+    return Found(theta, value, converged, best.basins)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _block(n: int, starts: int) -> int:
+    return max(1, BLOCK // (n * max(1, starts // 2)))
+
+
+def _polish(model: Model, theta: Array, weight: Array, target: Array, objective: Objective) -> Minimum:
+    """Newton on Huber losses of shrinking width: wide ones carry a start over the kinks of narrow ones."""
+    width, scale = objective.width, objective.scale
+    step = 0.03 * (1.0 if scale == "log" else float(np.median(target)))
+    while step > 1.5 * width:
+        # Narrow losses have their minima at kinks: a rough answer at one width is a bad start at the next.
+        fine = step < FINE * (1.0 if scale == "log" else float(np.median(target)))
+        theta = minimise(
+            model,
+            theta,
+            weight,
+            target,
+            scale=scale,
+            width=step,
+            steps=60 if fine else 6,
+            tolerance=1e-11 if fine else 1e-4,
+        ).theta
+        step /= 3.0 if fine else 5.0
+    return minimise(model, theta, weight, target, scale=scale, width=width)
+
+
+class _Normal:
+    """Normal equations of the linear coefficients at every grid point, as products over rows.
+
+    Residuals are relative where the objective is on the log scale (log f - log L = f/L - 1 to first order);
+    robust weights come from iterating on the whole table at each grid point.
+    """
+
+    def __init__(self, grid: Grid, loss: Array, objective: Objective) -> None:
+        self.grid = grid
+        basis, y = grid.basis, loss
+        if objective.scale == "log":
+            basis, y = basis / y, np.ones_like(y)
+        self.m = m = basis.shape[1]
+        pairs = [(i, j) for i in range(m) for j in range(i, m)]
+        products = np.stack([basis[:, i] * basis[:, j] for i, j in pairs], axis=1)
+        robust = np.ones((len(basis), len(y)))
+        robust_width = objective.width
+        for _ in range(1 if objective.loss == "l2" else 8):
+            moments = np.einsum("gkn,gn->kg", products, robust)[:, :, None]
+            right = np.einsum("gmn,gn->mg", basis, robust * y)[:, :, None]
+            coefficients, _gain = _coefficients(grid, moments, right, m)
+            residual = np.einsum("gm,gmn->gn", coefficients[:, 0], basis) - y
+            if objective.loss != "l2":
+                # Below a tenth of the typical residual a narrower width only slows the re-weighting down.
+                typical = np.median(np.abs(residual), axis=1, keepdims=True)
+                robust_width = np.maximum(objective.width, 0.1 * typical)
+                robust = huber_weight(residual, robust_width)
+        # Points have different weights; what they share as a yardstick is the bound by a parabola,
+        # rho(r) <= rho(r0) + slope(r0) / (2 r0) (r^2 - r0^2), of losses that are all about width x |r|.
+        ratio = objective.width / robust_width if objective.loss != "l2" else 1.0
+        robust = robust * ratio
+        constant = huber(residual, robust_width) * ratio - 0.5 * robust * residual**2
+        columns = [*(products * robust[:, None]).transpose(1, 0, 2)]
+        columns += [*(basis * (robust * y)[:, None]).transpose(1, 0, 2)]
+        columns.append(constant + 0.5 * robust * y * y)
+        self.table = np.ascontiguousarray(np.concatenate(columns).T)  # [n, (pairs + m + 1) G]
+
+    def starts(self, model: Model, weight: Array, count: int) -> Array:
+        """The best point of each of the `count` best cells of the grid, [R, count, p]."""
+        R = len(weight)
+        G, m = len(self.grid.eta), self.m
+        moments = (weight @ self.table).reshape(R, -1, G).transpose(1, 2, 0)
+        k = m * (m + 1) // 2
+        coefficients, gain = _coefficients(self.grid, moments[:k], moments[k : k + m], m)
+        value = moments[-1] - 0.5 * gain  # [G, R]
+        cells = _cells(self.grid.eta)
+        chosen = np.empty((cells.max() + 1, R), dtype=np.int64)
+        best = np.empty((cells.max() + 1, R))
+        for cell in range(cells.max() + 1):
+            members = np.flatnonzero(cells == cell)
+            which = np.argmin(value[members], axis=0)
+            chosen[cell] = members[which]
+            best[cell] = value[members[which], np.arange(R)]
+        order = np.argsort(best, axis=0)[:count]
+        points = np.take_along_axis(chosen, order, axis=0).T  # [R, count]
+        replicate = np.arange(R)[:, None]
+        flat = model.assemble(self.grid.eta[points.ravel()], coefficients[points, replicate].reshape(-1, m))
+        return flat.reshape(R, points.shape[1], -1)
+
+
+def _cells(eta: Array) -> np.ndarray:
+    """Which coarse cell each grid point lies in: up to three along each axis."""
+    label = np.zeros(len(eta), dtype=np.int64)
+    for axis in eta.T:
+        rank = np.searchsorted(np.unique(axis), axis)
+        label = label * 3 + (3 * rank) // (rank.max() + 1)
+    return np.unique(label, return_inverse=True)[1]
+
+
+def _coefficients(grid: Grid, moments: Array, right: Array, m: int) -> tuple[Array, Array]:
+    """Non-negative linear coefficients [G, R, m] and 2b'c - c'Gc [G, R] at every grid point."""
+    if grid.fixed:
+        return np.ones((*right.shape[1:], 1)), 2.0 * right[0] - moments[0]
+    return _non_negative(moments, right, m)
+
+
+def _non_negative(moments: Array, right: Array, m: int) -> tuple[Array, Array]:
+    """Non-negative least squares of up to three coefficients by trying every active set.
+
+    `moments` [m (m + 1) / 2, G, R] upper triangle by rows, `right` [m, G, R]. Returns coefficients
+    [G, R, m] and the decrease b'c of the objective 1/2 c'Gc - b'c, doubled, [G, R].
+    """
+    index = {pair: i for i, pair in enumerate((i, j) for i in range(m) for j in range(i, m))}
+    shape = right.shape[1:]
+    best = np.zeros(shape)
+    coefficients = np.zeros((*shape, m))
+    for count in range(1, m + 1):
+        for chosen in combinations(range(m), count):
+            g = [[moments[index[min(i, j), max(i, j)]] for j in chosen] for i in chosen]
+            b = [right[i] for i in chosen]
+            solution = _cramer(g, b)
+            ok = np.ones(shape, dtype=bool)
+            gain = np.zeros(shape)
+            # A singular system gives infinities of both signs; their sum is NaN, which is never chosen.
+            with np.errstate(invalid="ignore"):
+                for c, r in zip(solution, b, strict=True):
+                    ok &= c >= 0
+                    gain += c * r
+            ok &= gain > best
+            best = np.where(ok, gain, best)
+            for slot in range(m):
+                new = solution[chosen.index(slot)] if slot in chosen else 0.0
+                coefficients[..., slot] = np.where(ok, new, coefficients[..., slot])
+    return coefficients, best
+
+
+def _cramer(g: list[list[Array]], b: list[Array]) -> list[Array]:
+    """Solve symmetric 1 x 1 to 3 x 3 systems elementwise; a singular one gives NaN, which is never chosen."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if len(b) == 1:
+            return [b[0] / g[0][0]]
+        if len(b) == 2:
+            det = g[0][0] * g[1][1] - g[0][1] ** 2
+            return [(b[0] * g[1][1] - b[1] * g[0][1]) / det, (b[1] * g[0][0] - b[0] * g[0][1]) / det]
+        (p, q, r), (_, s, t), (_, _, u) = g
+        c00, c01, c02 = s * u - t * t, r * t - q * u, q * t - r * s
+        c11, c12, c22 = p * u - r * r, q * r - p * t, p * s - q * q
+        det = p * c00 + q * c01 + r * c02
+        return [
+            (c00 * b[0] + c01 * b[1] + c02 * b[2]) / det,
+            (c01 * b[0] + c11 * b[1] + c12 * b[2]) / det,
+            (c02 * b[0] + c12 * b[1] + c22 * b[2]) / det,
+        ]

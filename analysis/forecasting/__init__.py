@@ -1,0 +1,1 @@
+"""Losses of runs that were not made: cost, discrepancy, intervals, compute-optimal sizes."""

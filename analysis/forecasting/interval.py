@@ -1,0 +1,100 @@
+"""Intervals for new runs: parameters, seed noise, and how wrong the law itself is beyond the data.
+
+A resampled law says how well its parameters are known if it is true. Real laws bend: `analysis.discrepancy`
+learns by how much.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.arrays import Array
+from analysis.fitting.fit import Fit
+from analysis.fitting.percentiles import percentiles
+from analysis.fitting.resampling import thinned
+from analysis.forecasting.discrepancy import Discrepancy
+
+# Draws behind an interval: resampled parameters are used as often as that takes.
+DRAWS = 4000
+# Residuals that grow faster with loss than this are a law's misfit at high loss, not seeds.
+MOST_NOISE_GROWTH = 1.0
+# Growths of noise with loss that are tried.
+GROWTHS = np.linspace(-3.0, 4.0, 281)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Residuals of log loss, standardised: at a loss L they are `standard` x (L / `centre`)^`growth`."""
+
+    standard: Array
+    growth: float
+    centre: float
+    least: float
+
+    def scale(self, loss: Array) -> Array:
+        """The factor at predicted losses; below half the least loss seen, it stays what it is there."""
+        return (np.maximum(loss, 0.5 * self.least) / self.centre) ** self.growth
+
+
+def noise_of(fitted: Fit) -> Noise:
+    """Seed noise from the residuals of a fit (a subset of a large table's), inflated for its parameters.
+
+    Its growth with loss is the likeliest for residuals of a Laplace distribution (a few wild rows hardly move
+    it), shrunk towards none by its own standard error: t^2 / (t^2 + 1).
+    """
+    rows = thinned(fitted.observations, 0)
+    predicted = fitted.predict(rows.x)
+    residual = np.log(rows.loss / predicted)
+    n = len(residual)
+    spare = max(fitted.objective.spare(residual, rows.loss, len(fitted.params)), 1.0)
+    u = np.log(predicted) - np.mean(np.log(predicted))
+    # The likelihood with its scale solved for, where u has mean zero: convex in the growth.
+    spread = np.mean(np.abs(residual) * np.exp(-GROWTHS[:, None] * u), axis=1)
+    slope = float(GROWTHS[np.argmin(spread)])
+    # Of normal residuals the estimate has the variance (pi / 2 - 1) / sum of u^2.
+    t2 = slope * slope * float(np.sum(u * u)) / (np.pi / 2 - 1)
+    growth = float(np.clip(slope * t2 / (t2 + 1.0), 0.0, MOST_NOISE_GROWTH))
+    centre = float(np.exp(np.mean(np.log(predicted))))
+    standard = residual / (predicted / centre) ** growth * np.sqrt(n / spare)
+    return Noise(standard, growth, centre, float(predicted.min()))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Log loss of new runs: centre [m], and lower and upper bounds [m] at the level asked for."""
+
+    centre: Array
+    lower: Array
+    upper: Array
+
+
+def interval(
+    members: Sequence[tuple[Fit, float]],
+    wanted: pd.DataFrame,
+    distance: Array,
+    discrepancy: Discrepancy,
+    *,
+    level: float,
+    seed: int,
+) -> Interval:
+    """Bounds on one new run at each row of `wanted`, its seed noise included.
+
+    Draws are of a form by weight, its parameters by resampling, a residual, and a discrepancy.
+    """
+    rng = np.random.default_rng(seed)
+    # An outer power may take a resample's loss to zero far beyond the rows: a draw of minus infinity.
+    with np.errstate(divide="ignore"):
+        logs = [np.log(fitted.predict_draws(wanted)) for fitted, _ in members]
+    centre = np.sum([weight * np.log(fitted.predict(wanted)) for fitted, weight in members], axis=0)
+    draws = np.concatenate(logs)
+    repeats = -(-DRAWS // max(len(draws), 1))
+    draws = np.repeat(draws, repeats, axis=0)
+    noise = noise_of(members[0][0])
+    residual = rng.choice(noise.standard, size=draws.shape) * noise.scale(np.exp(centre))
+    wrong = discrepancy.draw(distance, len(draws), rng)
+    tail = 50.0 * (1.0 - level)
+    # Skewed resamples may lie on one side of the prediction, which its bounds never exclude.
+    low, high = percentiles(draws + residual + wrong, [tail, 100.0 - tail])
+    return Interval(centre, np.minimum(low, centre), np.maximum(high, centre))

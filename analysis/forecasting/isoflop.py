@@ -1,0 +1,259 @@
+"""Compute-optimal sizes: the envelope of runs, isoFLOP parabolas, or a parametric law (Hoffmann et al. 2022,
+approaches 1, 2 and 3), and the exponents of N*(C) and D*(C)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.arrays import Array
+from analysis.errors import UserError, Warn
+from analysis.fitting.fit import Fit, finite, fit
+from analysis.fitting.observations import LeftOut, Observations, observe
+from analysis.fitting.resampling import check_seed, resample_counts
+from analysis.forecasting.cost import cost_model, optimum
+
+METHODS = ("parabola", "envelope", "parametric")
+# Runs within this factor of compute share a budget.
+SAME_BUDGET = 1.1
+# A parabola through fewer sizes is no evidence of a minimum.
+LEAST_SIZES = 4
+# Far from its minimum a profile is no parabola: the sizes nearest the best one, up to this many.
+NEAREST = 7
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The params and tokens of least loss at a budget of `flops`."""
+
+    flops: float
+    params: float
+    tokens: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class IsoFlop:
+    """N* = const x C^exponent_params, D* likewise; `draws` [R, 2] are resampled exponents (NaN: no line)."""
+
+    method: str
+    exponent_params: float
+    exponent_tokens: float
+    draws: Array
+    level: float
+    optima: tuple[Optimum, ...]
+    status: str
+    warnings: tuple[Warn, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def conf_int(self) -> dict[str, tuple[float, float]]:
+        """Percentile intervals of both exponents."""
+        tail = 50.0 * (1.0 - self.level)
+        fine = self.draws[np.isfinite(self.draws).all(axis=1)]
+        if len(fine) < 2:
+            return {"exponent_params": (np.nan, np.nan), "exponent_tokens": (np.nan, np.nan)}
+        low, high = np.percentile(fine, [tail, 100.0 - tail], axis=0)
+        return {
+            "exponent_params": (float(low[0]), float(high[0])),
+            "exponent_tokens": (float(low[1]), float(high[1])),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of DESIGN.md's `isoflop`."""
+        return {
+            "method": self.method,
+            "exponent_params": self.exponent_params,
+            "exponent_tokens": self.exponent_tokens,
+            "conf_int": {name: [finite(a), finite(b)] for name, (a, b) in self.conf_int().items()},
+            "level": self.level,
+            "optima": [dict(o.__dict__) for o in self.optima],
+            "rows_left_out": [left.to_json() for left in self.left_out],
+            "status": self.status,
+            "warnings": [{"code": warn.code, "message": warn.message} for warn in self.warnings],
+        }
+
+    def summary(self) -> str:
+        """The optima as a table for a person."""
+        interval = self.conf_int()
+        lines = [f"compute-optimal sizes by {self.method}: {self.status}"]
+        for name in ("exponent_params", "exponent_tokens"):
+            low, high = interval[name]
+            lines.append(
+                f"{name:>16} {getattr(self, name):8.4f}   [{low:.4f}, {high:.4f}] {100 * self.level:g}%"
+            )
+        lines.append(f"{'flops':>12} {'params':>12} {'tokens':>12} {'loss':>9}")
+        lines += [f"{o.flops:12.4g} {o.params:12.4g} {o.tokens:12.4g} {o.loss:9.5g}" for o in self.optima]
+        lines += [f"left out: {len(left.rows)} rows: {left.reason}" for left in self.left_out]
+        lines += [f"{warn.code}: {warn.message}" for warn in self.warnings]
+        return "\n".join(lines)
+
+
+def isoflop(
+    table: pd.DataFrame,
+    *,
+    method: str = "parabola",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    group: str | None = None,
+) -> IsoFlop:
+    """The optimum of every budget in `table` (params, tokens, loss; flops, or 6ND) and how it grows.
+
+    parabola: log loss against log params at each budget; envelope: the best run of each budget; parametric:
+    the chinchilla law under the table's own cost. Runs, or `group`s of them, are resampled. UserError if
+    fewer than two budgets have an optimum inside their sizes.
+    """
+    if method not in METHODS:
+        raise UserError(f"method = {method}: choose one of {', '.join(METHODS)}")
+    if not 0 < level < 1:
+        raise UserError(f"level = {level}: a probability between 0 and 1")
+    check_seed(seed)
+    if method == "parametric":
+        fitted = fit(table, "chinchilla", bootstrap=bootstrap, seed=seed, level=level, group=group)
+        return _parametric(fitted)
+    observations = observe(table, ("params", "tokens"), group=group)
+    label, centres = budgets(observations.flops)
+    counts = np.concatenate(
+        [np.ones((1, len(observations))), resample_counts(observations.group, max(bootstrap, 1), seed)]
+    )
+    found = [profile(observations, np.flatnonzero(label == i), counts, method) for i in range(len(centres))]
+    inside = [i for i, (log_n, _, _) in enumerate(found) if np.isfinite(log_n[0])]
+    warnings = list(observations.warnings)
+    if len(inside) < 2:
+        raise UserError(
+            f"{len(inside)} budget(s) with an optimum inside their sizes ({len(centres)} budgets of at least "
+            f"{LEAST_SIZES} sizes within a factor {SAME_BUDGET} of compute): an exponent needs two; train "
+            "more sizes at each budget, or use --method parametric"
+        )
+    if len(inside) < 4:
+        warnings.append(Warn("few_budgets", f"the exponents rest on {len(inside)} budgets"))
+    if edge := len(centres) - len(inside):
+        warnings.append(
+            Warn("edge_optimum", f"at {edge} budget(s) the least loss is at the smallest or largest size")
+        )
+    log_c = np.log(np.asarray([centres[i] for i in inside]))
+    log_n = np.stack([found[i][0] for i in inside], axis=1)
+    log_d = np.stack([found[i][1] for i in inside], axis=1)
+    slopes = np.stack([slope(log_c, log_n), slope(log_c, log_d)], axis=1)
+    used = np.isin(label, inside)
+    return IsoFlop(
+        method=method,
+        exponent_params=float(slopes[0, 0]),
+        exponent_tokens=float(slopes[0, 1]),
+        draws=slopes[1:] if bootstrap else np.empty((0, 2)),
+        level=level,
+        optima=tuple(
+            Optimum(
+                float(centres[i]),
+                float(np.exp(found[i][0][0])),
+                float(np.exp(found[i][1][0])),
+                float(np.exp(found[i][2][0])),
+            )
+            for i in inside
+        ),
+        status="caution" if warnings else "ok",
+        warnings=tuple(warnings),
+        left_out=observations.keep(used, "in no budget with an optimum inside its sizes").left_out,
+    )
+
+
+def budgets(flops: Array) -> tuple[np.ndarray, Array]:
+    """Label of each row's budget (-1: none with enough rows) and the budgets' compute, ascending."""
+    order = np.argsort(flops)
+    label = np.full(len(flops), -1)
+    centres: list[float] = []
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop == len(order) or flops[order[stop]] > SAME_BUDGET * flops[order[start]]:
+            rows = order[start:stop]
+            if len(rows) >= LEAST_SIZES:
+                label[rows] = len(centres)
+                centres.append(float(np.exp(np.mean(np.log(flops[rows])))))
+            start = stop
+    return label, np.asarray(centres)
+
+
+def profile(
+    observations: Observations, rows: np.ndarray, counts: Array, method: str
+) -> tuple[Array, Array, Array]:
+    """log params, log tokens and log loss at a budget's optimum for every weighting `counts` [R, n].
+
+    NaN where the optimum is not inside the sizes.
+    """
+    log_n, log_d = np.log(observations.x["params"][rows]), np.log(observations.x["tokens"][rows])
+    log_l = np.log(observations.loss[rows])
+    weight = counts[:, rows]
+    nothing = np.full(len(counts), np.nan)
+    if len(np.unique(log_n)) < LEAST_SIZES:
+        return nothing, nothing, nothing
+    if method == "envelope":
+        best = np.argmin(np.where(weight > 0, log_l, np.inf), axis=1)
+        edge = (log_n[best] <= log_n.min()) | (log_n[best] >= log_n.max())
+        return tuple(np.where(edge, np.nan, v[best]) for v in (log_n, log_d, log_l))  # type: ignore[return-value]
+    near = np.argsort(np.abs(log_n - log_n[np.argmin(log_l)]))[:NEAREST]
+    centre = log_n[near].mean()
+    u = log_n[near] - centre
+    design = np.stack([np.ones_like(u), u, u * u], axis=1)
+    w = weight[:, near] * observations.weight[rows][near]
+    normal = np.einsum("rn,ni,nj->rij", w, design, design) + 1e-12 * np.eye(3)
+    constant, linear, bend = np.linalg.solve(
+        normal, np.einsum("rn,ni,n->ri", w, design, log_l[near])[:, :, None]
+    )[:, :, 0].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = -0.5 * linear / bend
+        inside = (bend > 0) & (at > u.min()) & (at < u.max()) & ((w > 0).sum(1) >= 3)
+    # Tokens follow params along a budget: a straight line in logs.
+    tilt, level = np.polyfit(u, log_d[near], 1)
+    log_loss = constant + linear * at + bend * at * at
+    return (
+        np.where(inside, centre + at, np.nan),
+        np.where(inside, level + tilt * at, np.nan),
+        np.where(inside, log_loss, np.nan),
+    )
+
+
+def slope(x: Array, y: Array) -> Array:
+    """Ordinary least squares slope of y [..., n] on x [n], over the finite entries of each row."""
+    fine = np.isfinite(y)
+    n = fine.sum(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dx = np.where(fine, x - np.where(fine, x, 0.0).sum(-1, keepdims=True) / n, 0.0)
+        result = (dx * np.where(fine, y, 0.0)).sum(-1) / (dx * dx).sum(-1)
+    return np.where(n[..., 0] >= 2, result, np.nan)
+
+
+def _parametric(fitted: Fit) -> IsoFlop:
+    """Approach 3: the optimum of the fitted law along the table's range of compute."""
+    observations = fitted.observations
+    cost = cost_model(observations)
+    grid = np.geomspace(observations.flops.min(), observations.flops.max(), 9)
+    seen = observations.x["params"]
+    span = (float(seen.min()), float(seen.max()))
+
+    def law(params: Mapping[str, Any]) -> Any:
+        return lambda n, d: fitted.form.predict(params, {"params": n, "tokens": d})
+
+    params, tokens = optimum(law(fitted.params), cost, grid, span)
+    draws = {name: fitted.draws[:, i, None] for i, name in enumerate(fitted.form.names)}
+    slopes = np.empty((0, 2))
+    if len(fitted.draws):
+        wide = np.broadcast_to(grid, (len(fitted.draws), len(grid)))
+        n, d = optimum(law(draws), cost, wide, span)
+        slopes = np.stack([slope(np.log(grid), np.log(n)), slope(np.log(grid), np.log(d))], axis=1)
+    loss = law(fitted.params)(params, tokens)
+    return IsoFlop(
+        method="parametric",
+        exponent_params=float(slope(np.log(grid), np.log(params))),
+        exponent_tokens=float(slope(np.log(grid), np.log(tokens))),
+        draws=slopes,
+        level=fitted.level,
+        optima=tuple(
+            Optimum(float(c), float(n), float(d), float(v))
+            for c, n, d, v in zip(grid, params, tokens, loss, strict=True)
+        ),
+        status=fitted.status,
+        warnings=fitted.warnings,
+        left_out=observations.left_out,
+    )

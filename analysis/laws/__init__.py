@@ -1,0 +1,1 @@
+"""Scaling laws: parameters, equations, sources. No data and no fit here."""

@@ -1,0 +1,128 @@
+"""The tables of an experiment, kept beside its run folders as Parquet and rebuilt whenever those have changed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.errors import UserError
+from analysis.tables.run_folder import LAYOUT, is_run, read_runs
+
+_SOURCES, _PROBLEMS = b"analysis.sources", b"analysis.problems"
+_TABLES = {"runs": "table.parquet", "tasks": "tasks.parquet"}
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether `folder` holds runs, or the tables that were made of them."""
+    return any(True for _ in _run_folders(folder)) or any((folder / t).is_file() for t in _TABLES.values())
+
+
+def load_experiment(folder: Path, kind: str) -> tuple[pd.DataFrame, list[str]]:
+    """The `runs` or `tasks` table of `runs/<experiment>` (or of one run), and sentences on what was wrong.
+
+    Reads table.parquet and tasks.parquet where they are newer than every run, otherwise reads the run folders
+    and writes both, whole or not at all. A folder that cannot be written still gives its table.
+    """
+    if is_run(folder):
+        runs, tasks, problems = read_runs([folder])
+        return (runs if kind == "runs" else tasks), problems
+    folders = list(_run_folders(folder))
+    kept = {name: _read_kept(folder / file) for name, file in _TABLES.items()}
+    wanted = kept[kind]
+    if not folders:
+        if wanted is None:
+            raise UserError(
+                f"{folder}: no runs in this folder (none of its folders has a spec.json); "
+                "name the folder of an experiment, runs/<experiment>, or a CSV or Parquet file"
+            )
+        return wanted.to_pandas(), [*_told(wanted), "the run folders are gone: the table is what they left"]
+    sources = _fingerprint(folders)
+    fresh = all(t is not None and (t.schema.metadata or {}).get(_SOURCES) == sources for t in kept.values())
+    if fresh and wanted is not None:
+        return wanted.to_pandas(), _told(wanted)
+    runs, tasks, problems = read_runs(folders)
+    notes = _missing(kept["runs"], folders)
+    notes += [
+        f"{file} could not be read (half-written?) and was rebuilt from the run folders"
+        for name, file in _TABLES.items()
+        if kept[name] is None and (folder / file).exists()
+    ]
+    made = {"runs": _as_arrow(runs, sources, problems), "tasks": _as_arrow(tasks, sources, problems)}
+    try:
+        for name, table in made.items():
+            _write(folder / _TABLES[name], table)
+    except OSError as error:
+        notes.append(f"the tables could not be kept in {folder} ({error.strerror}); nothing else is affected")
+    return made[kind].to_pandas(), problems + notes
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    yield from (path.parent for path in sorted(folder.glob("*/spec.json")))
+
+
+def _fingerprint(folders: list[Path]) -> bytes:
+    """A digest of names, sizes and times of everything the tables are made of."""
+    digest = hashlib.sha256(f"layout {LAYOUT}".encode())
+    for folder in folders:
+        for name in ("spec.json", "outcome.json", "records.jsonl"):
+            with contextlib.suppress(OSError):
+                stat = (folder / name).stat()
+                digest.update(f"{folder.name}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest().encode()
+
+
+def _read_kept(path: Path) -> pa.Table | None:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _told(table: pa.Table) -> list[str]:
+    return list(json.loads((table.schema.metadata or {}).get(_PROBLEMS, b"[]")))
+
+
+def _missing(kept: pa.Table | None, folders: list[Path]) -> list[str]:
+    """Runs that an earlier table knew and whose folder has since gone."""
+    if kept is None or "run_id" not in kept.column_names:
+        return []
+    gone = sorted(set(kept.column("run_id").to_pylist()) - {folder.name for folder in folders})
+    return [f"run {name} was in the table and its folder is gone: it is left out" for name in gone]
+
+
+def _as_arrow(frame: pd.DataFrame, sources: bytes, problems: list[str]) -> pa.Table:
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:
+        raise UserError(f"the runs do not agree on what a column holds: {error}") from None
+    metadata = {**(table.schema.metadata or {}), _SOURCES: sources, _PROBLEMS: json.dumps(problems).encode()}
+    return table.replace_schema_metadata(metadata)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    # Beside and renamed: a reader, or a sweep that analyses the same folder, never meets half a table.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        share(Path(temporary))
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def share(path: Path) -> None:
+    """Give a temporary file the permissions of a plainly written one; made by mkstemp it is private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)

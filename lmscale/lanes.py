@@ -1,0 +1,32 @@
+"""Lanes: the runs of a pack, each with traced numbers of its own, moved by one program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Lane(NamedTuple):
+    """The numbers of one run that the step reads: all traced, so that lanes may differ."""
+
+    peak_rate: jax.Array
+    weight_decay: jax.Array
+    warmup_steps: jax.Array
+    decay_start: jax.Array  # the step at which the rate begins to fall; beyond `end_step` for a trunk
+    decay_end: jax.Array  # the step at which the rate would reach its floor
+    cosine: jax.Array  # 1.0: half a cosine; 0.0: a straight line
+    floor: jax.Array  # the last rate as a share of the peak
+    end_step: jax.Array  # the first step that is not taken
+
+
+def over_lanes(one: Callable[..., Any]) -> Callable[..., Any]:
+    """`one` for every lane of its arguments (leading axis): vmapped. A lane alone goes without the axis: a
+    product with a batch axis of one costs a CPU an eighth of the step (docs/log.md)."""
+
+    def lanes(*arguments: Any) -> Any:
+        if jax.tree.leaves(arguments)[0].shape[0] > 1:
+            return jax.vmap(one)(*arguments)
+        alone = one(*jax.tree.map(lambda array: array[0], arguments))
+        return jax.tree.map(lambda array: array[None], alone)
+
+    return lanes

@@ -1,0 +1,62 @@
+"""A pack in its folder: what a worker must know of it, its log, the files of its runs."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmscale.claim import Claim
+from lmscale.config import PackConfig
+from lmscale.durable import make_folder
+from lmscale.jsonfiles import read_json, write_json
+from lmscale.plan import Pack, RunSpec
+from lmscale.typed import build
+
+LOG_TAIL = 4000  # bytes
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed pack and where it lives. folder: runs/<experiment>."""
+
+    pack: Pack
+    config: PackConfig
+    folder: Path
+    claim: Claim
+
+
+def write_pack(folder: Path, pack: Pack, context: Mapping[str, Any]) -> str:
+    """Write what a job needs to know of a pack; returns the job's name. context: data, tasks, pack, corpora."""
+    path = folder / "packs" / pack.pack_id / "pack.json"
+    make_folder(path.parent)
+    write_json(path, {"wave": pack.wave, "execution": pack.execution, "pins": pack.pins, **context})
+    return f"pack_{pack.pack_id}"  # never a bare id: Hydra would read 12e4 as a number
+
+
+def read_pack(folder: Path, pack_id: str) -> tuple[Pack, dict[str, Any]]:
+    """The pack that `write_pack` wrote, and its context."""
+    found = read_json(folder / "packs" / pack_id / "pack.json")
+    lanes = found["execution"]["lanes"]
+    runs = tuple(build(RunSpec, read_json(folder / lane / "spec.json")) for lane in lanes)
+    return Pack(found["wave"], found["execution"], runs, tuple(found["pins"])), found
+
+
+def log_of(folder: Path) -> Path:
+    """The log of the pack that has this folder."""
+    return folder / "log.txt"
+
+
+def log_tail(folder: Path) -> str:
+    """The end of a pack's log: what its outcome says of a crash."""
+    try:
+        with log_of(folder).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def outcome_path(job: Job, run: RunSpec) -> Path:
+    """Where it says how a run ended; no file while it has not."""
+    return job.folder / run.run_id / "outcome.json"

@@ -1,0 +1,145 @@
+"""What a person sees of a sweep in the terminal: the plan, the ledger, the progress. Reads; decides nothing."""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from lmscale.errors import UserError
+from lmscale.jsonfiles import read_json
+from lmscale.plan import Pack, Plan
+from lmscale.speeds import last_timing, mean_speed, record_speeds
+from lmscale.tables import duration, short
+
+
+class Display:
+    """Progress while packs train: a live table in a terminal, else a plain line as each pack ends.
+
+    It reads the run folders from a thread of its own, so it costs training nothing and may fail alone.
+    """
+
+    EVERY = 1.0
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+        self.began = time.time()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True, name="display")
+        self.done_before = self._done()
+        self.said: set[str] = set(self.done_before)
+        self.said_once: set[str] = set()
+        self.live: Any = None
+
+    def __enter__(self) -> Self:
+        runs, done = len(self.plan.runs), sum(len(p.runs) for p in self.plan.packs if p.pack_id in self.said)
+        self.say(f"{runs} runs in {len(self.plan.packs)} packs; {done} done before")
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self.live = Live(refresh_per_second=2)
+            self.live.start()
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop.set()
+        self.thread.join()
+        self._report()
+        if self.live:
+            self.live.stop()
+        try:
+            done = self._done() - self.done_before
+            record_speeds(self.folder, [pack for pack in self.plan.packs if pack.pack_id in done])
+        except UserError:
+            if error is None:  # else a full disk would say that of the speeds, and not what it stopped
+                raise
+
+    def say(self, text: str) -> None:
+        """One plain line, above the table if there is one."""
+        if self.live:
+            self.live.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def say_once(self, text: str) -> None:
+        """A line that would repeat while one waits."""
+        if text not in self.said_once:
+            self.said_once.add(text)
+            self.say(text)
+
+    def _done(self) -> set[str]:
+        return {
+            pack.pack_id
+            for pack in self.plan.packs
+            if all((self.folder / run.run_id / "outcome.json").exists() for run in pack.runs)
+        }
+
+    def _follow(self) -> None:
+        while not self.stop.wait(self.EVERY):
+            self._report()
+
+    def _report(self) -> None:
+        done = self._done()
+        ended = [p for p in self.plan.packs if p.pack_id in done - self.said]
+        self.said |= done
+        left = self._left(done)
+        for pack in ended:
+            self.say(f"[{duration(time.time() - self.began):>4}] {self._ended(pack)}; {left} left")
+        if self.live:
+            self.live.update(self._table(done, left))
+
+    def _ended(self, pack: Pack) -> str:
+        run, line = pack.runs[0], last_timing(self.folder, pack)
+        outcome = read_json(self.folder / run.run_id / "outcome.json")
+        tokens = short(outcome["tokens"]) if outcome["tokens"] else "-"
+        loss, speed = (
+            ("-", "-") if line is None else (_loss(line["train_loss"]), short(mean_speed(pack, line)))
+        )
+        return (
+            f"{outcome['outcome']}: {run.kind} dial {run.dial} seed {', '.join(str(r.seed) for r in pack.runs)}"
+            f" at {tokens} tokens, train loss {loss}, {speed} tokens/s"
+        )
+
+    def _left(self, done: set[str]) -> str:
+        """Time left, from the FLOPs a second of this session; '-' before any is known."""
+        now = [pack for pack in self.plan.packs if pack.pack_id in done - self.done_before]
+        spent = sum(pack.flops for pack in now)
+        left = sum(pack.flops for pack in self.plan.packs if pack.pack_id not in done)
+        for pack, line in self._running(done):
+            start = min(pack.start_steps)
+            share = max(0, line["step"] - start) / max(line["end_step"] - start, 1)
+            spent += int(pack.flops * share)
+            left -= int(pack.flops * share)
+        return duration((time.time() - self.began) * left / spent) if spent else "-"
+
+    def _running(self, done: set[str]) -> Sequence[tuple[Pack, dict[str, Any]]]:
+        lines = [(p, last_timing(self.folder, p)) for p in self.plan.packs if p.pack_id not in done]
+        return [(pack, line) for pack, line in lines if line and line["step"] < line["end_step"]]
+
+    def _table(self, done: set[str], left: str) -> Any:
+        from rich.table import Table
+
+        table = Table(title=f"{len(done)} of {len(self.plan.packs)} packs done, {left} left", box=None)
+        for name in ("rung", "kind", "seed", "step", "loss", "tokens/s", "GFLOP/s"):
+            table.add_column(name, justify="right")
+        for pack, line in self._running(done):
+            run = pack.runs[0]
+            table.add_row(
+                str(run.dial),
+                run.kind,
+                ",".join(str(r.seed) for r in pack.runs),
+                f"{line['step']}/{line['end_step']}",
+                _loss(line["train_loss"]),
+                short(line["tokens_per_second"]),
+                f"{line['flops_per_second'] / 1e9:.1f}",
+            )
+        return table
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,50 @@
+"""How fast packs went: tokens per second by shape, batch, lanes and device, kept for the next plan."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lmscale.jsonfiles import read_json, write_json
+from lmscale.plan import Pack
+
+SPEEDS = "speeds.json"
+
+
+def speed_key(pack: Pack) -> str:
+    """What a measured speed belongs to: the shape, the batch, the lanes and the device."""
+    run = pack.runs[0]
+    shape = f"{run.n_layer}x{run.d_model}h{run.n_head}t{run.context}"
+    return f"{pack.execution['device']} {shape} batch {run.batch_tokens} lanes {len(pack.runs)}"
+
+
+def speeds_of(runs: Path) -> dict[str, float]:
+    """Tokens per second of packs trained before, by `speed_key`."""
+    path = runs / SPEEDS
+    return read_json(path) if path.exists() else {}
+
+
+def record_speeds(folder: Path, packs: Iterable[Pack]) -> None:
+    """Remember how fast the packs of a sweep went, for the next plan's estimates."""
+    speeds = speeds_of(folder.parent)
+    for pack in packs:
+        line = last_timing(folder, pack)
+        if line and line["seconds"] > 5 and (speed := mean_speed(pack, line)):
+            speeds[speed_key(pack)] = speed
+    write_json(folder.parent / SPEEDS, speeds)
+
+
+def mean_speed(pack: Pack, line: dict[str, Any]) -> int:
+    """Tokens per second from a process's first step to this line, compilation and evaluations included."""
+    tokens = (line["step"] - min(pack.start_steps)) * pack.runs[0].batch_tokens * len(pack.runs)
+    return max(0, round(tokens / max(line["seconds"], 1e-9)))
+
+
+def last_timing(folder: Path, pack: Pack) -> dict[str, Any] | None:
+    """The last line of a pack's timing.jsonl, if it has one."""
+    path = folder / pack.runs[0].run_id / "timing.jsonl"
+    try:
+        lines = path.read_text().splitlines()
+        return json.loads(lines[-1]) if lines else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""Text to tokens: documents, the split, vocabularies, token classes, n-grams. Knows no task."""

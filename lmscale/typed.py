@@ -1,0 +1,115 @@
+"""From plain mappings to frozen dataclasses; a wrong key, type or value is one line."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from lmscale.errors import UserError
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
+    """`kind` from a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise UserError(f"{path}{key}={values[key]}: unknown key; {_known(kind, path, str(key))}")
+    for key, f in fields.items():
+        if key not in values and f.default is f.default_factory is dataclasses.MISSING:
+            raise UserError(f"{path}{key}: missing; give a {_name(hints[key])}")
+    return kind(**{key: _cast(hints[key], value, f"{path}{key}") for key, value in values.items()})
+
+
+def unknown_key(kind: Any, name: str) -> str | None:
+    """What to say of the dotted `name`, no field of `kind`; None inside a mapping, whose keys are free."""
+    path = ""
+    for key in name.split("."):
+        hints = typing.get_type_hints(kind)
+        if key not in hints:
+            return f"{name}: unknown key; {_known(kind, path, key)}"
+        if not dataclasses.is_dataclass(hints[key]):
+            break
+        kind, path = hints[key], f"{path}{key}."
+    return None
+
+
+def _known(kind: type, path: str, key: str) -> str:
+    fields = [f.name for f in dataclasses.fields(kind)]
+    near = difflib.get_close_matches(key, fields, n=1)
+    return (
+        f"did you mean {path}{near[0]}?"
+        if near
+        else f"known are {', '.join(path + f for f in sorted(fields))}"
+    )
+
+
+def _cast(hint: Any, value: Any, path: str) -> Any:
+    """`value` as `hint`: numbers widen (1 -> 1.0, 1e6 -> 1000000), nothing else is guessed."""
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{path}={value}: must be a group of keys, such as {path}.name")
+        return build(hint, value, f"{path}.")  # type: ignore[arg-type]
+    if hint is Any:
+        return value
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in typing.get_args(hint):
+            try:
+                return _cast(option, value, path)
+            except UserError:
+                continue
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(
+                _cast(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value)
+            )
+    elif origin is dict:
+        if isinstance(value, Mapping):
+            inner = typing.get_args(hint)[1]
+            return {str(key): _cast(inner, item, f"{path}.{key}") for key, item in value.items()}
+    elif hint is type(None):
+        if value is None:
+            return None
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    elif hint is int:
+        if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+            return int(value)
+    elif isinstance(value, hint):
+        return value
+    raise UserError(f"{path}={value}: must be a {_name(hint)}, not {type(value).__name__}")
+
+
+def _name(hint: Any) -> str:
+    """A type in words for an error message."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_name(option) for option in typing.get_args(hint))
+    if origin is tuple:
+        return f"list of {_name(typing.get_args(hint)[0])}s"
+    if origin is dict:
+        return "mapping"
+    words = {float: "finite number", int: "whole number", str: "text", bool: "yes or no", type(None): "null"}
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def positive(name: str, value: float) -> None:
+    if value <= 0:
+        raise UserError(f"{name}={value}: must be above 0")
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise UserError(f"{name}={value}: must be at least {least}")
+
+
+def between(name: str, value: float, low: float, high: float) -> None:
+    if not low < value < high:
+        raise UserError(f"{name}={value}: must lie between {low} and {high}")
