@@ -5,16 +5,18 @@ Reading files is `tables.load`' business; here a table becomes columns of positi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped
 
 from analysis.arrays import Array
 from analysis.errors import Code, UserError, Warn
 from analysis.laws.law import Form
 
-# Beyond this many rows, intervals come from subsets of rows (`analysis.uncertainty`).
-LARGE = 20_000
+# Beyond this many rows, a random subset of LARGE_ROWS is searched, resampled and held out.
+LARGE, LARGE_ROWS = 20_000, 5000
 
 
 @dataclass(frozen=True)
@@ -25,34 +27,36 @@ class LeftOut:
     rows: tuple[object, ...]
 
     def to_json(self) -> dict[str, object]:
+        """Name the first thousand rows, and count them all."""
         shown = [row if isinstance(row, int | str) else str(row) for row in self.rows[:1000]]
         return {"reason": self.reason, "count": len(self.rows), "rows": shown}
 
 
 @dataclass(frozen=True)
 class Observations:
-    """n rows as columns: `x` by name, `loss` and `weight` [n], `group` [n] (rows resampled together).
+    """n rows as columns: `x` by name, `loss`, `weight` and `group` (a number shared by rows resampled together).
 
-    `flops` [n] is the table's own, or 6 x params x tokens (`flops_source` says which; NaN where neither
-    can be had). `labels` [n] are the table's index.
+    `flops` is the table's own, or 6 x params x tokens (`flops_source` says which; NaN where neither can be had).
+    `labels` are the table's index. `seed` names the subset of a large table.
     """
 
-    x: Mapping[str, Array]
-    loss: Array
-    weight: Array
-    group: np.ndarray
+    x: Mapping[str, Float[Array, " n"]]
+    loss: Float[Array, " n"]
+    weight: Float[Array, " n"]
+    group: Int[np.ndarray, " n"]
     group_source: str
-    flops: Array
+    flops: Float[Array, " n"]
     flops_source: str
-    labels: np.ndarray
+    labels: Shaped[np.ndarray, " n"]
+    seed: int = 0
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[Warn, ...] = field(default=())
 
     def __len__(self) -> int:
         return len(self.loss)
 
-    def keep(self, mask: np.ndarray, reason: str = "") -> "Observations":
-        """The rows where `mask`; with a reason the others are noted as left out."""
+    def keep(self, mask: Bool[np.ndarray, " n"], reason: str = "") -> "Observations":
+        """Keep the rows where `mask`; with a reason the others are noted as left out."""
         noted = self.left_out
         if reason and not mask.all():
             noted = (*noted, LeftOut(reason, tuple(self.labels[~mask].tolist())))
@@ -68,6 +72,17 @@ class Observations:
             left_out=noted,
         )
 
+    @property
+    def small(self) -> "Observations":
+        """A random subset of `LARGE_ROWS` rows of a large table; a smaller table as it is."""
+        return self if len(self) <= LARGE else self._subset
+
+    @cached_property
+    def _subset(self) -> "Observations":
+        mask = np.zeros(len(self), dtype=bool)
+        mask[np.random.default_rng(self.seed).choice(len(self), LARGE_ROWS, replace=False)] = True
+        return self.keep(mask)
+
 
 def observe(
     table: pd.DataFrame,
@@ -75,9 +90,9 @@ def observe(
     *,
     x: str | None = None,
     group: str | None = None,
-    weight: str = "weight",
+    seed: int = 0,
 ) -> Observations:
-    """The rows of `table` that a law of `columns` (params, tokens, ...; `x` stands for the column `x`) sees.
+    """Read the rows of `table` that a law of `columns` (params, tokens, ...; `x` stands for the column `x`) sees.
 
     Of a ladder's table only last evaluations of finished runs count. UserError names the row and the value
     for text, NaN, infinite, zero or negative entries.
@@ -103,7 +118,7 @@ def observe(
     n = len(loss)
     if n == 0:
         raise UserError("the table has no finished run to fit: nothing is left after leaving out the others")
-    weights = _numbers(table, weight) if weight in table else np.ones(n)
+    weights = _numbers(table, "weight") if "weight" in table else np.ones(n)
     if "flops" in table:
         flops, flops_source = _numbers(table, "flops"), "flops"
     elif {"params", "tokens"} <= set(data):
@@ -129,16 +144,17 @@ def observe(
             )
         )
     return Observations(
-        data,
-        loss,
-        weights,
-        groups,
-        group_source,
-        flops,
-        flops_source,
-        table.index.to_numpy(),
-        left_out,
-        tuple(warnings),
+        x=data,
+        loss=loss,
+        weight=weights,
+        group=groups,
+        group_source=group_source,
+        flops=flops,
+        flops_source=flops_source,
+        labels=table.index.to_numpy(),
+        seed=seed,
+        left_out=left_out,
+        warnings=tuple(warnings),
     )
 
 

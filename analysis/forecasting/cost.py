@@ -1,4 +1,4 @@
-"""What a run costs: compute as a function of parameters and tokens, and the best split of a budget.
+"""The compute of a run as a function of parameters and tokens, and the best split of a budget.
 
 The table's own flops are modelled where it has them; 6ND (Kaplan et al. 2020) stands in where it has not.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from analysis.arrays import Array
 from analysis.fitting.observations import Observations
@@ -24,14 +25,14 @@ class Cost:
     root: float
     source: str
 
-    def per_token(self, params: Array | float) -> Array:
-        """FLOPs per token at `params` [...]."""
+    def per_token(self, params: Float[Array, "*shape"] | float) -> Float[Array, "..."]:
+        """Compute the FLOPs per token at `params`."""
         params = np.asarray(params, dtype=np.float64)
         return self.linear * params + self.root * np.sqrt(params)
 
 
 def cost_model(observations: Observations) -> Cost:
-    """C(N, D) of a table: 6ND where it has no flops or agrees within 1%, a fitted cost otherwise."""
+    """Fit C(N, D) to a table: 6ND where it has no flops or agrees within 1%, a fitted cost otherwise."""
     if observations.flops_source != "flops" or not {"params", "tokens"} <= set(observations.x):
         return Cost(6.0, 0.0, "6ND")
     params, tokens = observations.x["params"], observations.x["tokens"]
@@ -51,14 +52,16 @@ def cost_model(observations: Observations) -> Cost:
 
 
 def optimum(
-    loss: Callable[[Array, Array], Array], cost: Cost, flops: Array | float, params: tuple[float, float]
-) -> tuple[Array, Array]:
-    """The params and tokens [...] of least `loss(params, tokens)` at each budget `flops` [...].
+    loss: Callable[[Array, Array], Array],
+    cost: Cost,
+    flops: Float[Array, "*shape"],
+    params: tuple[float, float],
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Find the params and tokens of least `loss(params, tokens)` at each budget `flops`.
 
     Searched over a factor of 1,000 on both sides of the range `params`, moved along the square root of the
     budget: a golden-section search on log params, exact to 1e-9 for a loss with one valley.
     """
-    flops = np.asarray(flops, dtype=np.float64)
     low = np.broadcast_to(np.log(params[0]) - 7.0, flops.shape).copy()
     high = np.broadcast_to(np.log(params[1]) + 14.0, flops.shape).copy()
 

@@ -5,7 +5,7 @@ import argparse
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.forecasting.forecast import extrapolate
+from analysis.forecasting.forecast import DEFAULTS, extrapolate
 from analysis.tables.load import load_table
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
@@ -14,7 +14,7 @@ HELP = "predict the loss of larger runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `extrapolate`, and those of `fit`."""
+    """Add the options of `extrapolate`, and those of `fit`."""
     parser.add_argument(
         "--budget",
         type=float,
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at", action="append", default=[], metavar="NAME=VALUE,...", help="params=1e9,tokens=2e10"
     )
     parser.add_argument("--targets", metavar="FILE", help="a table of runs to predict (params, tokens)")
-    add_fit_options(parser, form="auto", regime="auto", level=0.9)
+    add_fit_options(parser, DEFAULTS)
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
@@ -37,13 +37,13 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         budgets=args.budget,
         at=[_point(text) for text in args.at],
         targets=load_table(args.targets, columns=args.columns) if args.targets else None,
-        **fit_options(args),  # type: ignore[arg-type]
+        **fit_options(args),
     )
     return Answer(forecast.to_json(), forecast.summary())
 
 
 def _point(text: str) -> dict[str, float]:
-    """`params=1e9,tokens=2e10` as columns."""
+    """Read `params=1e9,tokens=2e10` as columns."""
     point = {}
     for item in text.split(","):
         name, equals, value = item.partition("=")
