@@ -5,7 +5,7 @@ Everything carries a leading axis S of independent problems (starts, resamples):
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -35,6 +35,7 @@ class Grid:
     fixed: bool = False
 
 
+@runtime_checkable
 class Model(Protocol):
     """A law bound to the n rows of a table, in internal parameters within a box [`lower`, `upper`]."""
 

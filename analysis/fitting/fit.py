@@ -14,8 +14,8 @@ import pandas as pd
 from analysis.errors import Warn
 from analysis.fitting.diagnostics import diagnose
 from analysis.fitting.holdouts import choose
-from analysis.fitting.observations import check_enough, observe
-from analysis.fitting.options import FitOptions
+from analysis.fitting.observations import observe
+from analysis.fitting.options import FitOptions, auto_forms
 from analysis.fitting.problem import Problem
 from analysis.fitting.resampling import solve
 from analysis.fitting.result import Fit, Member, finite
@@ -41,21 +41,20 @@ def fit_members(
     Weights sum to one over what is returned. `fractional`: resamples weigh rows (`resample_weights`) in place
     of counting them.
     """
-    forms = options.forms(table.columns)
+    forms = options.forms or auto_forms(table.columns, options.x)
     observations = observe(table, forms[0].columns, x=options.x, group=options.group, seed=options.seed)
-    warnings = list(check_enough(observations, min(forms, key=lambda f: len(f.names))))
-    problems = [
-        Problem(f, observations, options.objective) for f in forms if len(observations) > len(f.names)
-    ]
+    problems = [Problem(form, observations, options.objective) for form in forms]
+    warnings = list(min(problems, key=lambda p: len(p.form.names)).warnings)
+    problems = [p for p in problems if len(observations) > len(p.form.names)]
     # A bend is looked for where the search is quick; a law of one's own has to ask for it.
     quick = all(p.form.structure is not None for p in problems)
     leave_out = options.regime == "auto"
     choice = choose(problems, regimes=leave_out or quick)
+    ranked = choice.weigh(choice.ceiling if leave_out else choice.everything)
     if choice.bent and leave_out:
         observations = choice.without_bend(observations)
     elif choice.flagrant:
         warnings.append(choice.warning())
-    ranked = choice.weigh(choice.ceiling if leave_out else choice.everything)
     candidates = tuple(
         {
             "form": c.problem.form.name,

@@ -27,7 +27,9 @@ class FitOptions:
     UserError names an option that is wrong, its value and what would be right.
     """
 
-    form: str | Form = field(default="chinchilla", metadata=_said(f"{', '.join(FORMS)}, auto, or FILE.py:NAME", "NAME"))
+    form: str | Form = field(
+        default="chinchilla", metadata=_said(f"{', '.join(FORMS)}, auto, or FILE.py:NAME", "NAME")
+    )
     loss: str = field(default="huber", metadata=_said(", ".join(LOSSES), "NAME"))
     scale: str = field(default="log", metadata=_said(", ".join(SCALES), "NAME"))
     delta: float = field(default=1e-3, metadata=_said("width of the Huber loss"))
@@ -57,13 +59,17 @@ class FitOptions:
         """What is minimised."""
         return Objective(self.loss, self.scale, self.delta)
 
-    def forms(self, columns: Iterable[object]) -> list[Form]:
-        """The forms to try on a table of these columns: `auto` weighs joint laws where there are params and tokens
-        and no `x` is asked for, else laws of one variable."""
-        if self.form != "auto":
-            return [get_form(self.form)]
-        joint = self.x is None and {"params", "tokens"} <= set(columns)
-        return [get_form(name) for name in (AUTO if joint else AUTO_ONE_VARIABLE)]
+    @property
+    def forms(self) -> list[Form]:
+        """The form that is named; none where `auto` has to look at the table (`auto_forms`)."""
+        return [] if self.form == "auto" else [get_form(self.form)]
+
+
+def auto_forms(columns: Iterable[object], x: str | None) -> list[Form]:
+    """List the forms that `auto` weighs: joint laws where there are params and tokens and no `x` is asked for, else
+    laws of one variable."""
+    joint = x is None and {"params", "tokens"} <= set(columns)
+    return [get_form(name) for name in (AUTO if joint else AUTO_ONE_VARIABLE)]
 
 
 def check_level(level: float) -> None:

@@ -6,6 +6,7 @@ exponents do not trade off), the exponents, the outer power.
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -272,9 +273,9 @@ class PowerSumModel:
             theta[-1] = values[self.structure.outer]
         return np.clip(theta, self.lower, self.upper)
 
-    def _shift(self, k: int, term: Term, values: Mapping[str, Array]) -> Array:
+    def _shift(self, k: int, term: Term, values: Mapping[str, Any]) -> Float[Array, "..."]:
         """Compute log coefficient - centred log coefficient."""
         shift = np.zeros(())
         for (name, _), mean in zip(term.exponents, self.means[k], strict=True):
             shift = shift + (values[name] if isinstance(name, str) else np.asarray(name)) * mean
-        return shift
+        return np.asarray(shift)

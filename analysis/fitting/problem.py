@@ -10,7 +10,9 @@ from typing import Any
 from jaxtyping import Float
 
 from analysis.arrays import Array
+from analysis.errors import Warn
 from analysis.fitting.bound_law import Model
+from analysis.fitting.checks import check_enough
 from analysis.fitting.function_law import JetModel
 from analysis.fitting.objective import Objective
 from analysis.fitting.observations import Observations
@@ -41,6 +43,11 @@ class Problem:
             slot, value = self.held
             model.lower[slot] = model.upper[slot] = value
         return model
+
+    @cached_property
+    def warnings(self) -> tuple[Warn, ...]:
+        """What to say of these rows before anything is fitted; UserError if they cannot carry the law at all."""
+        return check_enough(self.observations, self.form)
 
     @property
     def small(self) -> "Problem":

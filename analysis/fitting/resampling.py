@@ -4,10 +4,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from analysis.arrays import Array
-from analysis.fitting.newton import minimise
 from analysis.fitting.observations import LARGE
 from analysis.fitting.problem import Problem
-from analysis.fitting.search import Found, hop, search
+from analysis.fitting.search import Found, descend, hop, search
 
 # Cells of its own grid that every resample polishes, besides the optimum of the whole table; of so few rows,
 # whose loss has more dents, it polishes more.
@@ -49,7 +48,7 @@ def _solve_large(
 
     Resampling m out of n and rescaling is consistent where the plain bootstrap is (Politis and Romano 1994).
     """
-    small, objective = problem.small, problem.objective
+    small = problem.small
     best, draws = solve(small, bootstrap, seed, fractional=fractional)
     names = problem.form.names
 
@@ -60,15 +59,7 @@ def _solve_large(
             [problem.model.private(dict(zip(names, row.tolist(), strict=True))) for row in public]
         )
 
-    full = minimise(
-        problem.model,
-        moved(best.theta),
-        problem.observations.weight[None],
-        problem.target,
-        scale=objective.scale,
-        width=objective.width,
-        steps=POLISH_STEPS,
-    )
+    full = descend(problem, moved(best.theta), problem.observations.weight[None], POLISH_STEPS)
     polished = Found(full.theta, full.value, full.converged, full)
     if not bootstrap:
         return polished, np.empty((0, full.theta.shape[1]))

@@ -56,6 +56,13 @@ class Fit:
         return status_of(self.warnings)
 
     @property
+    def df_resid(self) -> float:
+        """The degrees of freedom left in the residuals (of a large table's subset), at least one."""
+        rows = self.observations.small
+        residual = np.log(rows.loss / self.predict(rows.x))
+        return max(self.objective.spare(residual, rows.loss, len(self.params)), 1.0)
+
+    @property
     def bse(self) -> dict[str, float]:
         """The standard error of each parameter: the standard deviation over resamples (NaN without resamples,
         infinite where a resample is)."""

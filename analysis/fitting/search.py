@@ -54,13 +54,15 @@ def search(
     weighting polishes.
     """
     R, n = weight.shape
-    model, objective, target = problem.model, problem.objective, problem.target
+    model = problem.model
     rows = np.arange(n)
     if n > SEARCH_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(n, SEARCH_ROWS, replace=False))
     normal = _NORMAL.get(problem)
     if normal is None:
-        normal = _NORMAL[problem] = _Normal(model.grid(rows), problem.observations.loss[rows], objective)
+        normal = _NORMAL[problem] = _Normal(
+            model.grid(rows), problem.observations.loss[rows], problem.objective
+        )
     blocks = [slice(i, i + _block(n, starts)) for i in range(0, R, _block(n, starts))]
 
     def work(block: slice) -> tuple[Minimum, Minimum]:
@@ -69,7 +71,7 @@ def search(
         if near is not None:
             theta = np.concatenate([theta, np.broadcast_to(near, (len(w), *near.shape))], axis=1)
         k = theta.shape[1]
-        ended = _polish(model, theta.reshape(-1, theta.shape[2]), np.repeat(w, k, axis=0), target, objective)
+        ended = _polish(problem, theta.reshape(-1, theta.shape[2]), np.repeat(w, k, axis=0))
         value = ended.value.reshape(-1, k)
         best = np.argmin(value, axis=1) + np.arange(len(w)) * k
         first = Minimum(ended.theta[:k], ended.value[:k], ended.converged[:k])
@@ -101,19 +103,28 @@ def hop(problem: Problem, best: Found, seed: int = 0) -> Found:
     for size in HOPS:
         copies = theta + size * rng.standard_normal((HOP_COPIES, theta.shape[1])) * (0.2 + np.abs(theta))
         copies[::3, 0] = model.lower[0]
-        ended = minimise(
-            model,
-            copies,
-            weight,
-            problem.target,
-            scale=problem.objective.scale,
-            width=problem.objective.width,
-        )
+        ended = descend(problem, copies, weight)
         first = int(np.argmin(ended.value))
         if ended.value[first] < value[0]:
             pick = slice(first, first + 1)
             theta, value, converged = ended.theta[pick], ended.value[pick], ended.converged[pick]
     return Found(theta, value, converged, best.basins)
+
+
+def descend(
+    problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"], steps: int = 60
+) -> Minimum:
+    """Descend from `theta` on the problem's own objective."""
+    objective = problem.objective
+    return minimise(
+        problem.model,
+        theta,
+        weight,
+        problem.target,
+        scale=objective.scale,
+        width=objective.width,
+        steps=steps,
+    )
 
 
 def _threads() -> int:
@@ -124,21 +135,15 @@ def _block(n: int, starts: int) -> int:
     return max(1, BLOCK // (n * max(1, starts // 2)))
 
 
-def _polish(
-    model: Model,
-    theta: Float[Array, "S p"],
-    weight: Float[Array, "S n"],
-    target: Float[Array, " n"],
-    objective: Objective,
-) -> Minimum:
+def _polish(problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"]) -> Minimum:
     """Descend on Huber losses of shrinking width: wide ones carry a start over the kinks of narrow ones."""
-    width, scale = objective.width, objective.scale
+    width, scale, target = problem.objective.width, problem.objective.scale, problem.target
     step = 0.03 * (1.0 if scale == "log" else float(np.median(target)))
     while step > 1.5 * width:
         # Narrow losses have their minima at kinks: a rough answer at one width is a bad start at the next.
         fine = step < FINE * (1.0 if scale == "log" else float(np.median(target)))
         theta = minimise(
-            model,
+            problem.model,
             theta,
             weight,
             target,
@@ -148,7 +153,7 @@ def _polish(
             tolerance=1e-11 if fine else 1e-4,
         ).theta
         step /= 3.0 if fine else 5.0
-    return minimise(model, theta, weight, target, scale=scale, width=width)
+    return descend(problem, theta, weight)
 
 
 class _Normal:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from analysis.arrays import Array
+from analysis.errors import UserError
 from analysis.fitting.observations import Observations
+from analysis.fitting.result import Fit
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,24 @@ def optimum(
         f_inner, f_outer = np.where(left, f_probe, f_kept), np.where(left, f_kept, f_probe)
     size = np.exp(0.5 * (low + high))
     return size, flops / cost.per_token(size)
+
+
+def split(fitted: Fit, cost: Cost, budgets: Float[Array, " B"]) -> pd.DataFrame:
+    """Split each budget for the least loss of a fitted law."""
+    form = fitted.form
+    if not (np.isfinite(budgets) & (budgets > 0)).all():
+        raise UserError(f"--budget {budgets.tolist()}: give positive FLOPs, e.g. --budget 1e21")
+    if form.one_variable:
+        return pd.DataFrame({"x": budgets, "flops": budgets})
+    if not {"params", "tokens"} <= set(form.columns) or len(form.columns) > 2:
+        raise UserError(
+            f"--budget cannot be split under {form.name}: give --at with {', '.join(form.columns)}"
+        )
+    seen = fitted.observations.x["params"]
+    params, tokens = optimum(
+        lambda n, d: form.predict(fitted.params, {"params": n, "tokens": d}),
+        cost,
+        budgets,
+        (float(seen.min()), float(seen.max())),
+    )
+    return pd.DataFrame({"params": params, "tokens": tokens, "flops": budgets})

@@ -93,7 +93,7 @@ class Missed:
 
 
 def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
-    """Measure what the laws, weighted, miss at each cut of the rows they were fitted to (of a large table's subset)."""
+    """Measure what the laws, weighted, miss at each cut of their rows (of the subset of a large table's)."""
     observations = members[0].fit.observations.small
     kept = dict(cuts(observations.flops))
     drawn = resample_weights(observations.group, RESAMPLES, seed)
@@ -108,8 +108,12 @@ def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
         base = search(problem, keep, starts=3)
         weights = (drawn[None] * keep[:, None]).reshape(-1, len(observations))
         resampled = search(problem, weights, starts=1, near=base.theta)
-        draws = _log(problem.model.predict(resampled.theta)).reshape(len(masks), RESAMPLES, -1)
-        predicted = _log(problem.model.predict(base.theta))
+        # A resample's loss may vanish or overflow: then it is far off, but a number.
+        predicted, draws = (
+            np.log(np.clip(problem.model.predict(theta), 1e-300, 1e300))
+            for theta in (base.theta, resampled.theta)
+        )
+        draws = draws.reshape(len(masks), RESAMPLES, -1)
         for j, (factor, mask) in enumerate(masks.items()):
             inside = np.log(observations.loss[mask]) - predicted[j][mask]
             spare = max(problem.objective.spare(inside, observations.loss[mask], p), 1.0)
@@ -150,11 +154,6 @@ def _missed(observations: Observations, kept: Bool[np.ndarray, " n"], parts: Seq
     )
 
 
-def _log(loss: Float[Array, "S n"]) -> Float[Array, "S n"]:
-    """Take the log of losses of which a resample's may vanish or overflow: then far off, but a number."""
-    return np.asarray(np.log(np.clip(loss, 1e-300, 1e300)))
-
-
 def cuts(size: Float[Array, " n"]) -> list[tuple[float, Bool[np.ndarray, " n"]]]:
     """List the rows kept at each of CUTS of compute; cuts that keep the same rows count once."""
     found: list[tuple[float, np.ndarray]] = []
@@ -166,7 +165,7 @@ def cuts(size: Float[Array, " n"]) -> list[tuple[float, Bool[np.ndarray, " n"]]]
 
 
 def distance_of(observations: Observations, wanted: pd.DataFrame) -> Float[Array, " m"]:
-    """Compute the log factor by which each target lies beyond the rows in compute, params or tokens; zero inside."""
+    """Compute the log factor by which each target lies beyond the rows in compute, params or tokens."""
     distance = np.zeros(len(wanted))
     for name, seen in (("flops", observations.flops), *observations.x.items()):
         if name not in wanted:

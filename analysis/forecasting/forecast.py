@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
-from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit_members
 from analysis.fitting.options import FitOptions
 from analysis.fitting.result import Fit, finite, html_of, notes
-from analysis.forecasting.cost import Cost, cost_model, optimum
+from analysis.forecasting.cost import Cost
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
+from analysis.forecasting.wanted import wanted_runs
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -124,8 +123,8 @@ def extrapolate(
         )
     members = fit_members(table, chosen, least_weight=LEAST_WEIGHT, fractional=True)
     fitted = members[0].fit
-    cost = cost_model(fitted.observations)
-    wanted = _targets(fitted, cost, budgets, targets, at)
+    runs = wanted_runs(fitted, budgets, targets, at)
+    wanted = runs.table
     distance = distance_of(fitted.observations, wanted)
     discrepancy = discrepancy_of(hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]))
     far = discrepancy.far(distance)
@@ -160,67 +159,7 @@ def extrapolate(
         tuple(predictions),
         fitted,
         tuple((member.fit.form.name, member.weight) for member in members),
-        cost,
+        runs.cost,
         discrepancy,
         tuple(warnings),
     )
-
-
-def _targets(
-    fitted: Fit,
-    cost: Cost,
-    budgets: Sequence[float],
-    targets: pd.DataFrame | None,
-    at: Sequence[Mapping[str, float]],
-) -> pd.DataFrame:
-    """Make one row a prediction: the form's columns, and params, tokens, flops (NaN where unknown)."""
-    frames = []
-    if budgets:
-        frames.append(_split(fitted, cost, np.asarray(budgets, dtype=np.float64)))
-    if targets is not None:
-        frames.append(targets.reset_index(drop=True))
-    if at:
-        frames.append(pd.DataFrame([dict(point) for point in at]))
-    completed = []
-    for frame in frames:
-        frame = frame.copy()
-        if "flops" not in frame and {"params", "tokens"} <= set(frame.columns):
-            frame["flops"] = frame["tokens"] * cost.per_token(frame["params"].to_numpy(np.float64))
-        if fitted.form.one_variable and "x" not in frame and "flops" in frame:
-            frame["x"] = frame["flops"]
-        for name in fitted.form.columns:
-            if name not in frame:
-                raise UserError(
-                    f"a target needs {name}: {fitted.form.name} reads {', '.join(fitted.form.columns)}"
-                )
-            values = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64)
-            bad = ~(np.isfinite(values) & (values > 0))
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise UserError(f"target {row}: {name} = {frame[name].iloc[row]}: give a positive number")
-        for name in ("params", "tokens", "flops"):
-            if name not in frame:
-                frame[name] = np.nan
-        completed.append(frame[[*dict.fromkeys([*fitted.form.columns, "params", "tokens", "flops"])]])
-    return pd.concat(completed, ignore_index=True)
-
-
-def _split(fitted: Fit, cost: Cost, budgets: Float[Array, " B"]) -> pd.DataFrame:
-    """Split each budget for the least loss."""
-    if not (np.isfinite(budgets) & (budgets > 0)).all():
-        raise UserError(f"--budget {budgets.tolist()}: give positive FLOPs, e.g. --budget 1e21")
-    if fitted.form.one_variable:
-        return pd.DataFrame({"x": budgets, "flops": budgets})
-    if not {"params", "tokens"} <= set(fitted.form.columns) or len(fitted.form.columns) > 2:
-        raise UserError(
-            f"--budget cannot be split under {fitted.form.name}: "
-            f"give --at with {', '.join(fitted.form.columns)}"
-        )
-    seen = fitted.observations.x["params"]
-    params, tokens = optimum(
-        lambda n, d: fitted.form.predict(fitted.params, {"params": n, "tokens": d}),
-        cost,
-        budgets,
-        (float(seen.min()), float(seen.max())),
-    )
-    return pd.DataFrame({"params": params, "tokens": tokens, "flops": budgets})

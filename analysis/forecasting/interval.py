@@ -46,8 +46,6 @@ def noise_of(fitted: Fit) -> Noise:
     rows = fitted.observations.small
     predicted = fitted.predict(rows.x)
     residual = np.log(rows.loss / predicted)
-    n = len(residual)
-    spare = max(fitted.objective.spare(residual, rows.loss, len(fitted.params)), 1.0)
     u = np.log(predicted) - np.mean(np.log(predicted))
     # The likelihood with its scale solved for, where u has mean zero: convex in the growth.
     spread = np.mean(np.abs(residual) * np.exp(-GROWTHS[:, None] * u), axis=1)
@@ -56,7 +54,7 @@ def noise_of(fitted: Fit) -> Noise:
     t2 = slope * slope * float(np.sum(u * u)) / (np.pi / 2 - 1)
     growth = float(np.clip(slope * t2 / (t2 + 1.0), 0.0, MOST_NOISE_GROWTH))
     centre = float(np.exp(np.mean(np.log(predicted))))
-    standard = residual / (predicted / centre) ** growth * np.sqrt(n / spare)
+    standard = residual / (predicted / centre) ** growth * np.sqrt(len(rows) / fitted.df_resid)
     return Noise(standard, growth, centre, float(predicted.min()))
 
 
@@ -83,15 +81,16 @@ def interval(
     Draws are of a form by weight, its parameters by resampling, a residual, and a discrepancy.
     """
     rng = np.random.default_rng(seed)
+    centre = np.sum([member.weight * np.log(member.fit.predict(wanted)) for member in members], axis=0)
     noise = noise_of(members[0].fit)
+    size = noise.scale(np.exp(centre))
     # An outer power may take a resample's loss to zero far beyond the rows: a draw of minus infinity.
     with np.errstate(divide="ignore"):
         logs = [np.log(member.fit.predict_draws(wanted)) for member in members]
-    centre = np.sum([member.weight * np.log(member.fit.predict(wanted)) for member in members], axis=0)
     draws = np.concatenate(logs)
     repeats = -(-DRAWS // max(len(draws), 1))
     draws = np.repeat(draws, repeats, axis=0)
-    residual = rng.choice(noise.standard, size=draws.shape) * noise.scale(np.exp(centre))
+    residual = rng.choice(noise.standard, size=draws.shape) * size
     wrong = discrepancy.draw(distance, len(draws), rng)
     tail = 50.0 * (1.0 - level)
     # Skewed resamples may lie on one side of the prediction, which its bounds never exclude.
