@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, faults, jsonfiles, model, records, stopping
+from lmscale.compiled import KeptFunction
 from lmscale.config import OptimConfig
 from lmscale.data import World
 from lmscale.errors import UserError
@@ -28,7 +29,6 @@ from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
 from lmscale.packs import Job, outcome_path
 from lmscale.plan import TRUNK, Pack, RunSpec, evaluation_steps, versions
-from lmscale.programs import Kept
 from lmscale.restore import meta_of, on_device, restore, to_arrays
 from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 def configure_jax(cache: Path) -> None:
     """The compilation cache, at a minimum time of 0: by default it skips the small programs we have. What
-    `programs` keeps is there too."""
+    `compiled` keeps is there too."""
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -52,13 +52,26 @@ def train(job: Job, world: World) -> None:
     saved, but amid an evaluation), DiskError, CheckpointMismatch, or whatever went wrong; the claim is the
     caller's to end.
     """
+    _check_execution(job.pack)
+    spec = job.pack.runs[0]
+    precision = job.pack.execution["precision"]
+    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
+    try:
+        return _train(job, world, program)
+    except jax.errors.JaxRuntimeError as error:
+        # Whether it was the program's doing cannot be told, and the error may come long after its call. Without
+        # it the pack goes on from its last checkpoint, and what then fails is a failure of the pack.
+        if not program.distrust():
+            raise
+        _log.warning("pack %s goes on with its step compiled again: %s", job.pack.pack_id, error)
+    _train(job, world, program)
+
+
+def _train(job: Job, world: World, program: KeptFunction) -> None:
     pack, claim = job.pack, job.claim
-    _check_execution(pack)
-    spec = pack.runs[0]
+    spec, precision = pack.runs[0], pack.execution["precision"]
     numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
     lanes = on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
-    precision = pack.execution["precision"]
-    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
     state = restore(job)
     for run in pack.runs:
         run_folder = job.folder / run.run_id
@@ -85,7 +98,9 @@ def _check_execution(pack: Pack) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _program(world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str) -> Kept:
+def _program(
+    world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str
+) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
     jitted = pack_program(shape, optim, rows, n_components, _dtype(precision))
@@ -97,7 +112,12 @@ def _program(world: World, shape: Shape, optim: OptimConfig, batch_multiple: int
         "precision": precision,
     }
     leaf: Any = 0
-    return Kept(jitted, made_from, lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)))
+    return KeptFunction(
+        jitted,
+        made_from,
+        returns=lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)),
+        shorten=lambda *arguments: (*arguments[:-1], np.int32(1)),  # with no step the body would not run
+    )
 
 
 @functools.lru_cache(maxsize=4)
