@@ -30,7 +30,10 @@ def tree() -> str:
     """The folders of both packages, the modules in each, and the first sentence of each folder."""
     lines = []
     for package in ("analysis", "lmscale"):
-        for folder in (ROOT / package, *sorted(path.parent for path in (ROOT / package).glob("*/__init__.py"))):
+        for folder in (
+            ROOT / package,
+            *sorted(path.parent for path in (ROOT / package).glob("*/__init__.py")),
+        ):
             name = f"{folder.relative_to(ROOT)}/"
             about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
             modules = " ".join(path.stem for path in sorted(folder.glob("*.py")) if path.stem != "__init__")

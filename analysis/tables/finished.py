@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.tables.columns import numbers, row_name
-from analysis.tables.science import check_one_science
+from analysis.tables.science import COLUMN, check_one_science, most_finished
 from analysis.tables.where import no_such_column
 
 # Words of trackers besides our own; the first is what a run folder says.
@@ -117,6 +117,15 @@ def _is_final(table: pd.DataFrame) -> "pd.Series[bool]":
             "yes for the last evaluation of a run, or give a column that says something else another name"
         )
     return words.isin(_YES)
+
+
+def largest_science(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the science with the most finished runs, and a sentence where there are others.
+
+    For a report, which shows one; `finished_rows` refuses a mixture.
+    """
+    rows, _ = finished_rows(table.drop(columns=COLUMN, errors="ignore"))
+    return most_finished(table, table.loc[rows.index])
 
 
 def final_rows(table: pd.DataFrame) -> pd.DataFrame:
