@@ -171,7 +171,9 @@ def _rows(lines: Sequence[str], separator: str) -> Iterator[Row]:
 
 def _without_comments(lines: Sequence[str], separator: str) -> list[str]:
     """The lines with comments blanked, but for one that names the columns of the numbers below it."""
-    kept = ["" if line.startswith("#") and not line.startswith(f"#{separator}") else line for line in lines]
+    # "#,params,tokens" begins a header whose first name is a number sign.
+    named = f"#{separator}" if separator != " " else "\0"
+    kept = ["" if line.startswith("#") and not line.startswith(named) else line for line in lines]
     first = next((i for i, line in enumerate(kept) if line.strip()), None)
     above = [i for i in range(first or 0) if lines[i].startswith("#")]
     if first is not None and above:
