@@ -16,9 +16,10 @@ from jaxtyping import Float
 from analysis.arrays import Array, Columns, percentiles
 from analysis.errors import Status, UserError, Warn, status_of
 from analysis.fitting.objective import Objective
-from analysis.fitting.observations import LeftOut, Observations
+from analysis.fitting.observations import Observations
 from analysis.fitting.problem import Problem
 from analysis.laws.law import Form
+from analysis.tables.finished import LeftOut
 
 
 @dataclass(frozen=True)

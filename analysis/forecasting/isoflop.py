@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit
-from analysis.fitting.observations import LeftOut, Observations, observe
+from analysis.fitting.observations import Observations, observe
 from analysis.fitting.options import FitOptions
 from analysis.fitting.resampling import resample_counts
 from analysis.fitting.result import Fit, finite, html_of, notes
 from analysis.forecasting.cost import cost_model, optimum
+from analysis.tables.finished import LeftOut
 
 METHODS = ("parabola", "envelope", "parametric")
 # Runs within this factor of compute share a budget.
