@@ -19,6 +19,8 @@ SAME = 0.02
 CONDITION = 3e3
 # Durbin and Watson's ratio (2 for independent residuals): residuals this alike in a row are a shape.
 SERIAL = 0.6
+# Residuals of log loss above this (root mean square) are no seed noise.
+MISFIT = 0.1
 
 
 def diagnose(problem: Problem, best: Found, draws: Float[Array, "R p"]) -> tuple[Warn, ...]:
@@ -133,18 +135,27 @@ def _identified(
 
 
 def _shape(residual: Float[Array, " n"]) -> list[Warn]:
-    """Warn of residuals of one sign in long runs, ordered by the law's own prediction: the wrong form."""
+    """Warn of residuals that are large, or of one sign in long runs as the prediction rises: the wrong form."""
     n = len(residual)
+    size = float(np.sqrt(np.mean(residual**2)))
+    if size > MISFIT:
+        return [
+            Warn(
+                Code.POOR_FIT,
+                f"the residuals are {100 * size:.2g}% of loss (root mean square), up to "
+                f"{100 * np.abs(residual).max():.2g}%: this is not the rows' law",
+            )
+        ]
     if n < 10:
         return []
     ordered = residual - residual.mean()
     steps, spread = np.sum(np.diff(ordered) ** 2), np.sum(ordered**2)
     # steps / spread of independent residuals is about 2 +- 2/sqrt(n); an exact fit has neither.
-    if steps < min(SERIAL, 2.0 - 6.0 / np.sqrt(n)) * spread and np.sqrt(np.mean(residual**2)) > 0.002:
+    if steps < min(SERIAL, 2.0 - 6.0 / np.sqrt(n)) * spread and size > 0.002:
         return [
             Warn(
                 Code.POOR_FIT,
-                f"the residuals ({100 * np.sqrt(np.mean(residual**2)):.2g}% of loss) follow a curve "
+                f"the residuals ({100 * size:.2g}% of loss) follow a curve "
                 'that this form does not have: do not extend it; try form="auto" or "broken" (--form), or '
                 'regime="auto" (--regime)',
             )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.errors import Warn
 from analysis.fitting.diagnostics import diagnose
-from analysis.fitting.holdouts import choose
+from analysis.fitting.holdouts import choose, untested
 from analysis.fitting.observations import observe
 from analysis.fitting.options import FitOptions, auto_forms
 from analysis.fitting.problem import Problem
@@ -42,7 +42,14 @@ def fit_members(
     of counting them.
     """
     forms = options.forms or auto_forms(table.columns, options.x)
-    observations = observe(table, forms[0].columns, x=options.x, group=options.group, seed=options.seed)
+    observations = observe(
+        table,
+        forms[0].columns,
+        x=options.x,
+        group=options.group,
+        seed=options.seed,
+        parameters=min(len(form.names) for form in forms),
+    )
     problems = [Problem(form, observations, options.objective) for form in forms]
     warnings = list(min(problems, key=lambda p: len(p.form.names)).warnings)
     problems = [p for p in problems if len(observations) > len(p.form.names)]
@@ -66,6 +73,8 @@ def fit_members(
     )
     kept = [(c.problem, w) for i, (c, w) in enumerate(ranked) if i == 0 or w >= least_weight]
     total = sum(w for _, w in kept)
+    if any(not np.isfinite(c.error) for c, w in ranked if w > 0):
+        warnings.append(untested(len(observations)))
     members = []
     for problem, weight in kept:
         # Resamples are shared out by weight: together they are draws from the mixture.

@@ -71,14 +71,14 @@ class Choice:
     def weigh(self, ceiling: float) -> list[tuple[Candidate, float]]:
         """Rank the forms on the rows up to `ceiling`, best first, with weights that sum to one."""
         ranked = sorted((c for c in self.found if c.ceiling == ceiling), key=lambda c: c.error)
-        errors = np.asarray([c.error for c in ranked])
-        if np.isfinite(errors).any():
-            # An error of zero, of runs without noise, outweighs all others.
-            errors = np.maximum(errors, 1e-15)
-            weights = np.where(np.isfinite(errors), (errors / errors.min()) ** -SHARPNESS, 0.0)
-        else:
-            # Too few rows to hold any out: the first form that was asked for.
-            weights = np.eye(len(ranked))[0]
+        # An error of zero, of runs without noise, outweighs all others.
+        errors = np.maximum([c.error for c in ranked], 1e-15)
+        # A form that too few rows leave untested is as likely as the best of the others, if it has rows to spare.
+        spare = np.asarray([len(self.keep) >= len(c.problem.form.names) + 2 for c in ranked])
+        errors = np.where(np.isinf(errors) & spare, errors[0] if np.isfinite(errors[0]) else 1.0, errors)
+        if np.isinf(errors).all():
+            errors[0] = 1.0
+        weights = np.where(np.isfinite(errors), (errors / errors.min()) ** -SHARPNESS, 0.0)
         return list(zip(ranked, (weights / weights.sum()).tolist(), strict=True))
 
     def without_bend(self, observations: Observations) -> Observations:
@@ -97,6 +97,15 @@ class Choice:
             f"without the {int((~self.keep).sum())} rows of loss above {self.ceiling:.4g}: they are in another "
             'regime; leave them out: regime="auto" (--regime auto), or --where',
         )
+
+
+def untested(rows: int) -> Warn:
+    """Say that no rows could be held out to try a form on."""
+    return Warn(
+        Code.UNTESTED,
+        f"{rows} rows at too few sizes to hold any out and fit the others: forms are weighed without a trial, and "
+        "how far they reach is not known",
+    )
 
 
 def choose(problems: Sequence[Problem], *, regimes: bool = True) -> Choice:
@@ -142,7 +151,7 @@ def cheapest(size: Float[Array, " n"], keep: Bool[np.ndarray, " n"], share: floa
 def _candidates(problem: Problem, options: Sequence[tuple[float, Bool[np.ndarray, " n"]]]) -> list[Candidate]:
     """Fit one form under every regime: all the fits of all the cuts are one batch."""
     small = problem.small
-    size, loss = small.observations.flops, small.observations.loss
+    size, loss = small.observations.size, small.observations.loss
     p = len(problem.form.names)
     masks: list[np.ndarray] = []
     owners: list[tuple[int, float]] = []

@@ -95,7 +95,7 @@ class Missed:
 def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
     """Measure what the laws, weighted, miss at each cut of their rows (of the subset of a large table's)."""
     observations = members[0].fit.observations.small
-    kept = dict(cuts(observations.flops))
+    kept = dict(cuts(observations.size))
     drawn = resample_weights(observations.group, RESAMPLES, seed)
     found: dict[float, list[Cut]] = {}
     for member in members:
@@ -144,7 +144,7 @@ def _missed(observations: Observations, kept: Bool[np.ndarray, " n"], parts: Seq
     parameters = float(np.sum(together**2))
     trace = parameters + m * noise
     squares = float(np.sum((together @ together.T) ** 2)) + 2.0 * noise * parameters + m * noise**2
-    size = observations.flops
+    size = observations.size
     return Missed(
         np.log(observations.loss[~kept]) - predicted,
         np.log(size[~kept] / size[kept].max()),

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit_members
 from analysis.fitting.options import FitOptions
-from analysis.fitting.result import Fit, finite, html_of, notes
+from analysis.fitting.result import Fit, Member, finite, html_of, notes
 from analysis.forecasting.cost import Cost
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
@@ -100,28 +100,34 @@ class Forecast:
 
 
 def extrapolate(
-    table: pd.DataFrame,
+    table: pd.DataFrame | Fit,
     *,
     budgets: Sequence[float] = (),
     targets: pd.DataFrame | None = None,
     at: Sequence[Mapping[str, float]] = (),
     **options: Any,
 ) -> Forecast:
-    """Predict the loss of new runs from `table`.
+    """Predict the loss of new runs from `table`, or from a fit that was made of one.
 
     They are: compute `budgets` (FLOPs, split for the least loss), the rows of `targets`, and `at` given
-    columns (params and tokens). `options` are the fields of `FitOptions`, with `DEFAULTS` for those not given.
+    columns (params and tokens, or what a law of one variable reads). `options` are the fields of `FitOptions`, with
+    `DEFAULTS` for those not given; of a fit `level` and `seed` alone can be chosen.
     """
     if not budgets and targets is None and not at:
         raise UserError(
-            "nothing to predict: give --budget FLOPS, --at params=...,tokens=... or --targets FILE"
+            "nothing to predict: give budgets (--budget FLOPS), at (--at params=...,tokens=...) or targets "
+            "(--targets FILE)"
         )
     chosen = replace(DEFAULTS, **options)
-    if chosen.bootstrap < FEWEST_RESAMPLES:
-        raise UserError(
-            f"bootstrap = {chosen.bootstrap}: an interval needs at least {FEWEST_RESAMPLES} resamples"
-        )
-    members = fit_members(table, chosen, least_weight=LEAST_WEIGHT, fractional=True)
+    resamples = len(table.draws) if isinstance(table, Fit) else chosen.bootstrap
+    if resamples < FEWEST_RESAMPLES:
+        raise UserError(f"bootstrap = {resamples}: an interval needs at least {FEWEST_RESAMPLES} resamples")
+    if isinstance(table, Fit):
+        if other := sorted(set(options) - {"level", "seed"}):
+            raise UserError(f"{other[0]} = {options[other[0]]}: the fit has been made; give it to fit")
+        members = [Member(table, 1.0)]
+    else:
+        members = fit_members(table, chosen, least_weight=LEAST_WEIGHT, fractional=True)
     fitted = members[0].fit
     runs = wanted_runs(fitted, budgets, targets, at)
     wanted = runs.table

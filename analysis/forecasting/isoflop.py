@@ -20,7 +20,9 @@ from analysis.forecasting.cost import cost_model, optimum
 from analysis.tables.finished import LeftOut
 
 METHODS = ("parabola", "envelope", "parametric")
-# Runs within this factor of compute share a budget.
+# Factors of compute: a gap between two budgets, the scatter of one, and its width where there are no gaps.
+GAPS = (1.3, 1.2, 1.1)
+SCATTER = 1.6
 SAME_BUDGET = 1.1
 # A parabola through fewer sizes is no evidence of a minimum.
 LEAST_SIZES = 4
@@ -126,7 +128,7 @@ def isoflop(
     if method == "parametric":
         fitted = fit(table, "chinchilla", bootstrap=bootstrap, seed=seed, level=level, group=group)
         return _parametric(fitted)
-    observations = observe(table, ("params", "tokens"), group=group)
+    observations = observe(table, ("params", "tokens"), group=group, seed=seed, parameters=LEAST_SIZES)
     label, centres = budgets(observations.flops)
     counts = np.concatenate(
         [np.ones((1, len(observations))), resample_counts(observations.group, max(bootstrap, 1), seed)]
@@ -140,7 +142,7 @@ def isoflop(
         raise UserError(
             f"{len(inside)} budget(s) with an optimum inside their sizes ({len(centres)} budgets of at least "
             f"{LEAST_SIZES} sizes within a factor {SAME_BUDGET} of compute): an exponent needs two; train "
-            "more sizes at each budget, or use --method parametric"
+            'more sizes at each budget, or use method="parametric" (--method parametric)'
         )
     if len(inside) < 4:
         warnings.append(Warn(Code.FEW_BUDGETS, f"the exponents rest on {len(inside)} budgets"))
@@ -174,19 +176,37 @@ def isoflop(
 
 
 def budgets(flops: Float[Array, " n"]) -> tuple[Int[np.ndarray, " n"], Float[Array, " B"]]:
-    """Label each row's budget (-1: none with enough rows); besides, the budgets' compute, ascending."""
+    """Label each row's budget (-1: none with enough rows); besides, the budgets' compute, ascending.
+
+    A real run's compute is off its label by several percent: budgets end at a gap, the widest of GAPS that leaves
+    every budget within SCATTER. Where compute is spread without such gaps, a budget ends SAME_BUDGET above its
+    least row.
+    """
     order = np.argsort(flops)
+    ordered = flops[order]
+    for gap in GAPS:
+        runs = np.split(np.arange(len(order)), np.flatnonzero(ordered[1:] > gap * ordered[:-1]) + 1)
+        if all(ordered[run[-1]] <= SCATTER * ordered[run[0]] for run in runs):
+            break
     label = np.full(len(flops), -1)
     centres: list[float] = []
-    start = 0
-    for stop in range(1, len(order) + 1):
-        if stop == len(order) or flops[order[stop]] > SAME_BUDGET * flops[order[start]]:
-            rows = order[start:stop]
-            if len(rows) >= LEAST_SIZES:
-                label[rows] = len(centres)
-                centres.append(float(np.exp(np.mean(np.log(flops[rows])))))
-            start = stop
+    for rows in [part for run in runs for part in _within(ordered, run)]:
+        if len(rows) >= LEAST_SIZES:
+            label[order[rows]] = len(centres)
+            centres.append(float(np.exp(np.mean(np.log(ordered[rows])))))
     return label, np.asarray(centres)
+
+
+def _within(flops: Float[Array, " n"], run: Int[np.ndarray, " k"]) -> list[Int[np.ndarray, " j"]]:
+    """Cut a run of neighbours that is wider than any scatter about one label."""
+    if flops[run[-1]] <= SCATTER * flops[run[0]]:
+        return [run]
+    parts, start = [], 0
+    for stop in range(1, len(run) + 1):
+        if stop == len(run) or flops[run[stop]] > SAME_BUDGET * flops[run[start]]:
+            parts.append(run[start:stop])
+            start = stop
+    return parts
 
 
 def optimum_at(
@@ -242,6 +262,15 @@ def _parametric(fitted: Fit) -> IsoFlop:
     """Follow approach 3: the optimum of the fitted law along the table's range of compute."""
     observations = fitted.observations
     cost = cost_model(observations)
+    if np.isnan(cost.experts) or any(warn.code is Code.CONSTANT_RATIO for warn in fitted.warnings):
+        why = (
+            "the share of active parameters varies"
+            if np.isnan(cost.experts)
+            else "tokens per parameter hardly vary"
+        )
+        raise UserError(
+            f"method = parametric (--method): {why}, so a law of params and tokens has no optimum here"
+        )
     grid = np.geomspace(observations.flops.min(), observations.flops.max(), 9)
     seen = observations.x["params"]
     span = (float(seen.min()), float(seen.max()))

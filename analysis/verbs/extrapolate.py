@@ -7,6 +7,7 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.forecasting.forecast import DEFAULTS, extrapolate
 from analysis.tables.load import load_table
+from analysis.tables.renaming import parse_columns
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
 
@@ -35,15 +36,16 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     forecast = extrapolate(
         table,
         budgets=args.budget,
-        at=[_point(text) for text in args.at],
-        targets=load_table(args.targets, columns=args.columns) if args.targets else None,
+        at=[_point(text, args.columns) for text in args.at],
+        # The future has no loss: columns that are not there are passed over.
+        targets=load_table(args.targets, columns=args.columns, partial=True) if args.targets else None,
         **fit_options(args),
     )
     return Answer(forecast.to_json(), forecast.summary())
 
 
-def _point(text: str) -> dict[str, float]:
-    """Read `params=1e9,tokens=2e10` as columns."""
+def _point(text: str, columns: str) -> dict[str, float]:
+    """Read `params=1e9,tokens=2e10` as columns, under their own names or those that --columns renames."""
     point = {}
     for item in text.split(","):
         name, equals, value = item.partition("=")
@@ -53,4 +55,6 @@ def _point(text: str) -> dict[str, float]:
             equals = ""
         if not equals:
             raise UserError(f"--at {text}: write NAME=NUMBER,..., e.g. --at params=1e9,tokens=2e10")
-    return point
+    renames = parse_columns(columns, pd.DataFrame(columns=list(point)), partial=True) if columns else {}
+    names = {column: name for name, column in renames.items()}
+    return {names.get(name, name): value for name, value in point.items()}
