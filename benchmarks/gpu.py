@@ -30,8 +30,9 @@ import numpy as np
 
 from benchmarks.gpu_right import Item, lane_numbers, on_cpu, program_of, random_batches, right
 from lmscale.config import OptimConfig, PackConfig
-from lmscale.family import FamilyConfig, Shape, parameter_conventions, shape_of
+from lmscale.family import FamilyConfig, parameter_conventions, shape_of
 from lmscale.flops import training_flops_per_token
+from lmscale.shape import Shape
 from lmscale.step import init_lane
 
 SECONDS = 460.0
@@ -39,7 +40,7 @@ SECONDS = 460.0
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 # Where more lanes, or rows, give less than this share of the best so far, more are not tried.
 FALL = 0.95
-DEEP = FamilyConfig(name="deep", n_layer=None, aspect=64, d_head=64)
+DEEP = FamilyConfig(n_layer=None, aspect=64, n_head=None, d_head=64)
 NOT_HERE = {
     "mfu": "cuDNN attention (the network has one attention); a profile of where the rest goes",
     "ladder": "a forecast registered before the largest rung is trained (the report holds it out by a fixed rule)",
