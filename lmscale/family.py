@@ -25,7 +25,7 @@ MOST_CHANNELS, MOST_LAYERS, MOST_RATIO = (
 class FamilyConfig:
     """How the dial (d_model) sets the rest.
 
-    kind: of the blocks, an entry of `mlp.KINDS`. Depth is `n_layer` when given, else d_model / aspect (at least
+    kind: of the MLP of every block, an entry of `mlp.KINDS`. Depth is `n_layer` when given, else d_model / aspect (at least
     one layer). Heads are `n_head` when given, else as many as heads of about `d_head` channels fit.
     """
 
@@ -116,7 +116,7 @@ def parameters(shape: Shape) -> dict[str, Any]:
     for layer in range(shape.n_layer):
         found[f"attention_norm_{layer}"] = found[f"mlp_norm_{layer}"] = norm_parameters(d)
         found[f"attention_{layer}"] = attention_parameters(shape)
-        found[f"mlp_{layer}"] = dict(KINDS[shape.kind].parameters(shape))
+        found[f"mlp_{layer}"] = dict(KINDS[shape.mlp].parameters(shape))
     return found
 
 

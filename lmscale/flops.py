@@ -20,7 +20,7 @@ def forward_terms(shape: Shape) -> dict[str, int]:
         "scores": shape.n_layer * 2 * shape.context * width,
         "mix": shape.n_layer * 2 * shape.context * width,
         "out": shape.n_layer * 2 * width * d,
-        "mlp": shape.n_layer * KINDS[shape.kind].flops(shape),
+        "mlp": shape.n_layer * KINDS[shape.mlp].flops(shape),
         "unembedding": 2 * d * shape.vocab_size,
     }
 

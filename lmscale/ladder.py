@@ -58,8 +58,7 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
         },
         params=parameter_groups(shape),
         data={
-            "name": manifest.name,
-            "kind": config.data.kind,
+            "name": config.data.kind,  # data.name is a label
             "content_hash": manifest.content_hash,
             "primary": manifest.primary,
             "unique_tokens": manifest.unique_tokens,

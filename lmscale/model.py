@@ -104,7 +104,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        kind = KINDS[self.shape.kind]
+        kind = KINDS[self.shape.mlp]
         table = kind.parameters(self.shape)
         arrays = {name: _made(self, name, table).astype(self.dtype) for name in table}
         return kind.forward(arrays, x_BTD)

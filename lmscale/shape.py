@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything the network's arrays depend on. kind: of the MLP of every block (`mlp.KINDS`)."""
+    """Everything the network's arrays depend on. mlp: the kind of every block's (`mlp.KINDS`)."""
 
     n_layer: int
     d_model: int
@@ -15,7 +15,7 @@ class Shape:
     d_mlp: int
     context: int
     vocab_size: int
-    kind: str = "dense"
+    mlp: str = "dense"
 
 
 class Parameter(NamedTuple):

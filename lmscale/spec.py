@@ -42,7 +42,7 @@ class RunSpec:
     kind: `run` (a whole schedule), `trunk` (a constant rate, no horizon) or `branch` (a trunk's decay to a
     horizon). Steps count from the first of the trunk. schedule: the fields of ScheduleConfig that decide this run.
     params: by group. data, tasks: as the manifest states them; tasks is what a report needs to judge and draw, and
-    like data's name not part of the run's id.
+    not part of the run's id.
     """
 
     science_version: int
@@ -80,28 +80,30 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _identity(spec: RunSpec) -> dict[str, Any]:
-    """What a run's id is the hash of, laid out as version 1 did: its fields of the shape beside the others, and a
-    kind under `name`."""
+def written(spec: RunSpec) -> dict[str, Any]:
+    """Lay out a spec for its spec.json: what its id is made of, and what describes its tasks."""
     own = _telling(RunSpec, {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)})
-    del own["tasks"]  # data.content_hash names the tasks' content; a reworded description is no other science
-    shape = _telling(Shape, dataclasses.asdict(own.pop("shape")))
-    later = {name: shape.pop(name) for name in set(shape) - set(VERSION_1[Shape])}
-    data = spec.data
     return {
         **own,
-        **shape,
-        **({"shape": later} if later else {}),
-        "schedule": _named(_telling(ScheduleConfig, spec.schedule)),
-        "optim": _named(_telling(type(spec.optim), dataclasses.asdict(spec.optim))),
+        "shape": _telling(type(spec.shape), dataclasses.asdict(spec.shape)),
+        "schedule": _telling(ScheduleConfig, spec.schedule),
+        "optim": _telling(type(spec.optim), dataclasses.asdict(spec.optim)),
         "evaluation": _telling(EvaluationConfig, spec.evaluation),
-        "params": {group: count for group, count in spec.params.items() if count},
-        "data": {
-            "name": data.get("kind", data["name"]),
-            **{name: data[name] for name in ("content_hash", "primary", "unique_tokens")},
-            "components": [_telling(Component, part) for part in data["components"]],
-        },
+        "data": {**spec.data, "components": [_telling(Component, part) for part in spec.data["components"]]},
     }
+
+
+def _identity(spec: RunSpec) -> dict[str, Any]:
+    """What a run's id is the hash of, laid out as version 1 did: its fields of the shape beside the others, and a
+    kind under `name`. A description of tasks that is worded again is no other science: data.content_hash names
+    their content."""
+    own = {name: value for name, value in written(spec).items() if name != "tasks"}
+    shape = own.pop("shape")
+    first = {name: shape.pop(name) for name in VERSION_1[Shape]}
+    for group in ("optim", "schedule"):
+        own[group] = {"name" if name == "kind" else name: value for name, value in own[group].items()}
+    own["params"] = {group: count for group, count in own["params"].items() if count}
+    return {**own, **first, **({"shape": shape} if shape else {})}
 
 
 def _telling(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,10 +122,6 @@ def _telling(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    return {"name" if name == "kind" else name: value for name, value in values.items()}
-
-
 def spec_of(values: Mapping[str, Any]) -> RunSpec:
     """Build the run of a spec.json, also of one from before the shape was nested and a kind was called so.
 
@@ -131,8 +129,7 @@ def spec_of(values: Mapping[str, Any]) -> RunSpec:
     """
     values = dict(values)
     if "shape" not in values:
-        names = {field.name for field in dataclasses.fields(Shape)} - {"kind"}
-        values["shape"] = {name: values.pop(name) for name in sorted(names & set(values))}
+        values["shape"] = {name: values.pop(name) for name in VERSION_1[Shape] if name in values}
         for group in ("optim", "schedule"):
             values[group] = {
                 "kind" if name == "name" else name: value for name, value in values[group].items()
@@ -163,4 +160,4 @@ def write_specs(folder: Path, runs: Mapping[str, RunSpec]) -> None:
         path = folder / run_id / "spec.json"
         if not path.exists():
             make_folder(path.parent)
-            write_json(path, dataclasses.asdict(spec))
+            write_json(path, written(spec))
