@@ -88,13 +88,14 @@ KINDS = ("stdlib", "packages", "text", "huggingface")
 class DataConfig:
     """The text component and the shape of a batch.
 
-    name: a label of the manifest, no part of a run's identity. kind: "stdlib", the running Python's standard
-    library; "packages", that and the sources of this project's required packages; "text", `files` (paths and
-    patterns: text, JSONL, Parquet, each also gzipped), of which `field` holds the text; "huggingface", the `dataset` of that name with its `subset` and `split`, streamed.
-    tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens. most_bytes: stop reading there (null: read all).
+    name: a label of the manifest, no part of a run's identity.
+    kind: "stdlib", the running Python's standard library; "packages", that and the sources of this project's
+    required packages; "text", `files` (paths and patterns: text, JSONL, Parquet, each also gzipped), of which
+    `field` holds the text; "huggingface", the `dataset` of that name with its `subset` and `split`, streamed.
     rows: text rows a batch. context: T, targets a row. seed: fixes the split, every task's tables and the
     evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
+    most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
     """
 
     name: str = "stdlib"

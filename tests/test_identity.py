@@ -149,16 +149,18 @@ def test_a_name_selects_and_an_unknown_one_is_refused_with_the_known_ones() -> N
         ("family", "there are dense"),
     ):
         changed = {**values, group: {**values[group], "kind": "nonesuch"}}
-        with pytest.raises(UserError, match=f"{group}.kind=nonesuch: no such kind; {known}"):
+        with pytest.raises(UserError, match=rf"{group}\.kind=nonesuch: no such kind; {known}"):
             specs(changed)
         labelled = {**values, group: {**values[group], "name": "nonesuch"}}
-        with pytest.raises(UserError, match=f"{group}.name=nonesuch: unknown key; it is called {group}.kind"):
+        with pytest.raises(
+            UserError, match=rf"{group}\.name=nonesuch: unknown key; it is called {group}\.kind"
+        ):
             specs(labelled)
 
 
 def test_a_spec_of_a_kind_that_is_gone_is_refused_by_name() -> None:
     spec = json.loads((GOLDEN[0] / "spec.json").read_text())
-    with pytest.raises(UserError, match="optim.kind=gone"):
+    with pytest.raises(UserError, match=r"optim\.kind=gone"):
         spec_of({**spec, "optim": {**spec["optim"], "name": "gone"}})
 
 
