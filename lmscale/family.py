@@ -26,7 +26,8 @@ class FamilyConfig:
     """How the dial (d_model) sets the rest.
 
     kind: of the MLP of every block, an entry of `mlp.KINDS`.
-    Depth is `n_layer` when given, else d_model / aspect (at least one layer). Heads are `n_head` when given, else as many as heads of about `d_head` channels fit.
+    Depth is `n_layer` when given, else d_model / aspect (at least one layer). Heads are `n_head` when given, else
+    as many as heads of about `d_head` channels fit.
     """
 
     kind: str = "dense"

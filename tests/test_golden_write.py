@@ -2,7 +2,7 @@
 
 The other side is test_golden_read.py. Where this fails, the run folder's format has changed: if that is meant,
 teach analysis/tables/run_folder.py, then write a new folder with `python tests/test_golden_write.py` and leave
-those before to test_golden_read.py and test_identity.py: every later version reads them, under the ids that they have.
+those before to test_golden_read.py and test_identity.py: every later version reads them, under their ids.
 golden: written before the shape was nested in spec.json (22 November 2026). golden_2: as it is written now.
 """
 

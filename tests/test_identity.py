@@ -25,7 +25,9 @@ from lmscale.spec import RunSpec, spec_of, written
 from lmscale.typed import build
 
 ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = sorted(path for name in ("golden", "golden_2") for path in (ROOT / "tests" / name).iterdir())
+GOLDEN = sorted(
+    path for name in ("golden", "golden_2") for path in (ROOT / "tests" / name).iterdir() if path.is_dir()
+)
 # Of unscanned text (`draft_manifest`), as the version of 22 November 2026 made them.
 IDS = {
     ("experiment=smoke",): [
