@@ -16,6 +16,7 @@ from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
 from lmscale.errors import UserError
 from lmscale.jsonfiles import write_json
+from lmscale.ladder import same_runs
 from lmscale.ledger import Ledger, PackStatus
 from lmscale.outcomes import end_branches, has_trunks, is_done, needs_work, outcome_of, reopen
 from lmscale.packs import log_of, log_tail, write_pack
@@ -53,6 +54,8 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch) -> int:
     for config in configs:
         check(config)
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
+    for sentence in same_runs(configs, manifests):
+        print(f"lmscale: {sentence}", file=sys.stderr)
     sweep = Sweep(configs, manifests, Path(first.runs) / first.name)
     if first.action == "sweep":
         return train(sweep, launch)

@@ -53,18 +53,20 @@ def _known(kind: type, path: str, key: str) -> str:
     renamed = getattr(kind, "renamed", {})
     if key in renamed:
         return f"it is called {path}{renamed[key]}"
-    near = difflib.get_close_matches(key, fields, n=1)
-    return (
-        f"did you mean {path}{near[0]}?"
-        if near
-        else f"known are {', '.join(path + f for f in sorted(fields))}"
-    )
+    return nearest(path, key, fields)
+
+
+def nearest(path: str, key: str, known: Iterable[str]) -> str:
+    """Say which of the known keys below `path` was meant, or which there are."""
+    known = sorted(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {path}{near[0]}?" if near else f"known are {', '.join(path + k for k in known)}"
 
 
 def _cast(hint: Any, value: Any, path: str) -> Any:
     """`value` as `hint`: numbers widen (1 -> 1.0, 1e6 -> 1000000), nothing else is guessed."""
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise UserError(f"{path}={value}: must be a number of at most 64 bits")
+        raise UserError(f"{path}={str(value)[:20]}...: must be a number of at most 64 bits")
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise UserError(f"{path}={value}: must be a group of keys, such as {path}.name")
@@ -97,6 +99,8 @@ def _cast(hint: Any, value: Any, path: str) -> Any:
             return float(value)
     elif hint is int:
         if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+            if abs(value) >= 2**63:
+                raise UserError(f"{path}={value}: must be a number of at most 64 bits")
             return int(value)
     elif isinstance(value, hint):
         return value

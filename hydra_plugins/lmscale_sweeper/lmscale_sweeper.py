@@ -9,7 +9,7 @@ import gc
 import itertools
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -35,7 +35,7 @@ class LmscaleSweeperConf:
     command line come after them."""
 
     _target_: str = TARGET
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 ConfigStore.instance().store(
@@ -92,7 +92,8 @@ class LmscaleSweeper(Sweeper):
     def _launch(self, jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
         config = OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"])
-        config.hydra.job.chdir = False  # the folders of a sweep are relative to where it was started
+        with open_dict(config):
+            config.hydra.job.chdir = False  # a job has no folder of its own, and paths are relative to ours
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(cast(ConfigLoader, JobLoader()), self.context.callbacks),
             task_function=self.task,
@@ -125,9 +126,7 @@ def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
             axes[key] = [line]
             continue
         if not override.is_discrete_sweep():
-            raise UserError(
-                f"{line}: an interval has no end of values; list those to train, such as {key}=1,2,3"
-            )
+            raise UserError(f"{line}: an interval cannot be enumerated; list its values: {key}=.1,.2,.4")
         values = list(override.sweep_string_iterator())
         if is_list(SweepConfig, key) and not all(value.startswith("[") for value in values):
             raise UserError(
@@ -138,13 +137,14 @@ def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
 
 
 def _at_home(config: DictConfig) -> None:
-    """Folders that begin with ~ are the person's own; a shell does not always see to it (runs='~/x')."""
-    for key in ("runs", "corpora"):
-        if isinstance(config[key], str) and config[key].startswith("~"):
-            try:
-                config[key] = str(Path(config[key]).expanduser())
-            except RuntimeError as error:
-                raise UserError(f"{key}={config[key]}: {error}") from error
+    """Read ~ in the folders as the home folder, as a shell would."""
+    for name in ("runs", "corpora"):
+        value = config[name]
+        try:
+            if isinstance(value, str) and value.startswith("~"):
+                config[name] = str(Path(value).expanduser())
+        except RuntimeError as error:
+            raise UserError(f"{name}={value}: {error}; give a path") from error
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
