@@ -23,7 +23,7 @@ MOST_CHANNELS, MOST_LAYERS, MOST_RATIO = (
 
 @dataclass(frozen=True)
 class FamilyConfig:
-    """How the dial (d_model) sets the rest.
+    """A rule by which the dial (d_model) sets the rest.
 
     kind: of the MLP of every block, an entry of `mlp.KINDS`.
     Depth is `n_layer` when given, else d_model / aspect (at least one layer). Heads are `n_head` when given, else
@@ -41,7 +41,7 @@ class FamilyConfig:
 
 
 def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) -> Shape:
-    """The shape of the rung `dial`, or what is wrong with it."""
+    """Make the shape of the rung `dial`. UserError where it cannot be."""
     _check(family)
     if dial > MOST_CHANNELS:
         raise UserError(f"dial={dial}: a rung's width must be at most {MOST_CHANNELS}")
@@ -88,12 +88,12 @@ def _heads(d_model: int, d_head: int) -> int:
 
 
 def norm_parameters(width: int) -> dict[str, Any]:
-    """A norm's gain."""
+    """List a norm's array, its gain."""
     return {"gain": Parameter("norm", (width,))}
 
 
 def attention_parameters(shape: Shape) -> dict[str, Any]:
-    """Queries, keys and values in one; the way out; the norms of queries and keys.
+    """List the arrays of attention: queries, keys and values in one; the way out; the norms of queries and keys.
 
     Ways out start small by depth, so that the residual stream does not grow with it (GPT-2).
     """
@@ -107,7 +107,7 @@ def attention_parameters(shape: Shape) -> dict[str, Any]:
 
 
 def parameters(shape: Shape) -> dict[str, Any]:
-    """Every array of the network, by name, nested as the network is."""
+    """List every array of the network, by name, nested as the network is."""
     d, v = shape.d_model, shape.vocab_size
     found: dict[str, Any] = {
         "embedding": Parameter("embedding", (v, d), d**-0.5),
@@ -122,7 +122,7 @@ def parameters(shape: Shape) -> dict[str, Any]:
 
 
 def parameter_groups(shape: Shape) -> dict[str, int]:
-    """The number of parameters by group."""
+    """Count the parameters by group."""
     counts = Counter(dict.fromkeys(GROUPS, 0))
     left = list(parameters(shape).values())
     while left:
@@ -135,7 +135,7 @@ def parameter_groups(shape: Shape) -> dict[str, int]:
 
 
 def parameter_conventions(shape: Shape) -> dict[str, int]:
-    """N as the field counts it. Published exponents move from .37 to .70 with this choice alone.
+    """Count N as the field does. Published exponents move from .37 to .70 with this choice alone.
 
     params: all of them (Hoffmann et al. 2022). params_nonembedding: without both embeddings (Kaplan et al.
     2020). params_matmul: those that a token is multiplied with, the unembedding included (Porian et al. 2024).

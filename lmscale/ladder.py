@@ -20,7 +20,7 @@ MOST_TOKENS = 2**62  # of a run: counts in records and tables have 64 bits
 
 
 def run_specs(config: SweepConfig, manifest: Manifest) -> list[RunSpec]:
-    """The runs of one composed configuration. UserError where a shape, a rate or a horizon cannot be."""
+    """List the runs of one composed configuration. UserError where a shape, a rate or a horizon cannot be."""
     specs: list[RunSpec] = []
     for dial in config.dial:
         shape = shape_of(config.family, dial, context=manifest.context, vocab_size=manifest.vocab_size)

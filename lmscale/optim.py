@@ -49,7 +49,7 @@ Direction = Callable[[OptimConfig, Any], "optax.GradientTransformation"]
 
 
 def adamw(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
-    """Adam's direction (Kingma & Ba 2015); with the decay of `update`, AdamW (Loshchilov & Hutter 2019)."""
+    """Make Adam's direction (Kingma & Ba 2015); with the decay of `update`, AdamW (Loshchilov & Hutter 2019)."""
     import optax
 
     return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
@@ -59,7 +59,7 @@ OPTIMISERS: dict[str, Direction] = {"adamw": adamw}
 
 
 def direction(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
-    """The part of the chain that remembers: its state is what a checkpoint holds of the optimiser."""
+    """Make the part of the chain that remembers: its state is what a checkpoint holds of the optimiser."""
     return OPTIMISERS[config.kind](config, groups)
 
 
@@ -73,9 +73,10 @@ def update(
     norm: jax.Array,
     state: Any,
 ) -> tuple[Any, Any]:
-    """One update: clip by the global norm, take the direction, add the decay, go by the rate: (params, state).
+    """Make one update: clip by the global norm, take the direction, add the decay, go by the rate.
 
-    groups: the pytree of parameters with each array's group in its place. norm: the gradient's global norm.
+    groups: the pytree of parameters with each array's group in its place. norm: the gradient's global norm. Returns
+    params and state.
     """
     import jax
     import jax.numpy as jnp

@@ -16,13 +16,27 @@ PLURAL = {"run": "runs", "trunk": "trunks", "branch": "branches"}
 
 
 PLAN = (
-    ["wave", "pack", "run", "kind", "dial", "layers", "N", "N_non-emb", "seed", "D_tokens", "passes", "C_FLOPs", "rate", "memory", "time", "state"]
+    *(
+        "wave",
+        "pack",
+        "run",
+        "kind",
+        "dial",
+        "layers",
+        "N",
+        "N_non-emb",
+        "seed",
+        "D_tokens",
+        "passes",
+        "C_FLOPs",
+    ),
+    *("rate", "memory", "time", "state"),
 )
 WORDS = ("pack", "run", "kind", "state", "runs")  # columns of words, which begin at the left
 
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of columns as wide as their widest entry: words to the left, numbers to the right.
+    """Lay out lines of columns as wide as their widest entry: words to the left, numbers to the right.
 
     Plain, so that a pipe and a log get what a terminal does; rich.table takes 1.3 s for a thousand runs.
     """
@@ -36,7 +50,7 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
-    """A line a pack and run: sizes, tokens, FLOPs, rate, memory and time ('-' where no speed is known)."""
+    """Write a line a pack and run: sizes, tokens, FLOPs, rate, memory and time ('-' where no speed is known)."""
     rows = []
     total_flops, known, unknown = 0, 0.0, 0
     for pack in plan.packs:
@@ -84,7 +98,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
 
 
 def memory_bytes(run: RunSpec) -> int:
-    """Estimate of a lane's device memory: parameters, gradient and two moments in float32 (16 bytes each),
+    """Estimate a lane's device memory: parameters, gradient and two moments in float32 (16 bytes each),
     and the activations that the backward pass keeps (Korthikanti et al. 2022, eq. 1, in float32)."""
     shape, rows = run.shape, run.batch_tokens // run.shape.context
     a_layer = run.batch_tokens * shape.d_model * 34 + 5 * shape.n_head * rows * shape.context**2
@@ -93,7 +107,7 @@ def memory_bytes(run: RunSpec) -> int:
 
 
 def status_table(plan: Plan, folder: Path) -> str:
-    """The ledger in words: a line for each rung, then what failed or diverged and why."""
+    """Write the ledger in words: a line for each rung, then what failed or diverged and why."""
     by_rung: dict[tuple[int, str], Counter[str]] = {}
     for run in plan.runs.values():
         by_rung.setdefault((run.dial, run.kind), Counter())[state_of(folder, run.run_id)] += 1
@@ -124,7 +138,7 @@ def state_of(folder: Path, run_id: str) -> str:
 
 
 def short(value: float) -> str:
-    """1234567 -> 1.23M."""
+    """Write a number short: 1234567 -> 1.23M."""
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:.3g}{unit}"
@@ -132,7 +146,7 @@ def short(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as 45s, 12m or 3.4h; '-' where unknown."""
+    """Write seconds as 45s, 12m or 3.4h; '-' where unknown."""
     if seconds is None:
         return "-"
     if seconds < 90:

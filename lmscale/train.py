@@ -137,7 +137,7 @@ def _dtype(precision: str) -> Any:
 
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
-    """The traced numbers of a lane."""
+    """Collect the traced numbers of a lane."""
     numbers: dict[str, Any] = {
         "peak_rate": spec.learning_rate,
         "weight_decay": spec.weight_decay,

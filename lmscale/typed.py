@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """`kind` from a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
+    """Make a `kind` of a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
@@ -27,7 +27,7 @@ def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
 
 
 def unknown_key(kind: Any, name: str) -> str | None:
-    """What to say of the dotted `name`, no field of `kind`; None inside a mapping, whose keys are free."""
+    """Say why the dotted `name` is no field of `kind`; None inside a mapping, whose keys are free."""
     path = ""
     for key in name.split("."):
         hints = typing.get_type_hints(kind)
@@ -40,7 +40,7 @@ def unknown_key(kind: Any, name: str) -> str | None:
 
 
 def is_list(kind: Any, name: str) -> bool:
-    """Whether the dotted `name` is a field of `kind` that holds a list."""
+    """Tell whether the dotted `name` is a field of `kind` that holds a list."""
     for key in name.split("."):
         if not dataclasses.is_dataclass(kind):
             return False

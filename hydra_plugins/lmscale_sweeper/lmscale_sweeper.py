@@ -48,11 +48,11 @@ class OnlySweeps(Callback):
     """Refuse to run without the sweeper, which names the pack that a job trains, before anything is written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """A single job was asked for."""
+        """Refuse: a single job was asked for."""
         _refuse("hydra.mode=RUN: a job trains the pack that a sweep names; leave hydra.mode at MULTIRUN")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Another sweeper would launch a job for each composition."""
+        """Refuse another sweeper, which would launch a job for each composition."""
         if config.hydra.sweeper.get("_target_") != TARGET:
             chosen = config.hydra.runtime.choices.get("hydra/sweeper")
             _refuse(f"hydra/sweeper={chosen}: packs are planned by hydra/sweeper=lmscale; leave it at that")
@@ -105,8 +105,8 @@ class LmscaleSweeper(Sweeper):
 
 
 class JobLoader:
-    """What a launcher wants of Hydra's loader. A job differs from its sweep in the pack's name alone, so that
-    it need not be composed from its files and checked once more: a twentieth of a second a pack."""
+    """The part of Hydra's loader that a launcher calls. A job differs from its sweep in the pack's name alone: it
+    need not be composed from its files and checked once more: a twentieth of a second a pack."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of the job that `sweep_overrides`, one `job=NAME`, asks for."""
