@@ -80,7 +80,7 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
 def _horizon_steps(
     config: SweepConfig, dial: int, params: int, batch_tokens: int, manifest: Manifest
 ) -> list[int]:
-    """The horizons of a rung in steps, shortest first; every one must leave room after the warm-up."""
+    """List the horizons of a rung in steps, shortest first; every one must leave room after the warm-up."""
     horizon, warmup = config.horizon, config.schedule.warmup_steps
     reference = shape_of(
         config.family, horizon.dial, context=manifest.context, vocab_size=manifest.vocab_size
@@ -110,7 +110,9 @@ def _horizon_steps(
 
 
 def _up(value: float) -> float:
-    """`value` in two digits, rounded up: a remedy must be enough."""
+    """Round up to two digits: a remedy must be enough."""
+    if not math.isfinite(value):
+        return value
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return math.ceil(value / unit) * unit
 

@@ -83,10 +83,10 @@ def update(
     import optax
 
     decayed = jax.tree.map(lambda group: group in DECAYED, groups)
+    # optax.clip_by_global_norm computes the norm once more, which the guard has done, and rounds otherwise
+    clip = jnp.minimum(1.0, config.clip_norm / (norm + 1e-12))
     chain = optax.chain(
-        optax.scale(
-            jnp.minimum(1.0, config.clip_norm / (norm + 1e-12))
-        ),  # the norm is there: the guard wants it
+        optax.scale(clip),
         direction(config, groups),
         optax.add_decayed_weights(lane.weight_decay, decayed),
         optax.scale(-learning_rate(lane, step)),

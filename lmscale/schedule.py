@@ -139,7 +139,7 @@ def least_steps(config: ScheduleConfig) -> int:
 def traced(
     schedule: Mapping[str, Any], horizon_steps: int | None, decay_start: int | None
 ) -> dict[str, int | float]:
-    """Collect what `learning_rate` reads of a run besides its peak, by the names of `Lane`. schedule: its spec's."""
+    """Collect what `learning_rate` reads of a run besides its peak, by the names of `Lane`. schedule: a spec's."""
     config = ScheduleConfig(**schedule)
     start, end = (
         (NEVER, NEVER + 1) if horizon_steps is None or decay_start is None else (decay_start, horizon_steps)

@@ -76,6 +76,7 @@ CASES: list[tuple[str, Any, list[str]]] = [
     ("horizon.tokens", 1e15, ["1e+15", "at most 1,073,741,823 steps", "fewer tokens"]),
     ("horizon.tokens", 1e300, ["1e+300", "steps"]),
     ("horizon.multiples", [1e12], ["1000000000000.0", "fewer tokens"]),
+    ("horizon.multiples", [1e-308], ["1e-308", "shorter than warm-up"]),
     ("horizon.exponent", 1e6, ["1000000.0", "between"]),
     ("horizon.dial", 10**9, ["1000000000", "at most 1048576"]),
     ("dial", [10**9], ["1000000000", "at most 1048576"]),
