@@ -50,6 +50,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         positive("evaluation.first_tokens", self.first_tokens)
+        at_least("evaluation.first_tokens", self.first_tokens, 1)
         at_most("evaluation.first_tokens", self.first_tokens, 1e18)
         positive("evaluation.per_doubling", self.per_doubling)
         at_least("evaluation.per_doubling", self.per_doubling, 0.01)
@@ -78,6 +79,7 @@ class PackConfig:
         among("pack.device", self.device, ("auto", "cpu", "gpu", "tpu"))
         for name in ("max_lanes", "steps", "checkpoints", "tries"):
             at_least(f"pack.{name}", getattr(self, name), 1)
+        at_most("pack.steps", self.steps, 2**16)
         positive("pack.checkpoint_seconds", self.checkpoint_seconds)
 
 

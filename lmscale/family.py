@@ -26,15 +26,15 @@ class FamilyConfig:
     """A rule by which the dial (d_model) sets the rest.
 
     kind: of the MLP of every block, an entry of `mlp.KINDS`.
-    Depth is `n_layer` when given, else d_model / aspect (at least one layer). Heads are `n_head` when given, else
-    as many as heads of about `d_head` channels fit.
+    Depth is `n_layer`, or d_model / aspect (at least one layer); heads are `n_head`, or as many as heads of about
+    `d_head` channels fit. Of each pair one is given.
     """
 
     kind: str = "dense"
     n_layer: int | None = 2
     aspect: float | None = None
     n_head: int | None = 4
-    d_head: int = 32
+    d_head: int | None = None
     mlp_ratio: int = 4
 
     renamed: ClassVar = {"name": "kind"}
@@ -47,7 +47,7 @@ def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) 
         raise UserError(f"dial={dial}: a rung's width must be at most {MOST_CHANNELS}")
     if dial < 2:
         raise UserError(f"dial={dial}: a rung's width must be at least 2")
-    n_head = family.n_head if family.n_head is not None else _heads(dial, family.d_head)
+    n_head = family.n_head or _heads(dial, family.d_head or 1)
     if dial % n_head:
         divisors = [h for h in range(1, dial + 1) if dial % h == 0 and (dial // h) % 2 == 0]
         raise UserError(
@@ -72,11 +72,12 @@ def _check(family: FamilyConfig) -> None:
         if value is not None and value <= 0:
             raise UserError(f"family.{field}={value}: must be positive")
     at_most("family.mlp_ratio", family.mlp_ratio, MOST_RATIO)
-    if (family.n_layer is None) == (family.aspect is None):
-        raise UserError(
-            f"family.n_layer={family.n_layer}, family.aspect={family.aspect}: give one of them and leave "
-            "the other null"
-        )
+    for one, other in (("n_layer", "aspect"), ("n_head", "d_head")):
+        values = getattr(family, one), getattr(family, other)
+        if (values[0] is None) == (values[1] is None):
+            raise UserError(
+                f"family.{one}={values[0]}, family.{other}={values[1]}: give one of them and leave the other null"
+            )
 
 
 def _heads(d_model: int, d_head: int) -> int:

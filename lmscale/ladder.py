@@ -81,7 +81,7 @@ def _horizon_steps(
     config: SweepConfig, dial: int, params: int, batch_tokens: int, manifest: Manifest
 ) -> list[int]:
     """List the horizons of a rung in steps, shortest first; every one must leave room after the warm-up."""
-    horizon, warmup = config.horizon, config.schedule.warmup_steps
+    horizon = config.horizon
     reference = shape_of(
         config.family, horizon.dial, context=manifest.context, vocab_size=manifest.vocab_size
     )
@@ -102,7 +102,8 @@ def _horizon_steps(
             raise UserError(
                 f"horizon.multiples={multiple}: the rung of dial {dial} trains {count} steps "
                 f"({count * batch_tokens:,} tokens), which is shorter than warm-up (schedule.warmup_steps="
-                f"{warmup}) and decay need; it needs {least:,} tokens or more, from horizon.tokens of "
+                f"{config.schedule.warmup_steps}) and decay (schedule.decay_share={config.schedule.decay_share}) need; "
+                f"it needs {least:,} tokens or more, from horizon.tokens of "
                 f"{_up(least * horizon.tokens / tokens):.2g} or a larger multiple, or a shorter warm-up"
             )
         steps.append(count)

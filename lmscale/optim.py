@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lmscale.lanes import Lane
 
+BELOW_ONE, LEAST = 1 - 2.0**-24, 1.2e-38  # beyond them float32 has 1 and 0
 DECAYED = ("attention", "mlp", "unembedding")  # matrices that act on the stream; not look-ups, not gains
 
 
@@ -38,9 +39,9 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         among("optim.kind", self.kind, OPTIMISERS)
-        between("optim.b1", self.b1, 0, 1)
-        between("optim.b2", self.b2, 0, 1)
-        positive("optim.eps", self.eps)
+        between("optim.b1", self.b1, 0, BELOW_ONE)
+        between("optim.b2", self.b2, 0, BELOW_ONE)
+        between("optim.eps", self.eps, LEAST, 1e30)
         positive("optim.clip_norm", self.clip_norm)
 
 

@@ -119,9 +119,11 @@ def _without(config: ScheduleConfig, names: Sequence[str]) -> dict[str, Any]:
 
 
 def has_room(config: ScheduleConfig, steps: int) -> bool:
-    """Tell whether a run of so many steps goes on after its warm-up, a trunk at least to its first branch."""
+    """Tell whether a run of so many steps goes on after its warm-up, and a branch has steps of its own."""
     entry = SCHEDULES[config.kind]
-    return config.warmup_steps < (entry.falls_from(config, steps) if entry.has_trunk else steps)
+    if not entry.has_trunk:
+        return config.warmup_steps < steps
+    return config.warmup_steps < entry.falls_from(config, steps) < steps
 
 
 def least_steps(config: ScheduleConfig) -> int:
