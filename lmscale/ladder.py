@@ -81,7 +81,7 @@ def _horizon_steps(
     config: SweepConfig, dial: int, params: int, batch_tokens: int, manifest: Manifest
 ) -> list[int]:
     """List the horizons of a rung in steps, shortest first; every one must leave room after the warm-up."""
-    horizon = config.horizon
+    horizon, schedule = config.horizon, config.schedule
     reference = shape_of(
         config.family, horizon.dial, context=manifest.context, vocab_size=manifest.vocab_size
     )
@@ -97,13 +97,13 @@ def _horizon_steps(
                 f"{NEVER:,} steps and {MOST_TOKENS:.2g} tokens: give fewer tokens, or a larger batch (data.rows)"
             )
         count = round(tokens / batch_tokens)
-        if not has_room(config.schedule, count):
-            least = least_steps(config.schedule) * batch_tokens
+        if not has_room(schedule, count):
+            least = least_steps(schedule) * batch_tokens
             raise UserError(
                 f"horizon.multiples={multiple}: the rung of dial {dial} trains {count} steps "
                 f"({count * batch_tokens:,} tokens), which is shorter than warm-up (schedule.warmup_steps="
-                f"{config.schedule.warmup_steps}) and decay (schedule.decay_share={config.schedule.decay_share}) need; "
-                f"it needs {least:,} tokens or more, from horizon.tokens of "
+                f"{schedule.warmup_steps}) and decay (schedule.decay_share={schedule.decay_share}) need; it "
+                f"needs {least:,} tokens or more, from horizon.tokens of "
                 f"{_up(least * horizon.tokens / tokens):.2g} or a larger multiple, or a shorter warm-up"
             )
         steps.append(count)

@@ -47,6 +47,8 @@ CASES: list[tuple[str, Any, list[str]]] = [
     ("family.n_layer", 0, ["0"]),
     ("family.d_head", -4, ["-4"]),
     ("family.mlp_ratio", 0, ["0"]),
+    ("family.d_head", 16, ["family.n_head=4, family.d_head=16", "give one of them"]),
+    ("family.aspect", 8, ["family.n_layer=2, family.aspect=8", "give one of them"]),
     ("family.layers", 2, ["unknown key"]),
     ("optim.b1", 1.0, ["1.0", "between"]),
     ("optim.b2", math.nan, ["finite number"]),
