@@ -152,6 +152,7 @@ class DataConfig:
         _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
         _check(self.most_bytes is None or self.most_bytes > 0, "data.most_bytes", self.most_bytes, "above 0")
         _check(self.rows >= 1, "data.rows", self.rows, "at least 1")
+        _check(0 <= self.seed < 2**63, "data.seed", self.seed, "from 0 to 2^63 - 1")
         _check(self.context >= 32, "data.context", self.context, "at least 32: shorter rows hold no task")
         _check(0 < self.heldout_share < 0.5, "data.heldout_share", self.heldout_share, "between 0 and .5")
         _check(self.heldout_rows >= 1, "data.heldout_rows", self.heldout_rows, "at least 1")

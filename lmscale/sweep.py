@@ -52,6 +52,8 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch) -> int:
     for config in configs:
         check(config)
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
+    for reason in dict.fromkeys(line for manifest in manifests for line in manifest.tasks_left_out):
+        print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, Path(first.runs) / first.name)
     if first.action == "sweep":
         return train(sweep, launch)
@@ -82,10 +84,7 @@ def device_of(config: SweepConfig) -> str:
 def show_data(sweep: Sweep) -> int:
     """make data: what the corpora hold."""
     for manifest in sweep.manifests:
-        print(
-            f"{manifest.name}: {manifest.unique_tokens:,} training tokens, {manifest.heldout_tokens:,} held out, "
-            f"content {manifest.content_hash}, in {sweep.configs[0].corpora}/"
-        )
+        print(*manifest.summary(), f"  in {sweep.configs[0].corpora}/", sep="\n")
         for part in manifest.components:
             print(f"  {part.name:<16} weight {part.weight:.4f}  rows {part.rows}  counted {part.counted}")
     return 0

@@ -5,7 +5,6 @@ and no step depends on what was asked before.
 """
 
 import functools
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ from lmscale.data.manifest import Manifest
 from lmscale.tasks.base import mix
 from lmscale.tasks.rows import Rows, text_rows
 from lmscale.tasks.sampling import Items, generator, task_items, training_rows
-from lmscale.text import bpe, corpus
+from lmscale.text import bpe
+from lmscale.text import tokens as token_files
 from lmscale.text.classes import mark_repeats
 from lmscale.text.vocab import VOCAB_SIZE
 
@@ -44,17 +44,14 @@ class World:
         self.vocab_size = manifest.vocab_size
         self.content_hash = manifest.content_hash
         self.tasks = manifest.tasks
-        self.families = families.chosen(data, tasks)
-        self._train = corpus.open_tokens(folder, "train", manifest.vocab_size)[: manifest.unique_tokens]
-        self._heldout = corpus.open_tokens(folder, "heldout", manifest.vocab_size)
+        self.families = families.chosen(data, tasks).tasks
+        self._train = token_files.open_tokens(folder, "train", manifest.vocab_size)[: manifest.unique_tokens]
+        self._heldout = token_files.open_tokens(folder, "heldout", manifest.vocab_size)
         self.folder = folder
         self._tokenizer: Any = None
-        vocabulary = folder / "vocab.json"
-        texts = json.loads(vocabulary.read_text()) if vocabulary.is_file() else []
-        # the bytes of each token, none for a special
-        self.token_bytes = [bytes.fromhex(text) for text in texts] or [bytes([t]) for t in range(256)]
+        self.token_bytes = token_files.token_bytes(folder)
         self._classes = np.memmap(folder / "classes.bin", np.uint8, mode="r")
-        tables = corpus.ngram_path(data, folder, manifest.unique_tokens).with_suffix(".npy")
+        tables = token_files.ngram_path(data, folder, manifest.unique_tokens).with_suffix(".npy")
         self._ngrams = np.load(tables, mmap_mode="r") if tables.is_file() else None
         # a few blocks for each component: neighbouring steps share one
         self._block = functools.lru_cache(maxsize=4 * len(self.components))(self._make_block)
@@ -78,13 +75,13 @@ class World:
 
     def heldout_text(self) -> Rows:
         """The held-out windows: evenly spaced over the held-out text, the same for every run."""
-        return text_rows(corpus.heldout_windows(self._heldout, self.data).astype(np.uint16))
+        return text_rows(token_files.heldout_windows(self._heldout, self.data).astype(np.uint16))
 
     def heldout_classes(self) -> np.ndarray:
         """The kind of each target of `heldout_text` (see `classes.CLASSES`), uint8 [R, T]."""
         tokens = self.heldout_text().tokens[:, 1:]
         kinds = self._classes[
-            corpus.heldout_starts(len(self._heldout), self.data)[:, None] + 1 + np.arange(self.context)
+            token_files.heldout_starts(len(self._heldout), self.data)[:, None] + 1 + np.arange(self.context)
         ]
         return mark_repeats(tokens, kinds)
 

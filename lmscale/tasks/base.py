@@ -199,7 +199,8 @@ class Task:
     and used for evaluation; 0 where questions must have been seen. choices: the valid one-byte answers.
     floor: the least possible loss of its training rows, nats per counted byte; None where nobody can say.
     own: shortcut guessers (see `shortcut`) that are the ability itself, and so are no yardstick. items: of a
-    task that is only evaluated: (variant, count, context, encode) -> Items, and no `sample`.
+    task that is only evaluated: (variant, count, context, encode) -> Items, and no `sample`; without a context,
+    what holds the answers.
     """
 
     name: str

@@ -3,6 +3,7 @@
 So rows of tasks are the same in every vocabulary. `tokenizers` is needed to train and encode, not to read.
 """
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def _library() -> Any:
         import tokenizers
     except ImportError:
         raise UserError(
-            "data.tokenizer=bpe: needs the package tokenizers; pip install 'lmscale[data]'"
+            f"data.tokenizer=bpe: needs the package tokenizers; {sys.executable} -m pip install tokenizers"
         ) from None
     return tokenizers
 
