@@ -201,27 +201,20 @@ def test_a_text_that_turns_into_something_else_is_refused(tmp_path: Path) -> Non
 
 
 def spoilt(content: bytes, at: float = 0.5, count: int = 12) -> bytes:
-    middle = int(at * len(content))
-    return (
-        content[:middle]
-        + bytes(byte ^ 0x5A for byte in content[middle : middle + count])
-        + content[middle + count :]
-    )
+    begin = int(at * len(content))
+    bad = bytes(byte ^ 0x5A for byte in content[begin : begin + count])
+    return content[:begin] + bad + content[begin + count :]
 
 
-def member(content: bytes, bad: bytes) -> bytes:
-    return gzip.compress(content) + bad
-
-
-LONG = LINES * 50
+LONG = PROSE * 50
 DAMAGED = {
-    "cut.jsonl.gz": (gzip.compress(LONG)[:-900], "not a whole gzip file"),
-    "flipped.jsonl.gz": (spoilt(gzip.compress(LONG)), "not a whole gzip file"),
+    "cut.txt.gz": (gzip.compress(LONG)[:-900], "not a whole gzip file"),
+    "flipped.txt.gz": (spoilt(gzip.compress(LONG)), "not a whole gzip file"),
     "checksum.txt.gz": (
         spoilt(gzip.compress(LONG), 1 - 6 / len(gzip.compress(LONG)), 2),
         "not a whole gzip file",
     ),
-    "trailing.txt.gz": (member(PROSE, b"rubbish"), "not a whole gzip file"),
+    "trailing.txt.gz": (gzip.compress(PROSE) + b"rubbish", "not a whole gzip file"),
     "header_only.gz": (gzip.compress(PROSE)[:12], "not a whole gzip file"),
     "cut.txt.bz2": (bz2.compress(LONG)[:-20], "not a whole bzip2 file"),
     "flipped.txt.bz2": (spoilt(bz2.compress(LONG)), "not a whole bzip2 file"),
@@ -246,11 +239,13 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str) -> None:
     assert words in refusal(tmp_path / name, content)
 
 
-@pytest.mark.parametrize("page", [0.3, 0.6])
-def test_a_damaged_parquet_page_names_the_file(tmp_path: Path, page: float) -> None:
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "zstd"])
+def test_a_damaged_parquet_page_names_the_file(tmp_path: Path, codec: str) -> None:
     """Row 7: it was blamed on the folder that is written to."""
-    content = parquet(STORIES * 200, compression="gzip", row_group_size=1000, write_page_checksum=True)
-    message = refusal(tmp_path / "a.parquet", spoilt(content, page, 40))
+    content = parquet(STORIES * 200, compression=codec, row_group_size=1000)
+    for at in (0.02, 0.3, 0.34, 0.38):  # a page of the first row group, and of a later one
+        content = spoilt(content, at, 40)
+    message = refusal(tmp_path / "a.parquet", content)
     assert f"cannot read {tmp_path / 'a.parquet'}" in message and "Parquet" in message
 
 
@@ -263,8 +258,8 @@ def test_a_file_without_permission_names_the_file(tmp_path: Path, monkeypatch: p
             raise PermissionError(13, "Permission denied")
         return opens(path, *args, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(Path, "open", refuse)
     (tmp_path / "secret.txt").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match=r"cannot read .*secret\.txt: Permission denied"):
         list(documents(DataConfig(kind="text", files=(str(tmp_path / "secret.txt"),))))
 

@@ -157,7 +157,7 @@ def _arrow(codec: str) -> Callable[[BinaryIO], Any]:
 
 
 _PACKINGS: tuple[tuple[bytes, str, Callable[[BinaryIO], Any]], ...] = (
-    (rb"\x1f\x8b", "gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
+    (rb"\x1f\x8b", "gzip", lambda stream: gzip.GzipFile(fileobj=stream, mode="rb")),
     (rb"BZh[1-9]1AY&SY", "bzip2", bz2.BZ2File),
     (rb"\xfd7zXZ\0|\]\0\0", "xz", lzma.LZMAFile),
     (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "zstd", _arrow("zstd")),
