@@ -171,7 +171,7 @@ def _file(path: Path, field: str, piece: int) -> Iterator[Document]:
 def _pieces(path: Path, stream: BinaryIO, size: int) -> Iterator[Document]:
     number = begin = 0
     while piece := stream.read(size):
-        text = _checked(path, begin, _whole_letter(piece + stream.readline(min(PIECE, 2 * size)), stream))
+        text = _checked(path, begin, _whole_letter(piece + stream.readline(size), stream))
         yield Document(f"{path.name}#{number}", text, python=False)
         number, begin = number + 1, begin + len(text)
 
