@@ -84,7 +84,8 @@ def device_of(config: SweepConfig) -> str:
 def show_data(sweep: Sweep) -> int:
     """make data: what the corpora hold."""
     for manifest in sweep.manifests:
-        print(*manifest.summary(), f"  in {sweep.configs[0].corpora}/", sep="\n")
+        first, *others = manifest.summary()
+        print(f"{first}, in {sweep.configs[0].corpora}/", *others, sep="\n")
         for part in manifest.components:
             print(f"  {part.name:<16} weight {part.weight:.4f}  rows {part.rows}  counted {part.counted}")
     return 0
