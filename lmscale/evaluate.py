@@ -45,7 +45,7 @@ class Evaluation:
 def make_evaluator(
     world: World, forward: Forward, decoder: Decoder | None = None, chunk_rows: int = 64
 ) -> "Evaluator":
-    """An evaluator of every lane of `params` (leading lane axis). decoder: how to generate a byte at a time;
+    """Make an evaluator of every lane of `params` (leading lane axis). decoder: how to generate a byte at a time;
     without one each byte costs a whole forward pass. chunk_rows: rows a forward pass, for memory."""
     return Evaluator(world, forward, decoder or full_forward(forward), chunk_rows)
 
@@ -110,7 +110,7 @@ class Evaluator:
                     self._generations.append((task, variant, made))
 
     def __call__(self, params: Any, between: Callable[[], None] = lambda: None) -> list[Evaluation]:
-        """One evaluation a lane, in order. between: called after each piece of it, and may end it by raising."""
+        """Evaluate each lane, in order. between: called after each piece of it, and may end it by raising."""
 
         def piece(result: Any) -> Any:
             between()

@@ -21,7 +21,7 @@ SPARE = 4  # bytes a chain may be longer than the longest true one
 
 
 def full_forward(forward: Callable[[Any, jax.Array], jax.Array]) -> Decoder:
-    """A decoder without a cache: a whole forward pass for each token. The yardstick for one with."""
+    """Make a decoder without a cache: a whole forward pass for each token. The yardstick for one with."""
 
     def start(params: Any, rows: int, length: int) -> jax.Array:
         return jnp.zeros((rows, length), jnp.int32)
@@ -61,7 +61,7 @@ Generation = Callable[[Any], list[tuple[Score, dict[str, np.ndarray]]]]
 
 
 def make_generation(rows: Rows, decoder: Decoder, temperature: float, seed: int) -> Generation:
-    """A function from params (leading lane axis) to a score and items for each lane.
+    """Make a function from params (leading lane axis) to a score and items for each lane.
 
     rows: one question a row, whose last counted stretch is chain and answer. What the model writes up to the
     end of the line is right when it ends with the answer, whatever stands before.
@@ -103,6 +103,6 @@ def make_generation(rows: Rows, decoder: Decoder, temperature: float, seed: int)
 
 
 def _last_run(counted: np.ndarray) -> np.ndarray:
-    """Where the last unbroken stretch of counted targets begins in each row, int [R]."""
+    """The first target of the last unbroken stretch of counted ones in each row, int [R]."""
     begins = counted & ~np.pad(counted, ((0, 0), (1, 0)))[:, :-1]
     return counted.shape[1] - 1 - np.argmax(begins[:, ::-1], axis=1)

@@ -27,7 +27,7 @@ def summarise(items: dict[str, np.ndarray]) -> Score:
 
 
 def as_lengths(count: np.ndarray, longest: np.ndarray) -> np.ndarray:
-    """Counts of bytes in the narrowest unsigned type that holds the longest answer: a byte for most tasks."""
+    """Keep counts of bytes in the narrowest unsigned type that holds the longest answer: a byte for most tasks."""
     return count.astype(np.min_scalar_type(int(longest.max())))
 
 
@@ -79,7 +79,7 @@ def outcomes(
 def _question(
     scoring: str, worth: np.ndarray, nll: np.ndarray, matched: np.ndarray, size: np.ndarray
 ) -> tuple[float, float, float, int, int]:
-    """What a question's options earn, the Brier score over them, and the best right one's NLL and bytes.
+    """The earnings of a question's options, the Brier score over them, and the best right one's NLL and bytes.
 
     Of choices the likeliest counts, and a tie is no choice; of accepted answers any that is wholly likeliest.
     """

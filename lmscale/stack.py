@@ -47,7 +47,7 @@ class Stack:
 
 
 def stack_rows(world: World) -> Stack:
-    """The held-out text, then for each task the rows of its loss and of its variants."""
+    """Stack the held-out text, then for each task the rows of its loss and of its variants."""
     blocks = [Block(world.heldout_text(), world.manifest.primary)]
     for name, task in world.families.items():
         forced = [variant for variant in task.variants if variant.scoring not in GENERATED]
@@ -74,7 +74,7 @@ def stack_rows(world: World) -> Stack:
 
 
 def target_weights(world: World, stack: Stack) -> np.ndarray:
-    """The weight of each held-out target in the total loss: its component's, shared among those that count."""
+    """Weigh each held-out target in the total loss: by its component's, shared among those that count."""
     weight_of = {component.name: component.weight for component in world.components}
     return np.concatenate(
         [

@@ -75,6 +75,7 @@ class Manifest:
         return found
 
     def to_json(self) -> dict[str, Any]:
+        """Return what manifest.json holds."""
         return dataclasses.asdict(self)
 
 

@@ -57,11 +57,11 @@ class World:
         self._block = functools.lru_cache(maxsize=4 * len(self.components))(self._make_block)
 
     def component_of_row(self, multiple: int = 1) -> np.ndarray:
-        """The component's index of each row of a batch, int [B]."""
+        """Give the component's index of each row of a batch, int [B]."""
         return np.repeat(np.arange(len(self.components)), [c.rows * multiple for c in self.components])
 
     def batches(self, seed: int, start: int, count: int, multiple: int = 1) -> Batch:
-        """The batches of steps start .. start + count - 1 of the run `seed`, `multiple` times as large."""
+        """Make the batches of steps start .. start + count - 1 of the run `seed`, `multiple` times as large."""
         tokens, counted, weight = [], [], []
         for component in self.components:
             rows = component.rows * multiple
@@ -74,11 +74,11 @@ class World:
         return Batch(*(np.concatenate(arrays, axis=1) for arrays in (tokens, counted, weight)))
 
     def heldout_text(self) -> Rows:
-        """The held-out windows: evenly spaced over the held-out text, the same for every run."""
+        """Cut the held-out windows: evenly spaced over the held-out text, the same for every run."""
         return text_rows(token_files.heldout_windows(self._heldout, self.data).astype(np.uint16))
 
     def heldout_classes(self) -> np.ndarray:
-        """The kind of each target of `heldout_text` (see `classes.CLASSES`), uint8 [R, T]."""
+        """Name the kind of each target of `heldout_text` (see `classes.CLASSES`), uint8 [R, T]."""
         tokens = self.heldout_text().tokens[:, 1:]
         kinds = self._classes[
             token_files.heldout_starts(len(self._heldout), self.data)[:, None] + 1 + np.arange(self.context)
@@ -86,12 +86,12 @@ class World:
         return mark_repeats(tokens, kinds)
 
     def ngram_log_probabilities(self, rows: int) -> np.ndarray | None:
-        """Log probabilities of every token by each n-gram model at the targets of the first `rows` rows of
-        `heldout_text`: float32 [3, rows, T, V]. None where the vocabulary is too large to tabulate."""
+        """Look up each n-gram model's log probabilities of every token at the targets of the first `rows` rows
+        of `heldout_text`: float32 [3, rows, T, V]. None where the vocabulary is too large to tabulate."""
         return None if self._ngrams is None else self._ngrams[:, :rows]
 
     def items(self, name: str, variant: str | None) -> Items:
-        """The evaluation items of a task's variant, packed as in training, at least `tasks.items` of them;
+        """Make the evaluation items of a task's variant, packed as in training, at least `tasks.items` of them;
         with None, a third as many drawn as the task trains, which measure a loss and no score."""
         task = self.families[name]
         if task.items:
@@ -101,7 +101,7 @@ class World:
         return task_items(self.data, self.task_config, task, variant)
 
     def encode(self, text: bytes) -> np.ndarray:
-        """The tokens of a text."""
+        """Turn a text into tokens."""
         if self.vocab_size == VOCAB_SIZE:
             return np.frombuffer(text, np.uint8)
         if self._tokenizer is None:
@@ -146,7 +146,7 @@ class World:
 
 
 def permute(index: np.ndarray, count: int, key: int) -> np.ndarray:
-    """The places of `index` in a pseudo-random permutation of range(count), without holding it in memory.
+    """Find the places of `index` in a pseudo-random permutation of range(count), without holding it in memory.
 
     A four-round Feistel network on the next even number of bits, walked until it lands inside (Black and
     Rogaway 2002, "Ciphers with arbitrary finite domains").
@@ -168,7 +168,7 @@ def permute(index: np.ndarray, count: int, key: int) -> np.ndarray:
 
 
 def open_world(data: DataConfig, tasks: TasksConfig, folder: Path) -> World:
-    """The world of these configurations, its text under `folder`; scanned first where it is not there yet."""
+    """Open the world of these configurations, its text under `folder`; scan it first where it is not there yet."""
     from lmscale.data.scan import scan
 
     manifest = scan(data, tasks, folder)

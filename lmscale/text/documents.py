@@ -260,5 +260,5 @@ def _hub(data: DataConfig) -> Iterator[Document]:
 
 
 def buffered(path: Path) -> BinaryIO:
-    """A file to append small pieces to."""
+    """Open a file to append small pieces to."""
     return cast(BinaryIO, io.BufferedWriter(path.open("ab", buffering=0), buffer_size=1 << 16))

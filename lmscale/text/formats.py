@@ -226,7 +226,7 @@ def _no_text(head: bytes, suffix: str) -> str | None:
 
 
 def _is_json(head: bytes, suffix: str) -> bool:
-    """Whether records have to be read: by the name, or as an object with a key or an array begins."""
+    """Tell whether records have to be read: by the name, or as an object with a key or an array begins."""
     if suffix in (".json", *JSON_LINES):
         return True
     if suffix == ".py":
