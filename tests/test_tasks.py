@@ -326,7 +326,7 @@ def test_the_task_of_the_documentation_works() -> None:
 
 
 def test_a_task_is_one_file_and_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The documentation's recipe: nothing else has to know a task for it to be trained, scored, described and shown."""
+    """The documentation's recipe: nothing else has to know a task that is trained, scored, described and shown."""
     text = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text()
     space: dict[str, Callable[[int], Task]] = {}
     exec(text.split("```python\n")[1].split("```")[0], space)
