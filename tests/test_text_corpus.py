@@ -233,7 +233,12 @@ def test_a_folder_without_a_lock_goes_when_it_is_old(tmp_path: Path) -> None:
         (building / "bucket0").write_bytes(b"x")
         for path in (building / "bucket0", building):
             os.utime(path, (time.time() - age, time.time() - age))
+        file = tmp_path / "text-done" / f".ngrams.json.{name}.tmp"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x")
+        os.utime(file, (time.time() - age, time.time() - age))
     staging.remove_abandoned(tmp_path)
+    assert [path.name for path in left_behind(tmp_path / "text-done")] == [".ngrams.json.new.tmp"]
     assert [path.name for path in left_behind(tmp_path)] == [".text-new.0123"]
 
 

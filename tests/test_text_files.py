@@ -264,6 +264,15 @@ def test_a_file_without_permission_names_the_file(tmp_path: Path, monkeypatch: p
         list(documents(DataConfig(kind="text", files=(str(tmp_path / "secret.txt"),))))
 
 
+def test_a_folder_without_permission_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 7."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"cannot read .*\*\.txt: Permission denied"):
+        find_files((str(tmp_path / "*.txt"),))
+
+
 @pytest.mark.parametrize(
     "make",
     [

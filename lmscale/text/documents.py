@@ -4,6 +4,7 @@ The standard library, installed packages, a person's files (text, JSON, Parquet,
 the Hugging Face hub, streamed.
 """
 
+import errno
 import glob
 import io
 import os
@@ -116,6 +117,10 @@ def _matches(pattern: str) -> list[Path]:
     parts = path.relative_to(plain).parts if path.anchor else path.parts
     for at, part in enumerate(parts):
         if not os.path.lexists(plain / part):
+            if plain.is_dir() and not os.access(
+                plain, os.R_OK | os.X_OK
+            ):  # glob would find nothing, silently
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             rest = str(Path(*parts[at:]))
             # unlike Path.glob it follows links to folders
             return [plain / name for name in glob.glob(rest, root_dir=plain, recursive=True)]  # noqa: PTH207

@@ -37,11 +37,15 @@ def put_in_place(building: Path, folder: Path) -> None:
 
 
 def remove_abandoned(corpora: Path) -> None:
-    """Remove the staging folders of processes that were killed. What a living one builds is left alone."""
-    for building in corpora.glob(".text-*"):
-        with contextlib.suppress(OSError):  # a folder of somebody else's, or just gone
-            if _is_abandoned(building):
+    """Remove the staging folders, and files, of processes that were killed. What a living one builds stays."""
+    with contextlib.suppress(OSError):  # a folder of somebody else's, or just gone
+        for building in corpora.glob(".text-*"):
+            if building.is_dir() and _is_abandoned(building):
                 shutil.rmtree(building, ignore_errors=True)
+        for pattern in (".*.tmp", "text-*/.*.tmp"):
+            for file in corpora.glob(pattern):
+                if time.time() - file.stat().st_mtime > UNLOCKED:
+                    file.unlink()
 
 
 def _locked(stream: TextIO) -> bool | None:
