@@ -19,17 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, faults, jsonfiles, model, records, stopping
-from lmscale.config import OptimConfig
+from lmscale.compiled import KeptFunction
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
-from lmscale.family import Shape
 from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
+from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
-from lmscale.plan import TRUNK, Pack, RunSpec, evaluation_steps, versions
-from lmscale.programs import Kept
+from lmscale.plan import Pack, versions
 from lmscale.restore import meta_of, on_device, restore, to_arrays
+from lmscale.schedule import SCHEDULES, traced
+from lmscale.shape import Shape
+from lmscale.spec import RunSpec, evaluation_steps
 from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
@@ -39,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 def configure_jax(cache: Path) -> None:
     """The compilation cache, at a minimum time of 0: by default it skips the small programs we have. What
-    `programs` keeps is there too."""
+    `compiled` keeps is there too."""
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -52,13 +54,26 @@ def train(job: Job, world: World) -> None:
     saved, but amid an evaluation), DiskError, CheckpointMismatch, or whatever went wrong; the claim is the
     caller's to end.
     """
+    _check_execution(job.pack)
+    spec = job.pack.runs[0]
+    precision = job.pack.execution["precision"]
+    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
+    try:
+        return _train(job, world, program)
+    except jax.errors.JaxRuntimeError as error:
+        # Whether it was the program's doing cannot be told, and the error may come long after its call. Without
+        # it the pack goes on from its last checkpoint, and what then fails is a failure of the pack.
+        if not program.distrust():
+            raise
+        _log.warning("pack %s goes on with its step compiled again: %s", job.pack.pack_id, error)
+    _train(job, world, program)
+
+
+def _train(job: Job, world: World, program: KeptFunction) -> None:
     pack, claim = job.pack, job.claim
-    _check_execution(pack)
-    spec = pack.runs[0]
+    spec, precision = pack.runs[0], pack.execution["precision"]
     numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
     lanes = on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
-    precision = pack.execution["precision"]
-    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
     state = restore(job)
     for run in pack.runs:
         run_folder = job.folder / run.run_id
@@ -85,19 +100,27 @@ def _check_execution(pack: Pack) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _program(world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str) -> Kept:
+def _program(
+    world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str
+) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
     jitted = pack_program(shape, optim, rows, n_components, _dtype(precision))
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
+        "schedules": list(SCHEDULES),
         "rows": rows.tolist(),
         "n_components": n_components,
         "precision": precision,
     }
     leaf: Any = 0
-    return Kept(jitted, made_from, lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)))
+    return KeptFunction(
+        jitted,
+        made_from,
+        returns=lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)),
+        shorten=lambda *arguments: (*arguments[:-1], np.int32(1)),  # with no step the body would not run
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -113,21 +136,14 @@ def _dtype(precision: str) -> Any:
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
     """The traced numbers of a lane."""
-    never = np.iinfo(np.int32).max // 2
-    decay_start, decay_end = never, never + 1
-    if spec.kind != TRUNK:
-        assert spec.decay_start is not None and spec.horizon_steps is not None, "only a trunk has no horizon"
-        decay_start, decay_end = spec.decay_start, spec.horizon_steps
     numbers: dict[str, Any] = {
-        "peak_rate": np.float32(spec.learning_rate),
-        "weight_decay": np.float32(spec.weight_decay),
-        "warmup_steps": np.int32(spec.schedule["warmup_steps"]),
-        "decay_start": np.int32(decay_start),
-        "decay_end": np.int32(decay_end),
-        "cosine": np.float32(spec.schedule["name"] == "cosine"),
-        "floor": np.float32(spec.schedule.get("floor", 0.0)),
-        "end_step": np.int32(end),
+        "peak_rate": spec.learning_rate,
+        "weight_decay": spec.weight_decay,
+        **traced(spec.schedule, spec.horizon_steps, spec.decay_start),
+        "end_step": end,
     }
+    for name, value in numbers.items():
+        numbers[name] = np.int32(value) if isinstance(value, int) else np.float32(value)
     return Lane(**numbers)
 
 
