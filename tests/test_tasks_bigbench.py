@@ -162,7 +162,7 @@ def test_an_answer_that_does_not_fit_is_named(tmp_path: Path, data: DataConfig) 
 
 
 @pytest.mark.parametrize("length", [255, 256, 600])
-def test_long_choices_score_from_nought_to_one(tmp_path: Path, length: int, data: DataConfig) -> None:
+def test_long_choices_score_from_zero_to_one(tmp_path: Path, length: int, data: DataConfig) -> None:
     """Row 3: lengths were kept in a byte, so 256 was 0. The model is right about every byte but the wrong ones'."""
     right, wrong = "z" * length, "y" * (length + 1)
     value = {

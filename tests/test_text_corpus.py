@@ -164,7 +164,7 @@ def test_a_seed_that_does_not_fit_is_named(seed: int) -> None:
 def test_the_largest_seed_is_good_for_everything(tmp_path: Path) -> None:
     import jax
 
-    tasks = TasksConfig(weights={"parity_chain": 1.0}, items=20)
+    tasks = TasksConfig(weight=0.3, weights={"parity_chain": 1.0}, items=20)
     world = open_world(own(write(tmp_path, TEXTS), seed=2**63 - 1), tasks, tmp_path / "corpus")
     assert world.batches(0, 0, 1).tokens.any()
     jax.random.key(2**63 - 1)  # as generation draws with it
@@ -185,7 +185,7 @@ def test_numbers_that_no_memory_holds_are_refused_at_once(
 ) -> None:
     """Row 17."""
     with pytest.raises(UserError, match=rf"{name}=\d+: it must be at most"):
-        draft_manifest(DataConfig(**data), TasksConfig(weights={"copy": 1.0}, **tasks))  # type: ignore[arg-type]
+        draft_manifest(DataConfig(**data), TasksConfig(weight=0.3, weights={"copy": 1.0}, **tasks))  # type: ignore[arg-type]
 
 
 def left_behind(corpora: Path) -> list[Path]:
@@ -269,7 +269,7 @@ def test_a_corpus_that_others_own_is_read_without_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 16: all of it is there; or another experiment was scanned last; or something is missing."""
-    data, tasks = own(write(tmp_path, TEXTS)), TasksConfig(weights={"copy": 1.0}, items=20)
+    data, tasks = own(write(tmp_path, TEXTS)), TasksConfig(weight=0.3, weights={"copy": 1.0}, items=20)
     other = own(tmp_path / "a.jsonl", rows=3)
     made = [scan(one, tasks, tmp_path / "corpus") for one in (data, other)]
     with monkeypatch.context() as patch:
