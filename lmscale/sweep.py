@@ -56,6 +56,8 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch) -> int:
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
     for sentence in same_runs(configs, manifests):
         print(f"lmscale: {sentence}", file=sys.stderr)
+    for reason in dict.fromkeys(line for manifest in manifests for line in manifest.tasks_left_out):
+        print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, Path(first.runs) / first.name)
     if first.action == "sweep":
         return train(sweep, launch)
@@ -86,10 +88,8 @@ def device_of(config: SweepConfig) -> str:
 def show_data(sweep: Sweep) -> int:
     """make data: what the corpora hold."""
     for manifest in sweep.manifests:
-        print(
-            f"{manifest.name}: {manifest.unique_tokens:,} training tokens, {manifest.heldout_tokens:,} held out, "
-            f"content {manifest.content_hash}, in {sweep.configs[0].corpora}/"
-        )
+        first, *others = manifest.summary()
+        print(f"{first}, in {sweep.configs[0].corpora}/", *others, sep="\n")
         for part in manifest.components:
             print(f"  {part.name:<16} weight {part.weight:.4f}  rows {part.rows}  counted {part.counted}")
     return 0
