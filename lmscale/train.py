@@ -6,7 +6,6 @@ is the business of `ledger`, `checkpoint` and `records`, and leaves no trace in 
 
 import dataclasses
 import functools
-import gc
 import logging
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, faults, jsonfiles, model, records, stopping
+from lmscale import checkpoint, collector, faults, jsonfiles, model, records, stopping
 from lmscale.config import OptimConfig
 from lmscale.data import World
 from lmscale.errors import UserError
@@ -176,9 +175,7 @@ def _loop(
         while (left := grid.next_stop(steps)) > 0:
             count = min(left, pack.execution["steps"])
             state, metrics = program(state, lanes, batches, np.int32(count))
-            if not gc.isenabled():  # the start is over: see `job.train_job`
-                gc.freeze()
-                gc.enable()
+            collector.wake()
             before, steps = steps, np.minimum(steps + count, ends)
             if grid.next_stop(steps):
                 batches = _batches(pack, world, steps, clock)  # while the device works

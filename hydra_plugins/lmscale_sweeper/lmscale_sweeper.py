@@ -4,7 +4,6 @@ Hydra imports its plugins at every start, so what does the work is imported when
 """
 
 import copy
-import gc
 import itertools
 from dataclasses import dataclass
 from typing import Any, cast
@@ -38,6 +37,7 @@ class LmscaleSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Compose every point of the axes, then let `lmscale.sweep` plan, launch and answer."""
+        from lmscale import collector
         from lmscale.sweep import run
 
         points = _points(arguments)
@@ -45,8 +45,7 @@ class LmscaleSweeper(Sweeper):
         if points != [arguments]:
             loader = self.context.config_loader
             composed = [loader.load_sweep_config(self.composed, point) for point in points]
-        gc.freeze()  # what is there stays: `lmscale.launch` had the collector rest
-        gc.enable()
+        collector.wake()
         status = run([_plain(config) for config in composed], self._launch)
         raise SystemExit(status)
 
