@@ -1,15 +1,87 @@
-"""What an analysis can say besides its answer: the input is wrong, or the answer is not to be trusted."""
+"""What an analysis can say besides its answer: the input is wrong, or the answer is not to be trusted.
 
+Every warning and status is registered here with its sentence; the tables of docs/ are made from it
+(`python -m benchmarks.docs_tables`).
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class UserError(Exception):
     """A person's mistake: one line that names the field or row, its value and what would be right. Exit 2."""
 
 
+class Code(StrEnum):
+    """A warning: its word in the JSON, its sentence in the docs, and whether it is grave (no answer to rest on)."""
+
+    sentence: str
+    grave: bool
+
+    def __new__(cls, word: str, sentence: str, grave: bool = False) -> "Code":
+        member = str.__new__(cls, word)
+        member._value_, member.sentence, member.grave = word, sentence, grave
+        return member
+
+    # of a law
+    MULTI_BASIN = "multi_basin", "minima within 1% of the best have other exponents", True
+    BOUND_HIT = "bound_hit", "E = 0, an exponent at its bound, or a vanished term"
+    NOT_IDENTIFIED = (
+        "not_identified",
+        "a nearly singular Jacobian, or an exponent whose resamples span its own size",
+        True,
+    )
+    POOR_FIT = "poor_fit", "residuals follow a curve that the form does not have", True
+    BEND = (
+        "bend",
+        "without the rows of highest loss, the rolling hold-outs are more than 3 times better",
+        True,
+    )
+    TOO_FEW_RUNS = "too_few_runs", "fewer rows than twice the parameters", True
+    FEW_BUDGETS = "few_budgets", "fewer than three values of a column, or three budgets"
+    CONSTANT_RATIO = "constant_ratio", "tokens per parameter hardly vary", True
+    FLOOR_ABOVE_DATA = "floor_above_data", "E is above the least loss of the table"
+    DUPLICATE_ROWS = "duplicate_rows", "rows that repeat another exactly"
+    LARGE_TABLE = "large_table", "intervals come from subsets of more than 20,000 rows"
+    FAR_BEYOND_TESTED = "far_beyond_tested", "a target more than 10 times beyond what hold-outs tested"
+    EDGE_OPTIMUM = "edge_optimum", "isoflop: a budget's best size is its smallest or largest"
+    # of a task's curve
+    NON_MONOTONE = "non_monotone", "the score rises and then falls: no class is meant for it"
+    FEW_SIZES = "few_sizes", "fewer than four sizes: a plateau of three and a departure need four"
+    UNBOUNDED_SCORE = "unbounded_score", "no score in 0..1: effects are shares of its range"
+    UNDERPOWERED = "underpowered", "a jump of three times the least effect would be missed"
+    SEEDS_DIFFER = "seeds_differ", "seeds jump at different sizes, or some not at all"
+    ONE_SEED = "one_seed", "the class rests on one seed, or on sizes with one seed"
+    NOT_SIGNIFICANT = "not_significant", "the likeliest class is a jump that the tests do not carry"
+    METRIC_INDUCED = "metric_induced", "another score of the same answers rises smoothly below the threshold"
+    SHORTCUT = "shortcut", "the score is never above that of a guess without the ability"
+
+
+class Status(StrEnum):
+    """Whether an answer can be rested on."""
+
+    sentence: str
+
+    def __new__(cls, word: str, sentence: str) -> "Status":
+        member = str.__new__(cls, word)
+        member._value_, member.sentence = word, sentence
+        return member
+
+    OK = "ok", "no warning"
+    CAUTION = "caution", "read the warnings"
+    UNTRUSTED = "untrusted", "one of the warnings is grave"
+
+
 @dataclass(frozen=True)
 class Warn:
-    """A caveat on an answer: a word from the fixed list of its verb, and a sentence for a person."""
+    """A caveat on an answer: its registered code, and a sentence with this answer's numbers."""
 
-    code: str
+    code: Code
     message: str
+
+
+def status_of(warnings: Iterable[Warn]) -> Status:
+    """The status that these warnings leave an answer."""
+    codes = {warn.code for warn in warnings}
+    return Status.UNTRUSTED if any(code.grave for code in codes) else Status.CAUTION if codes else Status.OK

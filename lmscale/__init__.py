@@ -3,4 +3,4 @@
 `analysis`, beside this package, reads what it writes and imports nothing of it.
 """
 
-from lmscale import sources as sources  # before any other module: see there
+from lmscale import source_stamp as source_stamp  # before any other module: see there

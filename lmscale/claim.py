@@ -52,6 +52,7 @@ class Claim:
     max_tries: int
     lease: float
     _freeze: Callable[[], bool]  # False where another pack has one of its runs
+    begun: bool = False  # the first step has run, in this process
     _ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -76,7 +77,9 @@ class Claim:
         Before it nothing may be written of them. Raises LostClaim where another pack was first."""
         self.check()
         if not self._freeze():
+            self.release("another pack has one of its runs")
             raise LostClaim(f"pack {self.pack_id}: another pack has begun one of its runs meanwhile")
+        self.begun = True
 
     def release(self, reason: str = "interrupted") -> None:
         """Give the pack back, to be gone on with by whoever comes next. Not a try."""

@@ -1,4 +1,4 @@
-"""Python's garbage collector while a process starts: it rests, and what is there afterwards it never walks again."""
+"""Python's garbage collector while a process starts: it rests, and never walks what is there afterwards."""
 
 import contextlib
 import gc

@@ -124,6 +124,15 @@ class Ledger:
             create(claim_path(folder, number), [canonical(content).encode()], kind="claim")
             create(end_path(folder, number), [canonical({"end": "retry"}).encode()], kind="claim")
 
+    def excuse(self, pack_id: str, reason: str) -> None:
+        """Say of claims whose holders died without a word that it was not the pack's fault."""
+        folder = self._pack(pack_id)
+        for claim in past_claims(folder):
+            if claim.end is None and is_dead(claim.holder):
+                end = {"end": "released", "reason": reason}
+                with contextlib.suppress(FileExistsError):
+                    create(end_path(folder, claim.number), [canonical(end).encode()], kind="claim")
+
     def thaw(self, pack_id: str) -> None:
         """Forget a pack's execution, which cannot be had any more: its runs are free to be packed anew."""
         while any(entry["pack_id"] == pack_id for entry in self.frozen()):

@@ -1,5 +1,6 @@
 """Real sweeps in real processes, killed, stopped, starved and started again: they end with the same bytes."""
 
+import json
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,23 +34,27 @@ TINY = (
 
 
 class Place:
-    """A folder for runs beside a shared corpus, and the processes that work in it."""
+    """A folder for runs beside a shared corpus, and the processes that work in it, with the code of `code`."""
 
-    def __init__(self, folder: Path, corpora: Path, compiled: Path | None = None) -> None:
-        self.runs, self.corpora = folder / "runs", corpora
+    def __init__(self, folder: Path, corpora: Path, compiled: Path | None = None, code: Path = ROOT) -> None:
+        self.runs, self.corpora, self.code = folder / "runs", corpora, code
         self.experiment = self.runs / "smoke"
         if compiled:
             shutil.copytree(compiled, self.runs / ".xla")
 
-    def start(self, *overrides: str, fault: str = "") -> subprocess.Popen:
-        command = [sys.executable, "-m", "lmscale.launch", *TINY]
+    def start(
+        self, *overrides: str, fault: str = "", python: tuple[str, ...] = ("-m", "lmscale.launch")
+    ) -> subprocess.Popen:
+        command = [sys.executable, *python, *TINY]
         command += [f"runs={self.runs}", f"corpora={self.corpora}", *overrides]
         variables = os.environ | {"JAX_PLATFORMS": "cpu", VARIABLE: fault}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=ROOT, env=variables, **pipes)
+        # jax's keys would hold the path of its folder's autotuning, and no place would find what was copied
+        variables |= {"JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none", "PYTHONPATH": str(self.code)}
+        return subprocess.Popen(command, cwd=self.code, env=variables, **pipes)
 
-    def run(self, *overrides: str, fault: str = "") -> subprocess.CompletedProcess:
-        process = self.start(*overrides, fault=fault)
+    def run(self, *overrides: str, **how: Any) -> subprocess.CompletedProcess:
+        process = self.start(*overrides, **how)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -157,6 +163,74 @@ def test_ctrl_c_and_sigterm_leave_everything_resumable_and_say_how(place: Place,
     ended = place.run()
     assert ended.returncode == 0, ended.stderr
     assert place.content() == unkilled.content()
+
+
+GROWING = ("[0.6]", "[0.6,1.0]", "[0.6,1.0,1.2]")
+
+
+def kept_in(place: Place) -> list[Path]:
+    """The compiled steps that lmscale keeps itself; jax's own are there besides."""
+    return list(place.runs.glob(".xla/*.program"))
+
+
+def grow(place: Place, unkilled: Place, *starts: str) -> None:
+    """Ask for longer horizons in each start: no try of a pack fails, and the runs have the same bytes."""
+    for multiples in starts:
+        ended = place.run(f"horizon.multiples={multiples}")
+        assert ended.returncode == 0, ended.stderr
+    outcomes = [json.loads(path.read_text())["outcome"] for path in place.experiment.glob("*/outcome.json")]
+    assert outcomes == ["done"] * (2 + starts[-1].count(","))
+    ends = [path.read_text() for path in place.experiment.glob("packs/*/claims/*.end.json")]
+    assert ends and not any("failed" in end for end in ends)
+    runs = list(unkilled.experiment.glob("*/items.npz"))
+    assert len(runs) == 2
+    for run in runs:
+        for name in ("items.npz", "records.jsonl"):
+            assert (place.experiment / run.parent.name / name).read_bytes() == run.with_name(
+                name
+            ).read_bytes()
+
+
+def test_sources_that_change_leave_jax_s_cache_and_not_ours(tmp_path: Path, unkilled: Place) -> None:
+    """Our key holds the sources, jax's does not: it answers from its cache, whose programs cannot be kept."""
+    code = tmp_path / "code"
+    for package in ("lmscale", "sweeps", "hydra_plugins"):
+        shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with (code / "lmscale" / "family.py").open("a") as file:
+        file.write("# a comment\n")
+    place = Place(tmp_path, unkilled.corpora, unkilled.runs / ".xla", code)
+    before = kept_in(place)
+    grow(place, unkilled, *GROWING)
+    assert kept_in(place) == before and len(before) == 1
+
+
+KEEPS_UNTRIED = """
+from lmscale import compiled, launch
+compiled.KeptFunction._try = lambda *_: []
+launch.main()
+"""
+
+
+def test_a_kept_step_that_cannot_run_is_found_out_and_deleted(place: Place, unkilled: Place) -> None:
+    """As a folder of before may hold them: kept of what jax read from its own cache, and never tried."""
+    (path,) = kept_in(place)
+    whole = path.read_bytes()
+    path.unlink()
+    place.run("horizon.multiples=[0.6]", python=("-c", KEEPS_UNTRIED))
+    poisoned = path.read_bytes()
+    assert len(poisoned) < 0.9 * len(whole)
+    shutil.rmtree(place.experiment)
+    grow(place, unkilled, "[0.6,1.0]")
+    assert not path.exists()
+
+
+@pytest.mark.slow
+def test_a_leader_killed_between_jax_s_cache_and_ours(tmp_path: Path, unkilled: Place) -> None:
+    place = Place(tmp_path, unkilled.corpora)
+    killed = place.run("horizon.multiples=[0.6]", fault="program.synced=kill")
+    assert killed.returncode == -signal.SIGKILL and list(place.runs.glob(".xla/*jit_run*-cache"))
+    grow(place, unkilled, *GROWING)
+    assert not kept_in(place)
 
 
 POINTS = [

@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from lmscale import faults, stopping, sweep, train, worker
+from lmscale import compiled, faults, stopping, sweep, train, worker
 from lmscale.data import World
 from lmscale.durable import DiskError
 from lmscale.errors import UserError
@@ -113,6 +114,56 @@ def test_a_crash_now_and_then_costs_nothing_but_time(
 ) -> None:
     assert run(values, tmp_path, "train.stepped:5=crash,record.appended:9=crash,items.synced=crash") == 0
     assert content(tmp_path) == whole
+
+
+class FailsLater:
+    """A kept step that runs a few times and then no more, which may show only where its answer is waited for."""
+
+    def __init__(self, step: Any, calls: int) -> None:
+        self.step, self.left = step, calls
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise jax.errors.JaxRuntimeError("NOT_FOUND: Function convert_sine_fusion not found")
+        return self.step(*arguments)
+
+
+@pytest.mark.parametrize("calls", [1, 9])
+def test_a_kept_step_that_fails_later_is_no_failure_of_the_pack(
+    values: dict[str, Any],
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:
+    """One call is the trial: what follows fails at the first step, or amid the run. The claim goes on."""
+    kept_by: dict[Any, compiled.KeptFunction] = {}
+    original = train._program
+
+    def afresh(*what: Any) -> compiled.KeptFunction:
+        old = original(*what)  # its step is compiled already
+        new = compiled.KeptFunction(old._jitted, old._made_from, old._returns, old._shorten)
+        return kept_by.setdefault(what, new)
+
+    path = tmp_path / "step.program"
+    path.write_bytes(b"kept")
+    monkeypatch.setattr(train, "_program", afresh)
+    monkeypatch.setattr(compiled, "key", lambda *_: "step")
+    monkeypatch.setattr(
+        compiled, "_unpack", lambda *_: FailsLater(next(iter(kept_by.values()))._jitted, calls)
+    )
+    before = jax.config.values[compiled._CACHE]
+    jax.config.update(compiled._CACHE, str(tmp_path))
+    try:
+        assert run(values, tmp_path / "runs", pack={**values["pack"], "tries": 1}) == 0
+    finally:
+        jax.config.update(compiled._CACHE, before)
+    assert not path.exists()
+    assert content(tmp_path / "runs") == whole
+    assert [row.claims for row in Ledger(tmp_path / "runs" / "smoke").status()] == [1, 1, 1]
+    logs = [log.read_text() for log in tmp_path.glob("runs/smoke/packs/*/log.txt")]
+    assert ["goes on with its step compiled again" in log for log in logs].count(True) == 1
 
 
 def test_what_a_pack_had_no_time_to_remove_is_removed_by_the_next_start(

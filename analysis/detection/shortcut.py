@@ -10,7 +10,7 @@ from scipy.special import ndtri
 from analysis.detection.curves import Curve
 from analysis.detection.noise import average_seeds, noise_variance
 from analysis.detection.shapes import Floats
-from analysis.errors import Warn
+from analysis.errors import Code, Warn
 
 # One-sided, over all sizes together (Sidak): what is above nothing is seldom said to be so at any of them.
 FALSE_ONSET = 0.05
@@ -55,10 +55,10 @@ def about_shortcut(curve: Curve, label: str, fitted: Floats, beaten_from: float 
         return []
     if beaten_from is None:
         said = f"at no size is the score above what a shortcut has ({curve.shortcut:.2f}): it does not count"
-        return [Warn("shortcut", said)]
+        return [Warn(Code.SHORTCUT, said)]
     gain = float(fitted[-1] - fitted[0])
     share = (curve.shortcut - float(fitted[0])) / gain if label != "saturated" and gain > 0 else 0.0
     if share < MOST_OF_THE_GAIN:
         return []
     said = f"{share:.0%} of the gain lies below what a shortcut has ({curve.shortcut:.2f})"
-    return [Warn("shortcut", f"{said}; the score counts from {beaten_from:.3g} on")]
+    return [Warn(Code.SHORTCUT, f"{said}; the score counts from {beaten_from:.3g} on")]

@@ -18,14 +18,14 @@ from analysis.detection.seed_groups import seed_groups
 from analysis.detection.seeds import APART, EachSeed, LeftOut, SeedClass
 from analysis.detection.shapes import Floats, Library
 from analysis.detection.shortcut import about_shortcut, beats_shortcut_from
-from analysis.errors import Warn
+from analysis.errors import Code, Warn
 
 # Settings frozen on simulated worlds (benchmarks/emergence.py), never on published scores.
 DEPARTURE_LEVEL = 0.03
 # Fall and rise are both to be beyond noise: the likeliest of many hypotheses is not enough.
 LEAST_PROBABILITY_U = 0.5
 # Warnings that are said in words wherever the classes are.
-IN_WORDS = ("one_seed", "seeds_differ", "shortcut")
+IN_WORDS = (Code.ONE_SEED, Code.SEEDS_DIFFER, Code.SHORTCUT)
 # A class that one seed less would make this unlikely hangs on that seed.
 WITHOUT_A_SEED = 0.1
 ORDER = ("emergent", "smooth", "saturated", "flat", "inverse", "u_shaped")
@@ -62,7 +62,7 @@ class Verdict:
     @property
     def counts(self) -> bool:
         """Whether the score tells of the ability: false for a gain or a height that a shortcut has as well."""
-        return self.beats_shortcut_from is not None or all(w.code != "shortcut" for w in self.warnings)
+        return self.beats_shortcut_from is not None or all(w.code != Code.SHORTCUT for w in self.warnings)
 
     def to_json(self) -> dict[str, Any]:
         """The task's entry in DESIGN.md's contract."""
@@ -109,17 +109,17 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
     label = found
     if found == "hill":
         label = "inverse" if draft.means.score[t, -1] < draft.means.score[t, 0] else "smooth"
-        warnings.append(Warn("non_monotone", "the score rises and then falls: no class is meant for it"))
+        warnings.append(Warn(Code.NON_MONOTONE, "the score rises and then falls: no class is meant for it"))
     if found == "flat" and draft.post.level[t] >= curve.ceiling - min_effect:
         label = "saturated"
     if len(curve.size) < 4:
         few = f"{len(curve.size)} sizes: a plateau of three and a departure need four"
-        warnings.append(Warn("few_sizes", few))
+        warnings.append(Warn(Code.FEW_SIZES, few))
     if curve.scale != 1:
-        warnings.append(Warn("unbounded_score", "not a score in 0..1: effects are shares of its range"))
+        warnings.append(Warn(Code.UNBOUNDED_SCORE, "not a score in 0..1: effects are shares of its range"))
     if label in ("flat", "smooth") and draft.least_effect > 3 * min_effect:
         unseen = f"a jump at the last size of less than {draft.least_effect:.2f} would be missed"
-        warnings.append(Warn("underpowered", unseen))
+        warnings.append(Warn(Code.UNDERPOWERED, unseen))
     fitted = best_curve(draft.means, draft.shapes, draft.post, t, found, curve.ceiling)
     change = fitted - fitted[0]
     effect = float(min(-change.min(), change[-1] - change.min()) if label == "u_shaped" else change[-1])
@@ -157,7 +157,7 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
     if draft.each_seed is not None and draft.each_seed.all_jump and departs:
         said = f"each of {len(draft.each_seed.seeds)} seeds jumps by itself, at a size of its own"
         return "emergent", [
-            Warn("seeds_differ", f"{said} ({_by_seed(draft.each_seed)}); their mean is a slope")
+            Warn(Code.SEEDS_DIFFER, f"{said} ({_by_seed(draft.each_seed)}); their mean is a slope")
         ]
     warnings: list[Warn] = []
     probability = draft.post.probability[draft.at].copy()
@@ -169,7 +169,7 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
         if worst[found] < WITHOUT_A_SEED:
             without = int(worst.argmax())
             said = f"with one seed left out it is {HYPOTHESES[without]}, with all of them {HYPOTHESES[found]}"
-            warnings.append(Warn("one_seed", said))
+            warnings.append(Warn(Code.ONE_SEED, said))
             # A flat curve claims nothing: one seed's rise does not make it another class.
             if found != flat:
                 found, probability = without, worst.copy()
@@ -181,7 +181,7 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
             f"{draft.p_value:.2g} (q {q_value:.2g}) of a departure and p {draft.p_break:.2g} of a break "
             "do not carry it"
         )
-        warnings.append(Warn("not_significant", said))
+        warnings.append(Warn(Code.NOT_SIGNIFICANT, said))
         probability[found] = -1
         found = int(probability.argmax())
     if found == u_shaped and probability[found] < LEAST_PROBABILITY_U:
@@ -194,7 +194,7 @@ def _about_seeds(draft: Draft, found: int) -> list[Warn]:
     """What the seeds say against a class that the mean of all of them was given."""
     name, seeds = HYPOTHESES[found], draft.each_seed
     if len(draft.curve.seeds) == 1 and name == "emergent":
-        return [Warn("one_seed", "one run a size: whether another seed would jump there cannot be seen")]
+        return [Warn(Code.ONE_SEED, "one run a size: whether another seed would jump there cannot be seen")]
     warnings = []
     for left in draft.without_a_seed:
         without = HYPOTHESES[int(left.probability.argmax())]
@@ -205,12 +205,12 @@ def _about_seeds(draft: Draft, found: int) -> list[Warn]:
             said = (
                 f"only seed {left.seed} was run at {sizes}: without it, it is {without} over the other sizes"
             )
-            warnings.append(Warn("one_seed", said))
+            warnings.append(Warn(Code.ONE_SEED, said))
             break
     several = seeds is not None and len(seeds.jumping) > 1 and seeds.apart >= APART
     if several and seeds is not None and name in ("smooth", "saturated"):
         said = f"{len(seeds.jumping)} of {len(seeds.seeds)} seeds jump by themselves ({_by_seed(seeds)})"
-        warnings.append(Warn("seeds_differ", f"{said}: a mean of jumps at different sizes is a slope"))
+        warnings.append(Warn(Code.SEEDS_DIFFER, f"{said}: a mean of jumps at different sizes is a slope"))
     return warnings
 
 
@@ -240,4 +240,4 @@ def _metric_induced(draft: Draft, label: str) -> tuple[bool | None, list[Warn]]:
     said = f"{best.metric} has made {best.early:.0%} of its gain below the threshold and does not jump there"
     if np.isfinite(best.misfit):
         said += f"; its power {best.length:.2g} is this score within {best.misfit:.2f}"
-    return True, [Warn("metric_induced", said)]
+    return True, [Warn(Code.METRIC_INDUCED, said)]

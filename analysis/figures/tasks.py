@@ -16,6 +16,7 @@ from analysis.detection.curves import Curve, independent_items
 from analysis.detection.emergence import Emergence
 from analysis.detection.twins import related
 from analysis.detection.verdict import ORDER, Verdict
+from analysis.errors import Code
 from analysis.figures import style
 from analysis.figures.emergence_plots import (
     TWIN_COLOURS,
@@ -158,7 +159,7 @@ def _verdict(ax: Axes, rows: pd.DataFrame, task: str, variant: str, found: Found
     verdict = verdict_of(found, task, variant)
     meant = rows["intended_class"].dropna()
     said = verdict.label if verdict else ""
-    alone_in_it = verdict is not None and any(w.code == "one_seed" for w in verdict.warnings)
+    alone_in_it = verdict is not None and any(w.code == Code.ONE_SEED for w in verdict.warnings)
     if len(meant) and meant.iloc[0] != said:
         said = f"{said} (meant {meant.iloc[0]})" if said else f"meant {meant.iloc[0]}"
     if alone_in_it:

@@ -1,11 +1,9 @@
 """What not to believe in a fit: basins, bounds, parameters the rows do not identify, a wrong law."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.errors import Warn
+from analysis.errors import Code, Warn
 from analysis.fitting.bound_law import Model
 from analysis.fitting.holdouts import Choice
 from analysis.fitting.observations import Observations
@@ -13,7 +11,6 @@ from analysis.fitting.search import Found
 from analysis.laws.law import Form
 
 # With one of these an answer is not to be used before somebody has looked.
-GRAVE = frozenset({"multi_basin", "not_identified", "poor_fit", "bend", "too_few_runs", "constant_ratio"})
 # Another minimum within this of the best objective explains the rows as well.
 RIVAL = 0.01
 # How much an exponent may differ between two ends of a search that are one basin.
@@ -22,12 +19,6 @@ SAME = 0.02
 CONDITION = 3e3
 # Durbin and Watson's ratio (2 for independent residuals): residuals this alike in a row are a shape.
 SERIAL = 0.6
-
-
-def status(warnings: Sequence[Warn]) -> str:
-    """ok, caution (read the warnings), or untrusted (one of them is grave)."""
-    codes = {warn.code for warn in warnings}
-    return "untrusted" if codes & GRAVE else "caution" if codes else "ok"
 
 
 def diagnose(
@@ -45,7 +36,7 @@ def diagnose(
     if floor is not None and floor >= observations.loss.min():
         found.append(
             Warn(
-                "floor_above_data",
+                Code.FLOOR_ABOVE_DATA,
                 f"E = {floor:.5g} is above the least loss of the table, {observations.loss.min():.5g}",
             )
         )
@@ -55,7 +46,7 @@ def diagnose(
 def bend_warning(choice: Choice) -> Warn:
     """What to say where rolling hold-outs show a bend and all rows were fitted."""
     return Warn(
-        "bend",
+        Code.BEND,
         f"within the table the law predicts its dear runs {choice.improvement:.1f} times better without the "
         f"{int((~choice.keep).sum())} rows of loss above {choice.ceiling:.4g}: they are in another regime; "
         "use --regime auto, or --where",
@@ -85,7 +76,7 @@ def _basins(form: Form, model: Model, best: Found) -> list[Warn]:
     low, high = ends_at.min(), ends_at.max()
     return [
         Warn(
-            "multi_basin",
+            Code.MULTI_BASIN,
             f"minima within {100 * RIVAL:g}% of the best have {name} from {low:.4g} to {high:.4g}: the rows "
             "do not choose between them",
         )
@@ -98,7 +89,7 @@ def _bounds(form: Form, model: Model, best: Found) -> list[Warn]:
     values = dict(zip(form.names, model.public(best.theta)[0], strict=True))
     if "E" in values and values["E"] <= 0.0:
         found.append(
-            Warn("bound_hit", "E = 0: the rows show no irreducible loss (too narrow a range, or a bend)")
+            Warn(Code.BOUND_HIT, "E = 0: the rows show no irreducible loss (too narrow a range, or a bend)")
         )
     for parameter in form.parameters:
         value = values[parameter.name]
@@ -106,10 +97,10 @@ def _bounds(form: Form, model: Model, best: Found) -> list[Warn]:
             continue
         for bound in (parameter.lower, parameter.upper):
             if np.isfinite(bound) and np.isclose(value, bound, rtol=1e-6, atol=1e-12):
-                found.append(Warn("bound_hit", f"{parameter.name} = {value:.4g} is at its bound"))
+                found.append(Warn(Code.BOUND_HIT, f"{parameter.name} = {value:.4g} is at its bound"))
     inside = (theta > model.lower) & (theta < model.upper)
     if not found and not inside.all():
-        found.append(Warn("bound_hit", "a term of the law has vanished: its size is at its bound"))
+        found.append(Warn(Code.BOUND_HIT, "a term of the law has vanished: its size is at its bound"))
     return found
 
 
@@ -131,7 +122,7 @@ def _identified(
     if not moving.all() or condition > CONDITION:
         return [
             Warn(
-                "not_identified",
+                Code.NOT_IDENTIFIED,
                 f"the rows hardly tell the parameters apart (condition number {condition:.2g}): single "
                 "parameters mean little, though predictions near the rows may hold",
             )
@@ -139,7 +130,7 @@ def _identified(
     endless = ~np.isfinite(public).all(axis=0) if len(public) else np.zeros(len(form.names), dtype=bool)
     if endless.any():
         name = form.names[int(np.argmax(endless))]
-        return [Warn("not_identified", f"{name} is beyond any number in some resamples")]
+        return [Warn(Code.NOT_IDENTIFIED, f"{name} is beyond any number in some resamples")]
     if len(public) < 20:
         return []
     for i, parameter in enumerate(form.parameters):
@@ -149,7 +140,7 @@ def _identified(
         if high - low > abs(float(model.public(theta)[0, i])):
             return [
                 Warn(
-                    "not_identified",
+                    Code.NOT_IDENTIFIED,
                     f"{parameter.name} is anywhere from {low:.3g} to {high:.3g} (90% of resamples)",
                 )
             ]
@@ -170,7 +161,7 @@ def _shape(model: Model, observations: Observations, best: Found) -> list[Warn]:
     if steps < min(SERIAL, 2.0 - 6.0 / np.sqrt(n)) * spread and np.sqrt(np.mean(residual**2)) > 0.002:
         return [
             Warn(
-                "poor_fit",
+                Code.POOR_FIT,
                 f"the residuals ({100 * np.sqrt(np.mean(residual**2)):.2g}% of loss) follow a curve "
                 "that this form does not have: do not extend it; try --form auto, broken, or --regime auto",
             )

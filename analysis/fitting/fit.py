@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.arrays import Array, Columns
-from analysis.errors import UserError, Warn
+from analysis.errors import Status, UserError, Warn, status_of
 from analysis.fitting.bound_law import Model
-from analysis.fitting.diagnostics import bend_warning, diagnose, regime_reason, status
+from analysis.fitting.diagnostics import bend_warning, diagnose, regime_reason
 from analysis.fitting.holdouts import choose
 from analysis.fitting.objective import Objective
 from analysis.fitting.observations import Observations, check_enough, observe
@@ -40,7 +40,7 @@ class Fit:
     params: Mapping[str, float]
     draws: Array
     level: float
-    status: str
+    status: Status
     warnings: tuple[Warn, ...]
     observations: Observations
     candidates: tuple[Mapping[str, Any], ...] = ()
@@ -268,7 +268,7 @@ def fit_observations(
         params=dict(zip(form.names, model.public(best.theta)[0].tolist(), strict=True)),
         draws=model.public(draws) if len(draws) else np.empty((0, len(form.names))),
         level=level,
-        status=status(found),
+        status=status_of(found),
         warnings=found,
         observations=observations,
         candidates=candidates,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arrays import Array
-from analysis.errors import UserError, Warn
+from analysis.errors import Code, UserError, Warn
 from analysis.laws.law import Form
 
 # Beyond this many rows, intervals come from subsets of rows (`analysis.uncertainty`).
@@ -116,7 +116,7 @@ def observe(
     if twice:
         warnings.append(
             Warn(
-                "duplicate_rows",
+                Code.DUPLICATE_ROWS,
                 f"{twice} of {n} rows repeat another exactly (same inputs, same loss): "
                 "they count twice, and intervals are too narrow if they are one run",
             )
@@ -124,7 +124,7 @@ def observe(
     if n > LARGE:
         warnings.append(
             Warn(
-                "large_table",
+                Code.LARGE_TABLE,
                 f"{n:,} rows: the fit uses them all, its intervals come from subsets of rows, rescaled",
             )
         )
@@ -239,25 +239,27 @@ def check_enough(observations: Observations, form: Form) -> tuple[Warn, ...]:
         if distinct < 3:
             warnings.append(
                 Warn(
-                    "few_budgets",
+                    Code.FEW_BUDGETS,
                     f"only {distinct} values of {name}: an exponent and a floor cannot both be told",
                 )
             )
     if n < 2 * p:
-        warnings.append(Warn("too_few_runs", f"{n} runs for {p} parameters: twice as many are a minimum"))
+        warnings.append(Warn(Code.TOO_FEW_RUNS, f"{n} runs for {p} parameters: twice as many are a minimum"))
     flops = observations.flops
     if np.isfinite(flops).all():
         budgets = np.unique(np.round(np.log(flops) / 0.1))
         if len(budgets) < 3 and len(form.columns) > 1:
             warnings.append(
-                Warn("few_budgets", f"{len(budgets)} compute budget(s): growth with compute is hardly seen")
+                Warn(
+                    Code.FEW_BUDGETS, f"{len(budgets)} compute budget(s): growth with compute is hardly seen"
+                )
             )
     if {"params", "tokens"} <= set(form.columns):
         ratio = np.log(observations.x["tokens"] / observations.x["params"])
         if np.ptp(ratio) < np.log(1.5):
             warnings.append(
                 Warn(
-                    "constant_ratio",
+                    Code.CONSTANT_RATIO,
                     f"tokens per parameter hardly vary "
                     f"({np.exp(ratio.min()):.3g} to {np.exp(ratio.max()):.3g}): "
                     "the effects of params and tokens cannot be told apart",

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arrays import Array
-from analysis.errors import UserError, Warn
-from analysis.fitting.diagnostics import status
+from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import Fit, finite, fit_members
 from analysis.fitting.observations import Observations
 from analysis.forecasting.cost import Cost, cost_model, optimum
@@ -51,7 +50,7 @@ class Forecast:
     forms: tuple[tuple[str, float], ...]
     cost: Cost
     discrepancy: Discrepancy
-    status: str
+    status: Status
     warnings: tuple[Warn, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def extrapolate(
     if far.any():
         warnings.append(
             Warn(
-                "far_beyond_tested",
+                Code.FAR_BEYOND_TESTED,
                 f"{int(far.sum())} of {len(far)} targets lie up to {np.exp(distance.max()):.3g} x beyond the "
                 f"runs; hold-outs tested the law to {np.exp(discrepancy.tested):.3g} x: their width rests "
                 f"on a prior (off by {100 * FAR_PRIOR:g}% of loss at a factor e), not on evidence",
@@ -168,7 +167,7 @@ def extrapolate(
         tuple((f.form.name, w) for f, w in members),
         cost,
         discrepancy,
-        status(warnings),
+        status_of(warnings),
         tuple(warnings),
     )
 

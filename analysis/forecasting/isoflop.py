@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arrays import Array
-from analysis.errors import UserError, Warn
+from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import Fit, finite, fit
 from analysis.fitting.observations import LeftOut, Observations, observe
 from analysis.fitting.resampling import check_seed, resample_counts
@@ -44,7 +44,7 @@ class IsoFlop:
     draws: Array
     level: float
     optima: tuple[Optimum, ...]
-    status: str
+    status: Status
     warnings: tuple[Warn, ...]
     left_out: tuple[LeftOut, ...] = ()
 
@@ -128,10 +128,10 @@ def isoflop(
             "more sizes at each budget, or use --method parametric"
         )
     if len(inside) < 4:
-        warnings.append(Warn("few_budgets", f"the exponents rest on {len(inside)} budgets"))
+        warnings.append(Warn(Code.FEW_BUDGETS, f"the exponents rest on {len(inside)} budgets"))
     if edge := len(centres) - len(inside):
         warnings.append(
-            Warn("edge_optimum", f"at {edge} budget(s) the least loss is at the smallest or largest size")
+            Warn(Code.EDGE_OPTIMUM, f"at {edge} budget(s) the least loss is at the smallest or largest size")
         )
     log_c = np.log(np.asarray([centres[i] for i in inside]))
     log_n = np.stack([found[i][0] for i in inside], axis=1)
@@ -153,7 +153,7 @@ def isoflop(
             )
             for i in inside
         ),
-        status="caution" if warnings else "ok",
+        status=status_of(warnings),
         warnings=tuple(warnings),
         left_out=observations.keep(used, "in no budget with an optimum inside its sizes").left_out,
     )

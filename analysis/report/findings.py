@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.detection.emergence import Emergence, emergence
 from analysis.detection.metrics import answer_lengths
-from analysis.errors import UserError, Warn
+from analysis.errors import Code, UserError, Warn
 from analysis.figures.tasks import longest
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
 from analysis.forecasting.target import FEWEST, Target, choose_target
@@ -126,9 +126,9 @@ def _held_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
             mine = grid[grid["params"] == size]
             lines[size] = (mine["flops"].to_numpy(), mine["loss"].to_numpy())
     warnings = forecast.warnings
-    if len(target.below) < FEWEST and all(w.code != "too_few_runs" for w in warnings):
+    if len(target.below) < FEWEST and all(w.code != Code.TOO_FEW_RUNS for w in warnings):
         few = f"{len(target.below)} runs below the cut; {FEWEST} or more would be worth a forecast"
-        warnings = (Warn("too_few_runs", few), *warnings)
+        warnings = (Warn(Code.TOO_FEW_RUNS, few), *warnings)
     return HeldOut(forecast.predictions[0], _used(forecast, len(target.below)), lines, forecast, warnings)
 
 

@@ -5,7 +5,9 @@ Hydra imports its plugins at every start, so what does the work is imported when
 
 import copy
 import itertools
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
@@ -15,6 +17,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+# Launchers whose jobs do not run on this machine: what it has says nothing of what they will have.
+ELSEWHERE = ("SlurmLauncher", "RayAWSLauncher", "RQLauncher")
 
 
 @dataclass
@@ -45,16 +50,24 @@ class LmscaleSweeper(Sweeper):
         if points != [arguments]:
             loader = self.context.config_loader
             composed = [loader.load_sweep_config(self.composed, point) for point in points]
+        for config in (self.composed, *composed):
+            _at_home(config)
         collector.wake()
-        status = run([_plain(config) for config in composed], self._launch)
+        launcher = str(self.composed.hydra.launcher._target_)
+        here = not launcher.endswith(ELSEWHERE)
+        status = run([_plain(config) for config in composed], self._launch, here)
         raise SystemExit(status)
 
     def _launch(self, jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
+        config = OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"])
+        with open_dict(config):
+            config.hydra.job.chdir = False  # a job has no folder of its own, and paths are relative to ours
+        _watch_the_parent()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(cast(ConfigLoader, JobLoader()), self.context.callbacks),
             task_function=self.task,
-            config=OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"]),
+            config=config,
         )
         returns = launcher.launch([[f"job={job}"] for job in jobs], initial_job_idx=0)
         values = [job._return_value for job in returns]  # the public property raises it
@@ -72,6 +85,39 @@ class JobLoader:
             config.job = sweep_overrides[0].removeprefix("job=")
             config.hydra.overrides.task = sweep_overrides
         return config
+
+
+def _watch_the_parent() -> None:
+    """Have joblib's workers end with their parent from their first moment on: one that is never given a job would
+    wait for five minutes."""
+    from joblib import parallel
+
+    from lmscale import stopping
+
+    loky = parallel.BACKENDS["loky"]
+    if loky.__name__ == "WatchingBackend":
+        return
+    parent = os.getpid()
+
+    class WatchingBackend(loky):  # type: ignore[misc, valid-type]
+        def configure(self, *arguments: Any, **options: Any) -> Any:
+            given = {"initializer": stopping.follow, "initargs": (parent,)}
+            return super().configure(*arguments, **{**given, **options})
+
+    parallel.register_parallel_backend("loky", WatchingBackend)
+
+
+def _at_home(config: DictConfig) -> None:
+    """Read ~ in the folders as the home folder, as a shell would."""
+    from lmscale.errors import UserError
+
+    for name in ("runs", "corpora"):
+        value = config[name]
+        try:
+            if isinstance(value, str) and value.startswith("~"):
+                config[name] = str(Path(value).expanduser())
+        except RuntimeError as error:
+            raise UserError(f"{name}={value}: {error}; give a path") from error
 
 
 def _points(arguments: list[str]) -> list[list[str]]:

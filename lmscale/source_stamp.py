@@ -1,4 +1,4 @@
-"""Which sources of this package a process runs. Imported before all others: what changes later is not what runs."""
+"""Hash the sources that a process runs. Imported before all others: what changes later is not what runs."""
 
 import hashlib
 from pathlib import Path
