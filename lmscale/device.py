@@ -1,8 +1,8 @@
 """Which device jax has here. jax is asked, in a process that is thrown away: a file under /dev says that there is a
 card and not that this jax can use it, and a flag that XLA does not know aborts the process that asks.
 
-The answer is kept in the runs folder until the versions, the environment or the machine change. A plan, which has no
-time to ask and writes nothing, guesses where there is no answer, and says so. No jax is imported here.
+The answer is kept in the runs folder until the versions, the environment or the machine change. A plan, which has
+no time to ask and writes nothing, guesses where there is no answer, and says so. No jax is imported here.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from lmscale.jsonfiles import digest, read_json, write_json
 KEPT = ".device.json"
 PATIENCE = 300.0  # seconds after which jax is said to hang
 MORE_MEMORY = (
-    "free some memory, raise the limit (ulimit -v), or train fewer packs at a time: hydra.launcher.n_jobs=1"
+    "free some, raise the limit (ulimit -v), or train fewer packs at a time: hydra.launcher.n_jobs=1"
 )
 _ASK = """
 import json, jax, jax.numpy as jnp
@@ -36,6 +36,8 @@ _LACKS_MEMORY = re.compile(
     r"MemoryError|RESOURCE_EXHAUSTED|[Oo]ut of memory|bad_alloc|[Cc]annot allocate memory|failed to map segment"
     r"|start new thread|pthread_create|Resource temporarily unavailable"
 )
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b|[FE]\d{4} |terminate called")
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b|[FE]\d{4} |terminate called")
 _VARIABLES = ("JAX_", "XLA_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "TPU_", "LD_", "TF_")
 _FILES = ("nvidia[0-9]*", "dxg", "kfd", "accel[0-9]*", "vfio/[0-9]*")
 _LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_NPROC", "RLIMIT_NOFILE", "RLIMIT_STACK")
@@ -59,23 +61,23 @@ def expected(wanted: str, runs: Path) -> Device:
     """The device for a plan, at once: as wanted (pack.device), as jax said before, or else a guess."""
     if wanted != "auto":
         return Device(wanted)
-    return _kept(runs, wanted) or Device(_guess(), said=False)
+    return _kept(runs, wanted) or _guess()
 
 
 def found(wanted: str, runs: Path) -> Device:
     """The device that training will have, from jax itself: some seconds, once for each set of versions and
     settings. Raises UserError where jax does not start, or does not have the device that is wanted."""
-    device = _kept(runs, wanted)
-    if device is None:
-        device = _ask(wanted)
-        with contextlib.suppress(UserError):  # the answer is needed, its keeping is not
-            runs.mkdir(parents=True, exist_ok=True)
-            write_json(runs / KEPT, {"key": _key(wanted), "platform": device.platform, "kind": device.kind})
+    kept = _kept(runs, wanted)
+    device = kept or _ask(wanted)
     if wanted not in ("auto", device.platform):
         raise UserError(
             f"pack.device={wanted}: jax has only the {device.platform} here; leave pack.device out, or "
             f"{_remedy(wanted)}"
         )
+    if kept is None:
+        with contextlib.suppress(OSError, UserError):  # the answer is needed, its keeping is not
+            runs.mkdir(parents=True, exist_ok=True)
+            write_json(runs / KEPT, {"key": _key(wanted), "platform": device.platform, "kind": device.kind})
     return device
 
 
@@ -104,21 +106,22 @@ def _remedy(platform: str) -> str:
     }[platform]
 
 
-def _guess() -> str:
-    """From what is installed and what stands under /dev."""
+def _guess() -> Device:
+    """The device as far as it shows in what is installed and what stands under /dev."""
     named = os.environ.get("JAX_PLATFORMS", "").lower().split(",")[0]
     if named:
-        return named if named in ("cpu", "tpu") else "gpu"
-    files = _device_files()
-    plugins = importlib.util.find_spec("jax_plugins")
+        return Device(named if named in ("cpu", "tpu") else "gpu", said=named == "cpu")
+    plugins, tpu = importlib.util.find_spec("jax_plugins"), importlib.util.find_spec("libtpu")
     folders = plugins.submodule_search_locations if plugins else None
     names = [path.name for folder in folders or () for path in Path(folder).glob("*")]
-    if any(file.startswith(("nvidia", "dxg", "kfd")) for file in files) and any(
-        "cuda" in name or "rocm" in name for name in names
-    ):
-        return "gpu"
-    tpu = any(file.startswith(("accel", "vfio")) for file in files) and importlib.util.find_spec("libtpu")
-    return "tpu" if tpu else "cpu"
+    if not names and not tpu:
+        return Device("cpu")  # a jax without plugins has nothing else
+    files = _device_files()
+    gpu = any("cuda" in name or "rocm" in name for name in names)
+    if gpu and any(file.startswith(("nvidia", "dxg", "kfd")) for file in files):
+        return Device("gpu", said=False)
+    tpu_here = tpu and any(file.startswith(("accel", "vfio")) for file in files)
+    return Device("tpu" if tpu_here else "cpu", said=False)
 
 
 def _device_files() -> list[str]:
@@ -190,11 +193,7 @@ def _why(asked: subprocess.CompletedProcess[str]) -> str:
     if flag:
         return f"XLA_FLAGS: the jaxlib that is installed does not know {flag[1].strip()}; take it out of XLA_FLAGS"
     lines = [line.strip() for line in asked.stderr.splitlines() if line.strip()]
-    errors = [
-        line
-        for line in lines
-        if re.match(r"[\w.]*(Error|Exception|Exit)\b|[FE]\d{4} |terminate called", line)
-    ]
+    errors = [line for line in lines if _ERROR.match(line)]
     last = (errors or lines or [f"it ended with status {asked.returncode} and no word"])[-1][:300]
     remedy = MORE_MEMORY if lacks_memory(asked.stderr) else _TRY
     return f"jax does not start here: {last}; {remedy}"

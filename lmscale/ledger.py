@@ -140,7 +140,9 @@ class Ledger:
 
     def status(self) -> list[PackStatus]:
         """A row for each pack that was ever claimed or frozen: those in the order of their freezing first."""
-        lanes = {entry["pack_id"]: tuple(entry["execution"]["lanes"]) for entry in self.frozen()}
+        lanes: dict[str, tuple[str, ...] | None] = {
+            entry["pack_id"]: tuple(entry["execution"]["lanes"]) for entry in self.frozen()
+        }
         for claims in sorted(self.folder.glob("packs/*/claims")):
             lanes.setdefault(claims.parent.name, None)
         return [self._row(pack_id, its) for pack_id, its in lanes.items()]

@@ -12,6 +12,7 @@ from lmscale.tasks.sampling import Items
 from lmscale.text.vocab import PAD, START
 
 SPECIAL = {PAD: "_", START: "|", 0: "␀", 9: "⇥", 10: "⏎", 13: "␍"}
+ASCII = str.maketrans("␀⇥⏎␍·", "0>$&.")
 
 
 def peek(world: World, samples: int = 2, seed: int = 0) -> str:
@@ -39,6 +40,12 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
             head = f"{task.name}: {task.about}; evaluated, not trained on"
             blocks.append("\n".join([head, *_variants(world, task, samples)]))
     return "\n\n".join(blocks)
+
+
+def in_ascii(text: str) -> str:
+    """The same for a terminal that has only ASCII: one letter for one, so that marks stay under their bytes."""
+    legend = "$ a line break, > a tab, & a carriage return, 0 a zero byte, . any other byte"
+    return f"{text.translate(ASCII)}\n\n(in ASCII some letters stand for two things: {legend})"
 
 
 def _variants(world: World, task: Task, samples: int) -> list[str]:

@@ -1,5 +1,5 @@
-"""The state that a pack begins or goes on from: its newest checkpoint, its trunks' states, or step 0. And how a state
-becomes the named arrays of a checkpoint. What is trained from there is `train`'s business.
+"""The state that a pack begins or goes on from: its newest checkpoint, its trunks' states, or step 0; a state as
+the named arrays of a checkpoint. What is trained from there is `train`'s business.
 """
 
 import functools

@@ -6,6 +6,7 @@ Hydra stays outside: `launch` is a function that trains a list of named jobs and
 import contextlib
 import dataclasses
 import resource
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,9 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
     device = expected(first.pack.device, runs)
     for config in configs:
         check(config, device)
-    if first.action == "sweep" and here:
+    if not here and first.pack.device == "auto":
+        device = dataclasses.replace(device, said=False)
+    elif first.action == "sweep" and here:
         _check_machine()
         device = found(first.pack.device, runs)
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
@@ -115,10 +118,15 @@ def show_status(sweep: Sweep) -> int:
 def show_peek(sweep: Sweep) -> int:
     """make peek: samples of every component as text."""
     from lmscale.data import open_world
-    from lmscale.peek import peek
+    from lmscale.peek import in_ascii, peek
 
     for config in sweep.configs:
-        print(peek(open_world(config.data, config.tasks, Path(config.corpora))))
+        text = peek(open_world(config.data, config.tasks, Path(config.corpora)))
+        try:
+            text.encode(sys.stdout.encoding or "ascii")
+        except UnicodeEncodeError:
+            text = in_ascii(text)
+        print(text)
     return 0
 
 
