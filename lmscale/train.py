@@ -193,7 +193,7 @@ def _loop(
             if not begun:
                 jax.block_until_ready(state)  # nothing is frozen or written before the device has run a step
                 begin(job, start)
-                begun = True
+                begun, saved_at = True, time.perf_counter()
             before, steps = steps, np.minimum(steps + count, ends)
             if grid.next_stop(steps):
                 batches = _batches(pack, world, steps, clock)  # while the device works

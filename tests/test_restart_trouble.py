@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from lmscale import compiled, faults, stopping, sweep, train, worker
 from lmscale.data import World
+from lmscale.device import Device
 from lmscale.durable import DiskError
 from lmscale.errors import UserError
 from lmscale.guard import PATIENCE
@@ -46,7 +47,8 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def quietly_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process keeps its cores and its compilation cache."""
+    """This process keeps its cores and its compilation cache, and has asked jax."""
+    monkeypatch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
     monkeypatch.setattr(worker, "take_core", lambda: None)
     monkeypatch.setattr(train, "configure_jax", lambda cache: None)
 
@@ -88,6 +90,7 @@ def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "take_core", lambda: None)
+        patch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
         patch.setattr(train, "configure_jax", lambda cache: None)
         assert run(values, folder) == 0
     return content(folder)
@@ -182,12 +185,12 @@ def test_a_long_evaluation_gives_way_to_a_stop(
 ) -> None:
     """It leaves no record and no checkpoint of its step; the next start comes to it again."""
     monkeypatch.setattr(train, "GRACE", 0.0)
-    monkeypatch.setattr(stopping, "_wished", None)  # what follows is undone with the test
+    monkeypatch.setattr(stopping, "_asked", None)  # what follows is undone with the test
     with pytest.raises(KeyboardInterrupt):
         run(values, tmp_path, "evaluation.piece:3=terminate")
     assert [row.state for row in Ledger(tmp_path / "smoke").status()] == ["released"]
     assert "amid an evaluation" in next(tmp_path.glob("smoke/packs/*/claims/*")).read_text()
-    stopping._wished = None
+    stopping._asked = None
     assert run(values, tmp_path) == 0
     assert content(tmp_path) == whole
 
@@ -267,7 +270,7 @@ def test_what_began_with_one_version_goes_on_with_no_other(
     with pytest.raises(UserError):
         run(values, tmp_path, "checkpoint.written:4=ENOSPC")
     monkeypatch.setitem(versions(), "jax", "0.1.0")
-    with pytest.raises(UserError, match=r"was begun with jax [0-9.]+, here 0\.1\.0: .* retry=true"):
+    with pytest.raises(UserError, match=r"was begun or planned with jax [0-9.]+, here 0\.1\.0: .* retry=true"):
         run(values, tmp_path)
     assert run(values, tmp_path, retry=True) == 0
     executions = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/execution.json")]
