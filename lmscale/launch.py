@@ -105,7 +105,9 @@ def _unreadable(error: OverrideParseException) -> str:
         return f"{error.override}: {remedy} (in make: ARGS=\"'name=two words'\")"
     name = error.override.partition("=")[0]
     why = " ".join(str(error).split()).partition(" See https://")[0]
-    return f"{error.override}: not readable ({why}); a list is [a,b], text with special letters '{name}=\"...\"'"
+    return (
+        f"{error.override}: not readable ({why}); a list is [a,b], text with special letters '{name}=\"...\"'"
+    )
 
 
 def _unknown_key(message: str) -> str | None:

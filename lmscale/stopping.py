@@ -13,14 +13,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LAST = 20.0  # seconds in which the pack of a worker whose parent is dead must come to a step where it can be saved
+LAST = 20.0  # seconds in which a worker whose parent is dead must come to a step where it can save its state
 _leads = False
 _follows = False
 _asked: int | None = None  # the signal
 _since = 0.0  # time.monotonic() when it came first
-_working = threading.Event()
+_work: "Work | None" = None  # what this process is at
+
+
+class Work(Protocol):
+    """A claim, as far as it matters here. begun: there is a state that is worth saving."""
+
+    begun: bool
+
+    def release(self, reason: str) -> None: ...
 
 
 class Interrupted(Exception):
@@ -64,13 +73,14 @@ def follow(parent: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def working() -> Iterator[None]:
-    """Mark the time in which a worker has something to save and to give back."""
-    _working.set()
+def at_work(work: Work) -> Iterator[None]:
+    """Mark the time in which a worker has a claim to give back."""
+    global _work
+    _work = work
     try:
         yield
     finally:
-        _working.clear()
+        _work = None
 
 
 @contextlib.contextmanager
@@ -132,6 +142,9 @@ def _watch(parent: int) -> None:
         time.sleep(1)
     _note(signal.SIGTERM, None)
     died = time.monotonic()
-    while _working.is_set() and time.monotonic() - died < LAST:
+    while (work := _work) and work.begun and time.monotonic() - died < LAST:
         time.sleep(0.1)
+    if work:
+        with contextlib.suppress(Exception):
+            work.release("the process that started this one has died")
     os._exit(exit_status())

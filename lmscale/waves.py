@@ -65,7 +65,7 @@ def _train_wave(session: Session, wave: Sequence[Pack], before: Any) -> None:
         held = [p for p in missing if p.pack_id in rows and rows[p.pack_id].state == "running"]
         ready = [p for p in missing if p not in held and needs_work(folder, p)]
         seen = _claims(ready, rows)
-        if ready and seen not in tried:
+        if ready and (seen not in tried or 0 < deaths < DEATHS):
             tried.append(seen)
             at = _progress(session)
             lived = _launch(session, ready, seen)

@@ -46,13 +46,14 @@ def train_job(values: Mapping[str, Any]) -> None:
     stopping.follow()
     if stopping.requested():
         raise stopping.Interrupted
-    with stopping.working(), _logged(folder / "packs" / pack.pack_id), collector.resting():
+    with _logged(folder / "packs" / pack.pack_id), collector.resting():
         with _everybodys("training cannot start here"):
             world = _start(pack, context, runs / ".xla")
         claim = Ledger(folder, max_tries=config.tries).claim(pack.pack_id, pack.execution)
         if claim is not None:
             _log.info("claim %d by process %d", claim.number, os.getpid())
-            _train(Job(pack, config, folder, claim), world)
+            with stopping.at_work(claim):
+                _train(Job(pack, config, folder, claim), world)
 
 
 def _start(pack: Pack, context: Mapping[str, Any], compiled: Path) -> World:

@@ -80,13 +80,19 @@ def test_a_run_belongs_to_one_pack(tmp_path: Path) -> None:
 
 
 def test_of_two_packs_at_their_first_step_one_gets_the_run(tmp_path: Path) -> None:
-    first, second = Ledger(tmp_path).claim("p1", EXECUTION), Ledger(tmp_path).claim("p2", {"lanes": ["run-b"]})
+    first, second = (
+        Ledger(tmp_path).claim("p1", EXECUTION),
+        Ledger(tmp_path).claim("p2", {"lanes": ["run-b"]}),
+    )
     second.freeze()
     second.freeze()  # once more changes nothing
     with pytest.raises(LostClaim, match="another pack has begun"):
         first.freeze()
     assert [entry["pack_id"] for entry in Ledger(tmp_path).frozen()] == ["p2"]
-    assert {row.pack_id: row.state for row in Ledger(tmp_path).status()} == {"p1": "released", "p2": "running"}
+    assert {row.pack_id: row.state for row in Ledger(tmp_path).status()} == {
+        "p1": "released",
+        "p2": "running",
+    }
 
 
 def test_a_thawed_execution_leaves_its_runs_free(tmp_path: Path) -> None:

@@ -270,7 +270,9 @@ def test_what_began_with_one_version_goes_on_with_no_other(
     with pytest.raises(UserError):
         run(values, tmp_path, "checkpoint.written:4=ENOSPC")
     monkeypatch.setitem(versions(), "jax", "0.1.0")
-    with pytest.raises(UserError, match=r"was begun or planned with jax [0-9.]+, here 0\.1\.0: .* retry=true"):
+    with pytest.raises(
+        UserError, match=r"was begun or planned with jax [0-9.]+, here 0\.1\.0: .* retry=true"
+    ):
         run(values, tmp_path)
     assert run(values, tmp_path, retry=True) == 0
     executions = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/execution.json")]
