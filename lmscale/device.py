@@ -12,6 +12,7 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from lmscale.jsonfiles import digest, read_json, write_json
 KEPT = ".device.json"
 PATIENCE = 300.0  # seconds after which jax is said to hang
 MORE_MEMORY = (
-    "free some, raise the limit (ulimit -v), or train fewer packs at a time: hydra.launcher.n_jobs=1"
+    "it needs more memory: free some, raise the limit (ulimit -v), or train fewer packs at a time "
+    "(hydra.launcher.n_jobs=1)"
 )
 _ASK = """
 import json, jax, jax.numpy as jnp
@@ -194,6 +196,11 @@ def _why(asked: subprocess.CompletedProcess[str]) -> str:
         return f"XLA_FLAGS: the jaxlib that is installed does not know {flag[1].strip()}; take it out of XLA_FLAGS"
     lines = [line.strip() for line in asked.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.match(line)]
-    last = (errors or lines or [f"it ended with status {asked.returncode} and no word"])[-1][:300]
-    remedy = MORE_MEMORY if lacks_memory(asked.stderr) else _TRY
-    return f"jax does not start here: {last}; {remedy}"
+    end = f"status {asked.returncode}"
+    if asked.returncode < 0:
+        with contextlib.suppress(ValueError):
+            end = signal.Signals(-asked.returncode).name
+    last = (errors or lines or [f"it ended by {end}, without a word"])[-1][:300]
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    memory = lacks_memory(asked.stderr) or end == "SIGKILL" or (asked.returncode < 0 and limited)
+    return f"jax does not start here: {last}; {MORE_MEMORY if memory else _TRY}"

@@ -69,7 +69,7 @@ def main() -> int:
     except OSError as error:
         return _refuse(str(disk_error(error, Path(error.filename or "a file"), "use")))
     except MemoryError as error:
-        return _refuse(f"no memory: {error or 'the system gives no more'}; {MORE_MEMORY}")
+        return _refuse(f"the system gives no more memory {error}; {MORE_MEMORY}")
     return 0
 
 

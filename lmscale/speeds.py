@@ -27,11 +27,13 @@ def speeds_of(runs: Path) -> dict[str, float]:
 def record_speeds(folder: Path, packs: Iterable[Pack]) -> None:
     """Remember how fast the packs of a sweep went, for the next plan's estimates."""
     speeds = speeds_of(folder.parent)
+    before = dict(speeds)
     for pack in packs:
         line = last_timing(folder, pack)
         if line and line["seconds"] > 5 and (speed := mean_speed(pack, line)):
             speeds[speed_key(pack)] = speed
-    write_json(folder.parent / SPEEDS, speeds)
+    if speeds != before:
+        write_json(folder.parent / SPEEDS, speeds)
 
 
 def mean_speed(pack: Pack, line: dict[str, Any]) -> int:

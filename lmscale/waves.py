@@ -13,6 +13,7 @@ from typing import Any
 
 from lmscale import checkpoint, stopping
 from lmscale.device import MORE_MEMORY
+from lmscale.durable import disk_error
 from lmscale.errors import UserError
 from lmscale.jsonfiles import write_json
 from lmscale.ledger import Ledger, PackStatus
@@ -49,9 +50,10 @@ def _train_wave(session: Session, wave: Sequence[Pack], before: Any) -> None:
     folder, ledger = session.folder, session.ledger
     for pack in wave:
         reopen(folder, pack)
-        write_pack(folder, pack, session.contexts[pack.runs[0].data["content_hash"]])
         if is_done(folder, pack):  # its process may have ended before it had removed them
             checkpoint.remove(folder / "packs" / pack.pack_id)
+        else:
+            write_pack(folder, pack, session.contexts[pack.runs[0].data["content_hash"]])
     tried: list[Any] = []  # the ledger as it was when a launch began: one that changes nothing is the last
     deaths = 0
     while True:
@@ -104,13 +106,10 @@ def _launch(session: Session, packs: Sequence[Pack], seen: list[tuple[str, int]]
         except UserError:
             raise
         except Exception as broken:  # a launcher gives up when one worker is killed: the others go on
-            text = " ".join(f"{type(broken).__name__}: {broken}".split())[:300]
             lived = False
             rows = {row.pack_id: row for row in session.ledger.status()}
             if not isinstance(broken, BrokenExecutor) and _claims(packs, rows) == seen:
-                raise UserError(
-                    f"the launcher fails ({text}); hydra/launcher=basic does without it, one pack after the other"
-                ) from broken
+                raise _launcher_fails(broken) from broken
             if not stopping.requested():
                 name = type(broken).__name__
                 session.display.say(f"the launcher stopped ({name}); going on with the rest")
@@ -123,13 +122,22 @@ def _launch(session: Session, packs: Sequence[Pack], seen: list[tuple[str, int]]
     return lived
 
 
+def _launcher_fails(error: Exception) -> UserError:
+    if isinstance(error, OSError):
+        return disk_error(error, Path(error.filename or "a file"), "start workers:")
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return UserError(
+        f"the launcher fails ({text}); hydra/launcher=basic does without it, one pack after the other"
+    )
+
+
 def _stop_for_deaths(session: Session, packs: Sequence[Pack]) -> None:
     """Not one pack came to its first step: it is not the packs' fault."""
     why = f"workers were killed or crashed {DEATHS} times in a row before the first step of any pack"
     for pack in packs:
         session.ledger.excuse(pack.pack_id, why)
     log = log_of(session.folder / "packs" / packs[0].pack_id)
-    raise UserError(f"{why}: mostly too little memory; {MORE_MEMORY}; nothing is parked; a log of one: {log}")
+    raise UserError(f"{why}; mostly {MORE_MEMORY}; nothing is parked; a log of one: {log}")
 
 
 def _waiting(row: PackStatus, count: int, lease: float) -> str:

@@ -90,7 +90,7 @@ def _train(job: Job, world: World) -> None:
             _give_back(claim, str(error))
             raise
         if not claim.begun and lacks_memory(_brief(error)):
-            reason = f"pack {claim.pack_id} has no memory for its first step ({_brief(error)}); {MORE_MEMORY}"
+            reason = f"pack {claim.pack_id} did not come to its first step ({_brief(error)}); {MORE_MEMORY}"
             _give_back(claim, reason)
             raise UserError(reason) from error
         _fail(claim, f"{type(error).__name__}: {error}")

@@ -94,8 +94,8 @@ def _watch_the_parent() -> None:
 
     from lmscale import stopping
 
-    loky = parallel.BACKENDS["loky"]
-    if loky.__name__ == "WatchingBackend":
+    loky = parallel.BACKENDS.get("loky")
+    if loky is None or loky.__name__ == "WatchingBackend":  # without semaphores joblib has none
         return
     parent = os.getpid()
 
