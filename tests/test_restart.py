@@ -82,11 +82,6 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("corpora")
-
-
-@pytest.fixture(scope="module")
 def unkilled(tmp_path_factory: pytest.TempPathFactory, corpora: Path) -> Place:
     place = Place(tmp_path_factory.mktemp("unkilled"), corpora)
     ended = place.run()

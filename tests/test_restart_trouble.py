@@ -37,12 +37,12 @@ OVERRIDES = [
 
 
 @pytest.fixture(scope="module")
-def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def values(corpora: Path) -> dict[str, Any]:
     """A composed configuration, as the application gets it."""
     with initialize_config_module("sweeps", version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", OVERRIDES), resolve=True)
     assert isinstance(composed, dict)
-    return {**composed, "corpora": str(tmp_path_factory.mktemp("corpora"))}
+    return {**composed, "corpora": str(corpora)}
 
 
 @pytest.fixture(autouse=True)
