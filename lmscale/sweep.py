@@ -19,8 +19,9 @@ from lmscale.device import Device, expected, forget, found, unused_card
 from lmscale.errors import UserError
 from lmscale.ledger import Ledger
 from lmscale.outcomes import needs_work, others, outcome_of
-from lmscale.plan import Plan, make_plan, versions, write_specs
+from lmscale.plan import Plan, make_plan, versions
 from lmscale.progress import Display
+from lmscale.spec import write_specs
 from lmscale.speeds import speeds_of
 from lmscale.tables import plan_table, status_table
 from lmscale.typed import build
@@ -135,7 +136,7 @@ def train(sweep: Sweep, launch: Launch) -> int:
     first, plan = sweep.configs[0], sweep.plan()
     if _free(sweep, plan):
         plan = sweep.plan()
-    write_specs(sweep.folder, plan)
+    write_specs(sweep.folder, plan.runs)
     contexts = {
         manifest.content_hash: {
             "data": dataclasses.asdict(config.data),

@@ -204,9 +204,7 @@ def test_a_launcher_that_fails_is_everybodys_trouble(stage: Stage) -> None:
 
 
 def test_workers_that_die_before_any_first_step_are_everybodys_trouble(stage: Stage) -> None:
-    with pytest.raises(
-        UserError, match=r"workers were killed .* 3 times .*more memory.*nothing is parked"
-    ):
+    with pytest.raises(UserError, match=r"workers were killed .* 3 times .*more memory.*nothing is parked"):
         stage.run(BrokenProcessPool("a process died abruptly"))
     assert stage.launches == DEATHS
     assert not list(stage.folder.glob("smoke/*/outcome.json"))
