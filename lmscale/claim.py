@@ -73,8 +73,8 @@ class Claim:
             os.utime(claim_path(self.folder, self.number))
 
     def freeze(self) -> None:
-        """The first step has run: this execution is the one in which the pack's runs are trained from now on.
-        Before it nothing may be written of them. Raises LostClaim where another pack was first."""
+        """Say that the first step has run: from now on this execution is that of the pack's runs. Before it
+        nothing may be written of them. Raises LostClaim where another pack was first."""
         self.check()
         if not self._freeze():
             self.release("another pack has one of its runs")
@@ -86,11 +86,11 @@ class Claim:
         self._end({"end": "released", "reason": reason})
 
     def finish(self) -> None:
-        """The pack needs no more work."""
+        """Say that the pack needs no more work."""
         self._end({"end": "finished"})
 
     def fail(self, reason: str, log_tail: str = "") -> bool:
-        """The pack crashed. Returns whether it is parked now: then no claim is given for it any more."""
+        """Say that the pack crashed. Returns True where it is parked now: no claim is given for it any more."""
         self._end({"end": "failed", "reason": reason, "log_tail": log_tail})
         return in_vain(past_claims(self.folder), newest_step(self.folder), "failed") >= self.max_tries
 
@@ -111,17 +111,17 @@ class Claim:
 
 
 def claim_path(folder: Path, number: int) -> Path:
-    """Claim `number` on the pack of this folder."""
+    """Return the path of claim `number` on the pack of this folder."""
     return folder / "claims" / f"{number:06d}.json"
 
 
 def end_path(folder: Path, number: int) -> Path:
-    """The end of that claim, where its holder could say so."""
+    """Return the path of that claim's end, where its holder could say so."""
     return folder / "claims" / f"{number:06d}.end.json"
 
 
 def staging_of(folder: Path, number: int) -> Path:
-    """The folder in which its files are written before they are renamed."""
+    """Return the folder in which its files are written before they are renamed."""
     return folder / f"staging-{number:06d}"
 
 
@@ -136,7 +136,7 @@ def fence_off(folder: Path, number: int) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file of the ledger. Raises UserError where it is damaged, DiskError where it cannot be read."""
+    """Read a file of the ledger. Raises UserError where it is damaged, DiskError where it cannot be read."""
     with explained(path, "read"):
         content = path.read_bytes()
     try:
@@ -149,7 +149,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def past_claims(folder: Path) -> list[PastClaim]:
-    """The claims on a pack, oldest first."""
+    """Read the claims on a pack, oldest first."""
     claims = folder / "claims"
     found = []
     for path in sorted(claims.iterdir()) if claims.is_dir() else ():
@@ -176,7 +176,7 @@ def in_vain(past: list[PastClaim], step: int, end: str | None) -> int:
 
 
 def this_process() -> dict[str, Any]:
-    """The holder of a claim. Processes can be told dead only from the same boot and process namespace."""
+    """Describe the holder of a claim. Processes can be told dead only from the same boot and process namespace."""
     place = None
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

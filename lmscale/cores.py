@@ -45,7 +45,7 @@ def _lock_path(core: int) -> Path:
 
 
 def trouble() -> str | None:
-    """A sentence where the locks cannot be had: then the processes share the cores, and training is slower."""
+    """Give a sentence where the locks cannot be had: then the processes share the cores, and training is slower."""
     try:
         for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else ():
             _lock_path(core).open("a").close()

@@ -1,5 +1,5 @@
-"""Which device jax has here. jax is asked, in a process that is thrown away: a file under /dev says that there is a
-card and not that this jax can use it, and a flag that XLA does not know aborts the process that asks.
+"""The device that jax has here. jax is asked, in a process that is thrown away: a file under /dev says that there is
+a card and not that this jax can use it, and a flag that XLA does not know aborts the process that asks.
 
 The answer is kept in the runs folder until the versions, the environment or the machine change. A plan, which has
 no time to ask and writes nothing, guesses where there is no answer, and says so. No jax is imported here.
@@ -59,27 +59,29 @@ def lacks_memory(text: str) -> bool:
     return bool(_LACKS_MEMORY.search(text))
 
 
-def expected(wanted: str, runs: Path) -> Device:
-    """The device for a plan, at once: as wanted (pack.device), as jax said before, or else a guess."""
-    if wanted != "auto":
-        return Device(wanted)
-    return _kept(runs, wanted) or _guess()
+def expected(requested: str, runs: Path) -> Device:
+    """Tell the device for a plan, at once: as requested (pack.device), as jax said before, or else a guess."""
+    if requested != "auto":
+        return Device(requested)
+    return _kept(runs, requested) or _guess()
 
 
-def found(wanted: str, runs: Path) -> Device:
-    """The device that training will have, from jax itself: some seconds, once for each set of versions and
-    settings. Raises UserError where jax does not start, or does not have the device that is wanted."""
-    kept = _kept(runs, wanted)
-    device = kept or _ask(wanted)
-    if wanted not in ("auto", device.platform):
+def found(requested: str, runs: Path) -> Device:
+    """Ask jax for the device that training will have: some seconds, once for each set of versions and settings.
+    Raises UserError where jax does not start, or does not have the device that is requested."""
+    kept = _kept(runs, requested)
+    device = kept or _ask(requested)
+    if requested not in ("auto", device.platform):
         raise UserError(
-            f"pack.device={wanted}: jax has only the {device.platform} here; leave pack.device out, or "
-            f"{_remedy(wanted)}"
+            f"pack.device={requested}: jax has only the {device.platform} here; leave pack.device out, or "
+            f"{_remedy(requested)}"
         )
     if kept is None:
         with contextlib.suppress(OSError, UserError):  # the answer is needed, its keeping is not
             runs.mkdir(parents=True, exist_ok=True)
-            write_json(runs / KEPT, {"key": _key(wanted), "platform": device.platform, "kind": device.kind})
+            write_json(
+                runs / KEPT, {"key": _key(requested), "platform": device.platform, "kind": device.kind}
+            )
     return device
 
 
@@ -89,10 +91,10 @@ def forget(runs: Path) -> None:
         (runs / KEPT).unlink(missing_ok=True)
 
 
-def unused_card(wanted: str, device: Device) -> str | None:
-    """A sentence where there is a card that this jax does not use, and nobody said that it should not."""
+def unused_card(requested: str, device: Device) -> str | None:
+    """Give a sentence where there is a card that this jax does not use, and nobody said that it should not."""
     cards = [name for name in _device_files() if name.startswith(("nvidia", "dxg"))]
-    if not cards or device.platform != "cpu" or wanted != "auto" or os.environ.get("JAX_PLATFORMS"):
+    if not cards or device.platform != "cpu" or requested != "auto" or os.environ.get("JAX_PLATFORMS"):
         return None
     return (
         f"/dev/{cards[0]} is here, but the jax that is installed cannot use it: training on the CPU; "
@@ -131,10 +133,10 @@ def _device_files() -> list[str]:
     return sorted(str(path.relative_to(dev)) for pattern in _FILES for path in dev.glob(pattern))
 
 
-def _kept(runs: Path, wanted: str) -> Device | None:
+def _kept(runs: Path, requested: str) -> Device | None:
     try:
         kept = read_json(runs / KEPT)
-        if kept["key"] == _key(wanted):
+        if kept["key"] == _key(requested):
             return Device(kept["platform"], kept["kind"])
     except (UserError, ValueError, KeyError, TypeError):
         pass  # none, or damaged
@@ -142,7 +144,7 @@ def _kept(runs: Path, wanted: str) -> Device | None:
 
 
 @functools.cache
-def _key(wanted: str) -> str:
+def _key(requested: str) -> str:
     """A hash of all that decides what jax answers, as far as it can be seen from outside."""
     packages = {
         d.name: d.version for d in distributions() if re.match(r"(?i)jax|libtpu|nvidia", d.name or "")
@@ -150,7 +152,7 @@ def _key(wanted: str) -> str:
     boot = Path("/proc/sys/kernel/random/boot_id")
     return digest(
         {
-            "wanted": wanted,
+            "requested": requested,
             "python": [sys.executable, sys.version],
             "packages": packages,
             "environment": {k: v for k, v in os.environ.items() if k.startswith(_VARIABLES)},
@@ -161,9 +163,9 @@ def _key(wanted: str) -> str:
     )
 
 
-def _ask(wanted: str) -> Device:
+def _ask(requested: str) -> Device:
     variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}  # another sweep may be at work there
-    if wanted == "cpu":
+    if requested == "cpu":
         variables["JAX_PLATFORMS"] = "cpu"
     try:
         asked = subprocess.run(

@@ -69,7 +69,7 @@ _REMEDIES = {
 
 
 def disk_error(error: OSError, path: Path, doing: str = "write") -> DiskError:
-    """The sentence for an OSError met at `path`."""
+    """Make the sentence for an OSError met at `path`."""
     what = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0, "see the system's message")
     return DiskError(f"cannot {doing} {path}: {what}; {remedy}", error.errno)

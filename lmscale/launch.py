@@ -28,7 +28,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.,:/+ {}\[\]-]*")
 
 @hydra.main(version_base="1.3", config_path="pkg://sweeps", config_name="config")
 def app(config: DictConfig) -> None:
-    """One job: train the pack that the sweeper named."""
+    """Do one job: train the pack that the sweeper named."""
     from lmscale.worker import train_job
 
     values = OmegaConf.to_container(config, resolve=True)
@@ -57,7 +57,7 @@ def main() -> int:
             print(f"lmscale: stopped, and nothing that was saved is lost; to go on: {again}", file=sys.stderr)
         return stopping.exit_status()
     except BrokenPipeError:
-        # the reader has what it wanted (`| head`); what Python still holds for it would fail at exit
+        # the reader has what it asked for (`| head`); what Python still holds for it would fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UserError as error:
@@ -74,8 +74,8 @@ def main() -> int:
 
 
 def readable(arguments: list[str]) -> list[str]:
-    """The command line as Hydra can read it: -m first, and values that its grammar has no place for (letters that
-    are not ASCII, ~, parentheses, =) between quotes, whole or in a list."""
+    """Return the command line as Hydra can read it: -m first, and values that its grammar has no place for (letters
+    that are not ASCII, ~, parentheses, =) between quotes, whole or in a list."""
     sweeps = [argument for argument in arguments if argument in ("-m", "--multirun")]
     return sweeps + [_quoted(argument) for argument in arguments if argument not in sweeps]
 

@@ -1,4 +1,4 @@
-"""Who trains what: claims on packs, held by processes on any machine that shares the runs folder.
+"""Claims on packs: the right to train them, held by processes on any machine that shares the runs folder.
 
     <folder>/frozen/000001.json         a log: entry n is the nth execution frozen, after a pack's first step
     <folder>/packs/<id>/claims/000001.json   claim 1; its mtime is its holder's heartbeat
@@ -71,7 +71,7 @@ class Ledger:
         self._log: list[dict[str, Any]] = []
 
     def frozen(self) -> list[dict[str, Any]]:
-        """[{"pack_id", "execution"}], in the order in which first steps froze them. A plan keeps to these."""
+        """Return [{"pack_id", "execution"}] in the order in which first steps froze them. A plan keeps to these."""
         entries: dict[str, dict[str, Any]] = {}
         for entry in self._read_log():
             if "thawed" in entry:
@@ -139,7 +139,7 @@ class Ledger:
             self._append({"thawed": pack_id})
 
     def status(self) -> list[PackStatus]:
-        """A row for each pack that was ever claimed or frozen: those in the order of their freezing first."""
+        """Return a row for each pack that was ever claimed or frozen: the frozen ones first, in that order."""
         lanes: dict[str, tuple[str, ...] | None] = {
             entry["pack_id"]: tuple(entry["execution"]["lanes"]) for entry in self.frozen()
         }

@@ -31,8 +31,8 @@ def _missing_pins(folder: Path, pack: Pack) -> set[int]:
 
 
 def reopen(folder: Path, pack: Pack) -> None:
-    """A trunk that was done for fewer or shorter horizons is not done any more. (One that has no outcome yet is
-    left alone: another process may be about to write it.)"""
+    """Open a trunk again that was done for fewer or shorter horizons. (One that has no outcome yet is left alone:
+    another process may be about to write it.)"""
     outcomes = [outcome_of(folder, run.run_id) for run in pack.runs]
     if pack.runs[0].kind == TRUNK and None not in outcomes and needs_work(folder, pack):
         for run in pack.runs:
@@ -45,7 +45,7 @@ def has_trunks(folder: Path, pack: Pack) -> bool:
 
 
 def end_branches(folder: Path, pack: Pack) -> None:
-    """A branch whose trunk failed or diverged before it begins ends like its trunk."""
+    """End branches whose trunk failed or diverged before they begin, like the trunk."""
     for run in pack.runs:
         trunk = outcome_of(folder, run.trunk) if run.trunk else None
         if run.trunk is None or trunk in (None, "done") or outcome_of(folder, run.run_id) is not None:
@@ -58,14 +58,14 @@ def end_branches(folder: Path, pack: Pack) -> None:
 
 
 def outcome_of(folder: Path, run_id: str) -> str | None:
-    """done, diverged or failed; None while there is none."""
+    """Read how a run ended: done, diverged or failed; None while it has not."""
     path = folder / run_id / "outcome.json"
     return str(read_json(path)["outcome"]) if path.exists() else None
 
 
 def others(folder: Path, plan: Plan) -> str | None:
-    """A sentence on the runs of a folder that are not in the plan and were trained on another corpus, schedule,
-    optimiser or rate: a person may not know that they stand there. None where there are none."""
+    """Give a sentence on the runs of a folder that are not in the plan and were trained on another corpus,
+    schedule, optimiser or rate: a person may not know that they stand there. None where there are none."""
     planned = [_science(folder, run_id) for run_id in plan.runs]
     known = list({json.dumps(science, sort_keys=True): science for science in planned}.values())
     there = [path.parent.name for path in folder.glob("*/spec.json") if path.parent.name not in plan.runs]

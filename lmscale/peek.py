@@ -16,7 +16,7 @@ ASCII = str.maketrans("␀⇥⏎␍·", "0>$&.")
 
 
 def peek(world: World, samples: int = 2, seed: int = 0) -> str:
-    """`samples` training rows of each component and evaluation rows of each variant, with what they are."""
+    """Show `samples` training rows of each component and evaluation rows of each variant, with what they are."""
     batch = world.batches(seed, 0, samples)
     component_of_row = world.component_of_row()
     blocks = []
@@ -43,7 +43,7 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """The same for a terminal that has only ASCII: one letter for one, so that marks stay under their bytes."""
+    """Turn it into ASCII, for a terminal that has nothing else, one letter for one: marks stay under their bytes."""
     legend = "$ a line break, > a tab, & a carriage return, 0 a zero byte, . any other byte"
     return f"{text.translate(ASCII)}\n\n(in ASCII some letters stand for two things: {legend})"
 

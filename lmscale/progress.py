@@ -73,7 +73,7 @@ class Display:
             _hush()
 
     def say_once(self, text: str) -> None:
-        """A line that would repeat while one waits."""
+        """Print a line that would repeat while one waits, once."""
         if text not in self.said_once:
             self.said_once.add(text)
             self.say(text)

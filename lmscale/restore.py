@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def meta_of(job: Job) -> dict[str, Any]:
-    """What a checkpoint must match: the science of every lane, by id, and the execution."""
+    """Return what a checkpoint must match: the science of every lane, by id, and the execution."""
     return {"lanes": [run.run_id for run in job.pack.runs], "execution": job.pack.execution}
 
 
@@ -41,9 +41,9 @@ class Start:
 
 
 def restore(job: Job) -> Start:
-    """The newest state of this pack; else its trunks' states where the branches begin; else step 0. Reads only.
+    """Find the newest state of this pack; else its trunks' states where the branches begin; else step 0.
 
-    Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another lane's folder
+    It only reads. Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another lane's folder
     was deleted) are padding: they begin as ended ones.
     """
     pack = job.pack
@@ -96,7 +96,7 @@ def _resume_step(job: Job) -> int | None:
 
 
 def fresh(pack: Pack) -> State:
-    """Every lane at step 0."""
+    """Start every lane at step 0."""
     spec = pack.runs[0]
     return _init(spec.shape, spec.optim)(jnp.asarray([run.seed for run in pack.runs]))
 
@@ -124,7 +124,7 @@ def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
 
 
 def to_arrays(state: State) -> dict[str, np.ndarray]:
-    """A state as named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
+    """Turn a state into named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
 
@@ -135,6 +135,6 @@ def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
 
 
 def on_device(tree: Any) -> Any:
-    """Arrays of numpy on the device, as copies: the state is donated to the step, and a checkpoint's arrays are
+    """Put arrays of numpy on the device, as copies: the state is donated to the step, and a checkpoint's arrays are
     views of one buffer. No program is compiled for it, as `jnp.array` would for each shape."""
     return jax.device_put(tree, may_alias=False)

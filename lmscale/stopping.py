@@ -42,17 +42,17 @@ def requested() -> bool:
 
 
 def waited() -> float:
-    """Seconds since this process was asked to stop, 0 where it was not."""
+    """Return the seconds since this process was asked to stop, 0 where it was not."""
     return time.monotonic() - _since if requested() else 0.0
 
 
 def exit_status() -> int:
-    """The status that a shell expects of a process that a signal ended: 128 and its number."""
+    """Return the status that a shell expects of a process that a signal ended: 128 and its number."""
     return 128 + (_asked or signal.SIGINT)
 
 
 def lead() -> None:
-    """For the process that a person started: a signal ends it as Ctrl-C does."""
+    """Lead, as the process that a person started: a signal ends it as Ctrl-C does."""
     global _leads
     _leads = True
     for number in _heeded():
@@ -60,8 +60,8 @@ def lead() -> None:
 
 
 def follow(parent: int | None = None) -> None:
-    """For a worker that trains packs: a signal is a request, and the end of the process that started it ends it
-    too. parent: the pid of that process; without it, that of the process which is the parent now."""
+    """Follow, as a worker that trains packs: a signal is a request, and the end of the process that started it ends
+    it too. parent: the pid of that process; without it, that of the process which is the parent now."""
     global _follows
     if _leads or _follows or threading.current_thread() is not threading.main_thread():
         return
@@ -85,7 +85,7 @@ def at_work(work: Work) -> Iterator[None]:
 
 @contextlib.contextmanager
 def patiently() -> Iterator[None]:
-    """For the leading process while workers train: the first signal is passed on to them as a request, the second
+    """Pass the first signal on to the workers as a request, in the leading process while they train; the second
     ends them where they are. KeyboardInterrupt at the end where there was one."""
     before = {number: signal.signal(number, _pass_on) for number in _heeded()} if _leads else {}
     try:

@@ -91,7 +91,7 @@ def _check_machine() -> None:
 
 
 def show_data(sweep: Sweep) -> int:
-    """make data: what the corpora hold."""
+    """Print what the corpora hold (make data)."""
     for manifest in sweep.manifests:
         print(
             f"{manifest.name}: {manifest.unique_tokens:,} training tokens, {manifest.heldout_tokens:,} held out, "
@@ -103,7 +103,7 @@ def show_data(sweep: Sweep) -> int:
 
 
 def show_plan(sweep: Sweep) -> int:
-    """make plan: the table of runs and packs; nothing is written."""
+    """Print the table of runs and packs; nothing is written (make plan)."""
     print(plan_table(sweep.plan(), sweep.folder, speeds_of(sweep.folder.parent)))
     if not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
@@ -111,13 +111,13 @@ def show_plan(sweep: Sweep) -> int:
 
 
 def show_status(sweep: Sweep) -> int:
-    """make status: what of the plan is done, running, failed."""
+    """Print what of the plan is done, running, failed (make status)."""
     print(status_table(sweep.plan(), sweep.folder))
     return 0
 
 
 def show_peek(sweep: Sweep) -> int:
-    """make peek: samples of every component as text."""
+    """Print samples of every component as text (make peek)."""
     from lmscale.data import open_world
     from lmscale.peek import in_ascii, peek
 

@@ -150,11 +150,22 @@ def _waiting(row: PackStatus, count: int, lease: float) -> str:
 def _give_up(folder: Path, pack: Pack, row: PackStatus) -> None:
     """Write the outcome of the runs of a parked pack."""
     tail = row.log_tail or log_tail(folder / "packs" / pack.pack_id)
-    reason = row.reason or f"its process ended without a word {row.claims} times, from the same checkpoint"
     for run in pack.runs:
         if outcome_of(folder, run.run_id) is None:
-            outcome = {"outcome": "failed", "reason": reason, "step": None, "tokens": None, "log_tail": tail}
+            outcome = {
+                "outcome": "failed",
+                "reason": _why(row),
+                "step": None,
+                "tokens": None,
+                "log_tail": tail,
+            }
             write_json(folder / run.run_id / "outcome.json", outcome)
+
+
+def _why(row: PackStatus) -> str:
+    if row.reason or row.state != "parked":
+        return row.reason or f"held by {row.holder}"
+    return f"its process ended without a word {row.claims} times from one checkpoint, the last time on {row.holder}"
 
 
 def say_failed(folder: Path, plan: Plan, ledger: Ledger) -> int:
@@ -166,7 +177,7 @@ def say_failed(folder: Path, plan: Plan, ledger: Ledger) -> int:
         if not failed and not needs_work(folder, pack):
             continue
         row = rows.get(pack.pack_id)
-        why = f"{row.state}: {row.reason or row.holder}" if row and row.state != "frozen" else "never began"
+        why = f"{row.state}: {_why(row)}" if row and row.state != "frozen" else "never began"
         print(
             f"lmscale: failed: pack {pack.pack_id} (dial {pack.runs[0].dial}, {pack.runs[0].kind} "
             f"{', '.join(failed)}); {why}; its log: {log_of(folder / 'packs' / pack.pack_id)}; retry=true tries "
