@@ -333,7 +333,9 @@ def test_a_task_is_one_file_and_one_entry(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(BUILDERS, "counting", space["counting"])
     (tmp_path / "a.txt").write_text("".join(f"line {i} of {i * i}\n" for i in range(2000)))
     data = DataConfig(kind="text", files=(str(tmp_path / "a.txt"),), heldout_rows=4)
-    world = open_world(data, TasksConfig(weight=0.3, weights={"counting": 1.0}, items=30), tmp_path / "corpus")
+    world = open_world(
+        data, TasksConfig(weight=0.3, weights={"counting": 1.0}, items=30), tmp_path / "corpus"
+    )
     assert [component.name for component in world.components] == ["text", "counting"]
     assert world.batches(0, 0, 1).counted[0, -1].any()
     assert len(world.items("counting", "direct").shot) >= 30
