@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.detection.shapes import Floats
+from analysis.arrays import Array
 from analysis.detection.verdict import Verdict
 
 # Thresholds line up where their spread in loss is at most this share of their spread in size, each as a
@@ -98,7 +98,7 @@ def _alignment(task: str, variant: str, bar: float, rows: pd.DataFrame) -> Align
     return Alignment(task, variant, bar, *out, spread_size, spread_loss, aligned)
 
 
-def _crossing(x: Floats, y: Floats, bar: float) -> float | None:
+def _crossing(x: Array, y: Array, bar: float) -> float | None:
     """The last upward crossing of `bar` by straight lines between the points; None where there is none."""
     up = np.flatnonzero((y[:-1] < bar) & (y[1:] >= bar))
     if not len(up):

@@ -1,18 +1,19 @@
 """Read a table of task scores into arrays by size, and refuse what cannot be a score.
 
-Knows columns and rows; what a curve means is left to emergence_posterior and emergence_bootstrap.
+Knows columns and rows; what a curve means is left to posterior and bootstrap.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from jaxtyping import Float
 
+from analysis.arrays import Array
 from analysis.errors import UserError
 
-Floats = NDArray[np.float64]
 KEYS = ("task", "variant", "metric")
 _COUNTS = ("correct", "total", "different_items")
 _NUMBERS = ("size", *_COUNTS, "score", "stderr", "chance", "ceiling", "shortcut", "loss", "tokens", "step")
@@ -21,7 +22,7 @@ _LOWER_IS_BETTER = ("nll", "loss", "ppl", "perplexity", "brier", "bits", "entrop
 
 @dataclass(frozen=True)
 class Curve:
-    """One task's scores over S seeds and K sizes; `score` and `items` are [S, K], NaN where not run.
+    """One task's scores by seed and size; NaN where not run.
 
     `items` is the number of items behind a score where it is a proportion; `stderr` is set instead
     (items NaN) where only a standard error is known. Units: `size` as given (params), scores as given,
@@ -32,13 +33,13 @@ class Curve:
     task: str
     variant: str
     metric: str
-    size: Floats
-    score: Floats
-    items: Floats
-    stderr: Floats
+    size: Float[Array, " J"]
+    score: Float[Array, "S J"]
+    items: Float[Array, "S J"]
+    stderr: Float[Array, "S J"]
     chance: float
     ceiling: float
-    loss: Floats
+    loss: Float[Array, "S J"]
     seeds: tuple[str, ...]
     shift: float = 0.0
     scale: float = 1.0
@@ -46,7 +47,16 @@ class Curve:
 
     @property
     def name(self) -> str:
+        """Task, variant and metric in one word."""
         return "/".join(part for part in (self.task, self.variant, self.metric) if part)
+
+    def of_seeds(self, places: Sequence[int]) -> "Curve":
+        """Return the curve of some of the seeds, over the sizes that these have."""
+        rows = np.array(places, dtype=int)
+        there = np.isfinite(self.score[rows]).any(0)
+        names = ("score", "items", "stderr", "loss")
+        picked = {name: getattr(self, name)[rows][:, there] for name in names}
+        return replace(self, size=self.size[there], seeds=tuple(self.seeds[at] for at in places), **picked)
 
 
 def read_curves(table: pd.DataFrame) -> list[Curve]:
@@ -290,7 +300,7 @@ def _curve(key: tuple[str, str, str], rows: pd.DataFrame) -> Curve:
     )
 
 
-def _as_proportion(score: Floats, stderr: Floats) -> tuple[Floats, Floats]:
+def _as_proportion(score: Array, stderr: Array) -> tuple[Array, Array]:
     """Items behind scores whose standard errors are those of one number of items; else the errors.
 
     Evaluation harnesses print stderr = sqrt(p (1 - p) / n), zero at scores of 0 and 1: the items are the

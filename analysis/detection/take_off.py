@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.arrays import Array
 from analysis.detection.curves import Curve, last_evaluations
-from analysis.detection.shapes import Floats
 from analysis.detection.verdict import Verdict
 
 # The exact match has taken off where it is this far above chance.
@@ -86,7 +86,7 @@ def take_offs(table: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0
     return found
 
 
-def _take_off(curve: Curve, mean: Floats, size: Floats, nll: Floats, bar: float, level: float) -> TakeOff:
+def _take_off(curve: Curve, mean: Array, size: Array, nll: Array, bar: float, level: float) -> TakeOff:
     past = np.flatnonzero(mean >= bar)
     observed = float(curve.size[past[0]]) if len(past) and past[0] > 0 else None
 
@@ -114,7 +114,7 @@ def _take_off(curve: Curve, mean: Floats, size: Floats, nll: Floats, bar: float,
     )
 
 
-def _slope(x: Floats, y: Floats) -> tuple[float, float]:
+def _slope(x: Array, y: Array) -> tuple[float, float]:
     centred = x - x.mean()
     slope = (centred * y).sum() / (centred**2).sum()
     residual = y - y.mean() - slope * centred
@@ -122,7 +122,7 @@ def _slope(x: Floats, y: Floats) -> tuple[float, float]:
     return float(slope), float(np.sqrt(variance) + 1e-12)
 
 
-def _crossings(x: Floats, nll: Floats, latest: float, earliest: float) -> Floats:
+def _crossings(x: Array, nll: Array, latest: float, earliest: float) -> Array:
     """Log sizes at which resampled curves fall to an nll drawn between `latest` and `earliest`: straight in
     log size, and straight in log NLL, over all sizes and over the later half, residuals resampled."""
     rng = np.random.default_rng(0)
