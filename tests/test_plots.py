@@ -14,7 +14,8 @@ from analysis import load_table
 from analysis.cli import main
 from analysis.figures import ladder, style, tasks
 from analysis.report.findings import findings
-from analysis.report.pictures import longest_rows, pictures
+from analysis.report.pictures import pictures
+from analysis.tables.finished import finished_rows
 
 
 def test_every_picture_is_written_as_svg_and_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,11 +88,11 @@ def test_a_clipped_name_fits_and_keeps_both_ends(name: str, most: int) -> None:
 
 def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0, 1))
-    rows = tasks.longest(load_table(folder, kind="tasks"))
+    rows, _ = finished_rows(load_table(folder, kind="tasks"), longest=True)
     variants = sum(len(t.variants) for t in TASKS.values())
     assert len(rows) == 2 * 2 * variants
     assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
-    runs = longest_rows(load_table(folder, where="final"))
+    runs, _ = finished_rows(load_table(folder, where="final"), longest=True)
     assert len(runs) == 4
 
 
@@ -101,7 +102,7 @@ def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None
         spec = json.loads(path.read_text())
         spec["tasks"]["copy"]["floor"], spec["tasks"]["facts"]["floor"] = 0.25, None
         path.write_text(json.dumps(spec))
-    rows = longest_rows(load_table(folder, where="final"))
+    rows, _ = finished_rows(load_table(folder, where="final"), longest=True)
     fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding")
     levels = [[float(line.get_ydata()[0]) for line in ax.lines if line.get_ls() == "--"] for ax in fig.axes]
     assert levels == [[0.25], []]
@@ -120,7 +121,7 @@ def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
 
 def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,))
-    rows = tasks.longest(load_table(folder, kind="tasks"))
+    rows, _ = finished_rows(load_table(folder, kind="tasks"), longest=True)
     renamed = rows.assign(task=rows.task.mask((rows.variant == "chain"), "parity_chain"))
     assert tasks.find_twins(rows) == [
         [("facts", "frequent"), ("facts", "rare")],

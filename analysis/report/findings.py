@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.detection.emergence import Emergence, emergence
-from analysis.detection.metrics import answer_lengths
 from analysis.errors import Code, UserError, Warn
-from analysis.figures.tasks import longest
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
 from analysis.forecasting.target import FEWEST, Target, choose_target
-from analysis.tables.finished import final_rows, last_rows
+from analysis.tables.finished import final_rows, finished_rows, last_rows
 from analysis.tables.load import is_run_folder, load_table
+from analysis.tables.run_folder import answer_lengths
 
 # One recipe for every ladder, so that none is chosen after looking.
 # The joint law on every row below the cut: on four ladders of the default design (docs/log.md, 2026-11-22) it
@@ -84,7 +83,7 @@ def findings(table: pd.DataFrame, source: str) -> Findings:
         target=target,
         held_out=_held_out(rows, target),
         law=_law(rows),
-        tasks=scores if isinstance(scores, str) else longest(scores),
+        tasks=scores if isinstance(scores, str) else finished_rows(scores, longest=True)[0],
         classes=_classes(scores, source),
         noise=seed_noise(rows),
         problems=tuple(table.attrs.get("problems", ())),
@@ -172,7 +171,7 @@ def _tasks(source: str, table: pd.DataFrame) -> pd.DataFrame | str:
     except UserError as error:
         return f"{error}."
     tasks = tasks[tasks["run_id"].isin(table["run_id"])].reset_index(drop=True)
-    return tasks if len(longest(tasks)) else "no finished run has task scores."
+    return tasks if len(finished_rows(tasks)[0]) else "no finished run has task scores."
 
 
 def _classes(tasks: pd.DataFrame | str, source: str) -> Emergence | str:

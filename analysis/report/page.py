@@ -4,7 +4,6 @@ What is computed is `analysis.findings`; here it is put into sentences, in the o
 """
 
 import math
-import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ from analysis.report.findings import Findings, HeldOut, Law, findings
 from analysis.report.pictures import Picture, pictures
 from analysis.report.runs import conventions_section, runs_section
 from analysis.report.tasks import class_counts, tasks_section
+from analysis.tables.atomic import write_text
 
 
 def report(table: pd.DataFrame, source: str, folder: Path) -> tuple[Path, Findings]:
@@ -45,9 +45,7 @@ def report(table: pd.DataFrame, source: str, folder: Path) -> tuple[Path, Findin
         conventions_section(found),
     )
     target = folder / "index.html"
-    temporary = folder / f".index.html.{os.getpid()}.tmp"
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(target)
+    write_text(target, html)
     return target, found
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import forecast as forecast_plot
 from analysis.figures import ladder, tasks
 from analysis.report.findings import Findings
-from analysis.tables.finished import compute_column
+from analysis.tables.finished import compute_column, finished_rows
 
 SIZE = "params_nonembedding"
 
@@ -60,12 +59,6 @@ def loss_name(found: Findings) -> str:
     return ladder.LOSS if "run_id" in found.table.columns else "loss (as in the table)"
 
 
-def longest_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each size and seed the run with the longest horizon."""
-    order = rows.sort_values("tokens", kind="stable")
-    return order.drop_duplicates(["params", "seed"], keep="last").sort_index()
-
-
 def _loss_compute(found: Findings) -> Picture:
     forecast = None
     if not isinstance(found.held_out, str):
@@ -109,7 +102,7 @@ def _next_budgets(found: Findings) -> Picture:
 def _components(found: Findings) -> Iterator[Picture]:
     if SIZE not in found.rows.columns or found.rows.empty:
         return
-    rows = longest_rows(found.rows)
+    rows, _ = finished_rows(found.rows, longest=True)
     measured = [str(c)[5:] for c in rows.columns if str(c).startswith("loss_") and rows[c].notna().any()]
     names = [name for name in measured if "." not in name and name != "total"]
     # The component that a law is fitted to comes first.
