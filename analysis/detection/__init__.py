@@ -10,7 +10,7 @@ Axes, in docstrings and annotations:
 x is the log of size, 0 at the smallest and 1 at the largest.
 
 From a task's counts to its class: `curves` reads them, `noise` says how far a mean may be off, `shapes` are the
-curves that it may follow, `posterior` says which are likely, `bootstrap` whether chance or a smooth curve could have
-made it, `seeds` what each seed shows alone, `verdict` decides. `metrics`, `shortcut`, `twins`, `alignment` and
-`take_off` say what a table has besides.
+curves that it may follow, `posterior` says which are likely, `bootstrap` whether chance or a smooth curve could
+have made it, `seeds` what each seed shows alone, `verdict` decides. `metrics`, `shortcut`, `twins`, `alignment`
+and `take_off` say what a table has besides.
 """

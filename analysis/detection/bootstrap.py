@@ -45,7 +45,7 @@ class Search:
         return self.emergent - np.maximum(self.smooth, self.flat)
 
 
-def search(means: Means, shapes: Library) -> Search:
+def search_shapes(means: Means, shapes: Library) -> Search:
     """Search all shapes (every break is among them), scatters and levels for the means [J] or [B, J]."""
     means = Means(*map(np.atleast_2d, (means.score, means.items, means.variance, means.extra)))
     score = means.score.astype(np.float32)
@@ -81,9 +81,9 @@ def departure_p_value(fit: TaskFit, rng: np.random.Generator, draws: int) -> flo
         weight = 1 / (noise_variance(means, smoothed(means.score)) + scatter[:, None] ** 2)
         level = (weight * means.score).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
         flat = np.broadcast_to(level, weight.shape)
-        return search(_draw(means, flat, scatter, rng), fit.shapes).departure
+        return search_shapes(_draw(means, flat, scatter, rng), fit.shapes).departure
 
-    return _sequential(search(means, fit.shapes).departure[0], drawn, draws)
+    return _sequential(search_shapes(means, fit.shapes).departure[0], drawn, draws)
 
 
 def break_p_value(fit: TaskFit, rng: np.random.Generator, draws: int) -> float:
@@ -104,10 +104,10 @@ def common_break_p_value(
         total = np.zeros(count)
         for fit in fits:
             curve = _smooth_curves(fit, at, rng)
-            total += search(_draw(fit.means, curve, SCATTER[at], rng), fit.shapes).break_
+            total += search_shapes(_draw(fit.means, curve, SCATTER[at], rng), fit.shapes).break_
         return total
 
-    observed = sum(search(fit.means, fit.shapes).break_[0] for fit in fits)
+    observed = sum(search_shapes(fit.means, fit.shapes).break_[0] for fit in fits)
     return _sequential(float(observed), drawn, draws)
 
 

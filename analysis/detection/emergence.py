@@ -18,7 +18,7 @@ from analysis.detection.bootstrap import BREAK_LEVEL, benjamini_hochberg, break_
 from analysis.detection.curves import read_curves
 from analysis.detection.metrics import Other, compare
 from analysis.detection.noise import noise_variance
-from analysis.detection.posterior import EMERGENT, TaskFit, best_curve, fit_tasks, threshold
+from analysis.detection.posterior import EMERGENT, TaskFit, best_curve, find_threshold, fit_tasks
 from analysis.detection.seeds import each_seed, without_each_seed
 from analysis.detection.take_off import TakeOff, take_offs
 from analysis.detection.twins import Twin, twins, worth_saying
@@ -126,7 +126,7 @@ def _draft(fit: TaskFit, min_effect: float, level: float, draws: int, seed: int)
     own = seeds if seeds is not None and seeds.all_jump else None
     # Where no break is seen the first test decides nothing: its resolution can be less.
     p_value = departure_p_value(fit, rng, draws if own or p_break < BREAK_LEVEL else draws // 8)
-    where = threshold(fit, level)
+    where = find_threshold(fit, level)
     if own:
         p_break, where = own.p_break, own.threshold
     without = without_each_seed(fit, min_effect)

@@ -34,7 +34,7 @@ TEMPER = 0.55
 
 
 @dataclass(frozen=True)
-class Interval:
+class Threshold:
     """Lower end, median and upper end of where a size lies."""
 
     low: float
@@ -252,7 +252,7 @@ def best_curve(fit: TaskFit, hypothesis: str) -> Float[Array, " J"]:
     return np.asarray(curves[int(((curves - score) ** 2 @ weight).argmin())])
 
 
-def threshold(fit: TaskFit, level: float) -> Interval | None:
+def find_threshold(fit: TaskFit, level: float) -> Threshold | None:
     """Return the median of the threshold and the ends of its interval, mixed over all shapes that jump; None
     where the sizes can show no jump."""
     emergent = fit.shapes.rising_of("emergent")
@@ -267,4 +267,4 @@ def threshold(fit: TaskFit, level: float) -> Interval | None:
     at = np.interp([(1 - level) / 2, 0.5, (1 + level) / 2], cumulative, grid)
     log = np.log(fit.curve.size)
     low, middle, high = (float(np.exp(log[0] + (log[-1] - log[0]) * min(x, 1.0))) for x in at)
-    return Interval(low, middle, high)
+    return Threshold(low, middle, high)

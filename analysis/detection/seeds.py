@@ -19,10 +19,10 @@ from analysis.detection.posterior import (
     FLAT,
     HYPOTHESES,
     LEAST_PROBABILITY,
-    Interval,
     TaskFit,
+    Threshold,
+    find_threshold,
     fit_tasks,
-    threshold,
 )
 
 # Each seed alone is to be a jump rather than anything else, and where they differ to differ by this share of
@@ -33,7 +33,7 @@ LEAST_SIZES = 4
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class WithoutSeed:
     """A task without one seed: `probability` of the hypotheses, over the sizes that other seeds have; `lone`, the
     sizes that no other seed has. Where fewer than two sizes are left nothing is gained over them."""
 
@@ -50,7 +50,7 @@ class SeedClass:
     label: str
     probability: float
     jump_probability: float
-    threshold: Interval | None
+    threshold: Threshold | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the seed's entry; `class` may be "hill" (rises, then falls) besides the six."""
@@ -82,16 +82,16 @@ class EachSeed:
         return tuple(seed for seed in self.seeds if seed.jump_probability >= LEAST_PROBABILITY)
 
     @property
-    def threshold(self) -> Interval | None:
+    def threshold(self) -> Threshold | None:
         """From where the first seed may jump to where the last one may, and the median of the seeds."""
         known = [seed.threshold for seed in self.seeds if seed.threshold is not None]
         if not known:
             return None
         middle = float(np.exp(np.median(np.log([one.middle for one in known]))))
-        return Interval(min(one.low for one in known), middle, max(one.high for one in known))
+        return Threshold(min(one.low for one in known), middle, max(one.high for one in known))
 
 
-def without_each_seed(fit: TaskFit, min_effect: float) -> tuple[LeftOut, ...]:
+def without_each_seed(fit: TaskFit, min_effect: float) -> tuple[WithoutSeed, ...]:
     """Judge what is left of a task without each of its seeds; nothing where there is one seed."""
     curve, prior, places = fit.curve, fit.posterior.prior, range(len(fit.curve.seeds))
     left = [curve.of_seeds([other for other in places if other != place]) for place in places]
@@ -102,7 +102,7 @@ def without_each_seed(fit: TaskFit, min_effect: float) -> tuple[LeftOut, ...]:
     for place, rest in enumerate(left):
         probability = next(fits).posterior.probability if len(rest.size) >= 2 else nothing
         lone = tuple(float(size) for size in curve.size if size not in rest.size)
-        out.append(LeftOut(curve.seeds[place], probability, lone))
+        out.append(WithoutSeed(curve.seeds[place], probability, lone))
     return tuple(out) if len(places) > 1 else ()
 
 
@@ -141,7 +141,7 @@ def _may_jump(found: EachSeed) -> bool:
 def _seed_class(fit: TaskFit, level: float) -> SeedClass:
     probability = fit.posterior.probability
     likeliest = int(probability.argmax())
-    where = threshold(fit, level) if likeliest == EMERGENT else None
+    where = find_threshold(fit, level) if likeliest == EMERGENT else None
     label, jumps = HYPOTHESES[likeliest], float(probability[EMERGENT])
     return SeedClass(fit.curve.seeds[0], label, float(probability[likeliest]), jumps, where)
 

@@ -18,11 +18,11 @@ from analysis.detection.posterior import (
     HYPOTHESES,
     LEAST_PROBABILITY,
     U_SHAPED,
-    Interval,
     TaskFit,
+    Threshold,
     best_curve,
 )
-from analysis.detection.seeds import APART, EachSeed, LeftOut, SeedClass, seed_groups
+from analysis.detection.seeds import APART, EachSeed, SeedClass, WithoutSeed, seed_groups
 from analysis.detection.shortcut import about_shortcut, beats_shortcut_from
 from analysis.errors import Code, Warn
 
@@ -48,7 +48,7 @@ class Verdict:
 
     curve: Curve
     label: str
-    jump: Interval | None
+    jump: Threshold | None
     p_value: float
     p_break: float
     q_value: float
@@ -105,9 +105,9 @@ class Draft:
     fit: TaskFit
     p_value: float
     p_break: float
-    threshold: Interval | None
+    threshold: Threshold | None
     least_effect: float
-    without_a_seed: tuple[LeftOut, ...] = ()
+    without_a_seed: tuple[WithoutSeed, ...] = ()
     each_seed: EachSeed | None = None
     others: tuple[Other, ...] = ()
     early: float = 0.0  # share of the curve's own gain that is had below the threshold
