@@ -4,7 +4,7 @@ The definitions are in docs/emergence.md. Here the parts meet: the table, the po
 bootstraps, the seeds, the other scores of the same outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,15 +15,16 @@ import pandas as pd
 
 from analysis.detection.alignment import Alignment, alignments
 from analysis.detection.bootstrap import BREAK_LEVEL, benjamini_hochberg, break_p_value, departure_p_value
-from analysis.detection.curves import read_curves
 from analysis.detection.metrics import Other, compare
 from analysis.detection.noise import noise_variance
 from analysis.detection.posterior import EMERGENT, TaskFit, best_curve, find_threshold, fit_tasks
+from analysis.detection.scores import read_scores
 from analysis.detection.seeds import each_seed, without_each_seed
 from analysis.detection.take_off import TakeOff, take_offs
 from analysis.detection.twins import Twin, twins, worth_saying
 from analysis.detection.verdict import IN_WORDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
+from analysis.tables.finished import LeftOut
 
 __all__ = ["Emergence", "Verdict", "emergence"]
 
@@ -31,7 +32,8 @@ __all__ = ["Emergence", "Verdict", "emergence"]
 @dataclass(frozen=True)
 class Emergence:
     """Every task's verdict, the false-discovery level that the emergent ones were held to, and what the
-    table says besides: variants side by side, thresholds in loss, take-offs forecast from below."""
+    table says besides: variants side by side, thresholds in loss, take-offs forecast from below. `left_out` are
+    the rows that no curve has, by reason; `notes` say how the table was read where that is not plain."""
 
     tasks: tuple[Verdict, ...]
     fdr: float
@@ -39,10 +41,12 @@ class Emergence:
     twins: tuple[Twin, ...]
     alignments: tuple[Alignment, ...]
     take_offs: tuple[TakeOff, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """DESIGN.md's contract (tasks, fdr), and beside it what not every table has."""
-        return {
+        """Return the stable answer (tasks, fdr), and beside it what not every table has; null where unknown."""
+        answer = {
             "tasks": [verdict.to_json() for verdict in self.tasks],
             "fdr": self.fdr,
             "min_effect": self.min_effect,
@@ -50,10 +54,13 @@ class Emergence:
             "score_against_loss": [alignment.to_json() for alignment in self.alignments],
             "forecast_from_below": [take_off.to_json() for take_off in self.take_offs],
             "published_measures": [verdict.measures() for verdict in self.tasks],
+            "rows_left_out": [left_out.to_json() for left_out in self.left_out],
+            "notes": list(self.notes),
         }
+        return {name: _finite(value) for name, value in answer.items()}
 
     def summary(self) -> str:
-        """A table for a person, sorted by class."""
+        """Return a table for a person, sorted by class."""
         wide = max([len(v.curve.name) for v in self.tasks] + [4])
         lines = [f"{'task':{wide}}  class      effect  threshold (90%)              p       p_break  q"]
         for v in sorted(self.tasks, key=lambda v: ORDER.index(v.label)):
@@ -76,6 +83,8 @@ class Emergence:
                 lines.append(alignment.sentence())
         for take_off in self.take_offs:
             lines.append(take_off.sentence())
+        lines += [f"{len(out.rows)} rows left out: {out.reason}" for out in self.left_out]
+        lines += self.notes
         return "\n".join(lines)
 
 
@@ -87,20 +96,25 @@ def emergence(
     draws: int = 8000,
     seed: int = 0,
     lengths: Mapping[tuple[str, str], float] | None = None,
+    *,
+    lower_is_better: Collection[str] = (),
+    higher_is_better: Collection[str] = (),
 ) -> Emergence:
     """Classify every task of `table` (columns task, size, and correct, total or score, stderr; optional
     different_items, chance, ceiling, shortcut, seed, variant, metric, loss).
 
     min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls.
     level: of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the
-    least p). lengths: bytes of an answer by (task, variant), where known. Raises UserError, naming the row,
-    for input that cannot be.
+    least p). lengths: bytes of an answer by (task, variant), where known. lower_is_better, higher_is_better:
+    metrics (tasks, where the table names no metric) whose names do not say it. Raises UserError, naming the
+    row, for input that cannot be.
     """
     if not 0 < min_effect < 1:
         raise UserError(f"min_effect is {min_effect:g}; a change of score between 0 and 1 would be right")
     if not 0 < fdr < 1 or not 0 < level < 1:
         raise UserError(f"fdr is {fdr:g} and level {level:g}; both lie between 0 and 1")
-    fits = fit_tasks(read_curves(table), min_effect)
+    scores = read_scores(table, lower_is_better, higher_is_better)
+    fits = fit_tasks(scores.curves, min_effect)
     # numpy lets go of the interpreter in its loops: two threads use two cores.
     with ThreadPoolExecutor(2) as pool:
         drafts = list(pool.map(lambda fit: _draft(fit, min_effect, level, draws, seed), fits))
@@ -112,9 +126,20 @@ def emergence(
         fdr=fdr,
         min_effect=min_effect,
         twins=tuple(twins(verdicts, min_effect)),
-        alignments=tuple(alignments(table, verdicts)),
-        take_offs=tuple(take_offs(table, verdicts, level)),
+        alignments=tuple(alignments(scores.all_horizons, verdicts)),
+        take_offs=tuple(take_offs(scores.rows, verdicts, level)),
+        left_out=scores.left_out,
+        notes=scores.notes,
     )
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with null for every number in it that is none."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _draft(fit: TaskFit, min_effect: float, level: float, draws: int, seed: int) -> Draft:

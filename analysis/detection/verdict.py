@@ -126,7 +126,7 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
     if len(curve.size) < 4:
         few = f"{len(curve.size)} sizes: a plateau of three and a departure need four"
         warnings.append(Warn(Code.FEW_SIZES, few))
-    if curve.scale != 1:
+    if not curve.bounded:
         warnings.append(Warn(Code.UNBOUNDED_SCORE, "not a score in 0..1: effects are shares of its range"))
     if label in ("flat", "smooth") and draft.least_effect > 3 * min_effect:
         unseen = f"a jump at the last size of less than {draft.least_effect:.2f} would be missed"
@@ -145,7 +145,7 @@ def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdi
         p_value=draft.p_value,
         p_break=draft.p_break,
         q_value=q_value,
-        effect=effect * curve.scale,
+        effect=effect * curve.scale + 0.0,
         metric_induced=induced,
         bimodal=groups.bimodal,
         success_rate=groups.success_rate,
@@ -199,7 +199,7 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
 def _about_seeds(draft: Draft, found: int) -> list[Warn]:
     """Warn of what the seeds say against a class that the mean of all of them was given."""
     name, seeds = HYPOTHESES[found], draft.each_seed
-    if len(draft.fit.curve.seeds) == 1 and name == "emergent":
+    if draft.fit.curve.most_seeds == 1 and name == "emergent":
         return [Warn(Code.ONE_SEED, "one run a size: whether another seed would jump there cannot be seen")]
     warnings = []
     for left in draft.without_a_seed:
