@@ -58,8 +58,8 @@ def alignments(rows: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[Alignmen
     if not {"loss", "tokens", "correct", "total"} <= set(rows.columns):
         return []
     rows = rows.assign(score=rows["correct"] / rows["total"])
-    rows = rows[np.isfinite(rows[["score", "loss", "tokens"]]).all(axis=1)]
-    rows = rows[rows["size"] > 0]
+    known = np.isfinite(rows[["score", "loss", "tokens"]].to_numpy(dtype=float)).all(axis=1)
+    rows = rows[known & (rows["size"] > 0).to_numpy()]
     found = []
     for verdict in verdicts:
         curve = verdict.curve

@@ -32,6 +32,13 @@ _ALSO_CALLED = {
     "total": ("n", "n_samples", "num_samples", "samples", "count", "n_items", "num_examples"),
     "correct": ("n_correct", "num_correct", "right", "hits"),
 }
+# Columns that say too little by themselves: what is lacking, and why.
+_WITHOUT = {
+    "score": ("total", "a score has no error by itself: add its stderr, or total, the questions behind it"),
+    "correct": ("total", "correct needs total, the number of questions asked"),
+    "stderr": ("score", "stderr needs the score that it belongs to"),
+    "total": ("correct", "total needs correct, the number of right answers, or score"),
+}
 # A standard error that would take more questions than this is no measured one.
 _MOST_ITEMS = 1e10
 
@@ -96,42 +103,34 @@ def _refuse_missing_columns(table: pd.DataFrame) -> None:
             "this is a table of runs, one row an evaluation, and has no column task; scores of tasks are read "
             f'from a run folder by load_table("{source}", kind="tasks")'
         )
-    for name in ("task", "size"):
-        if name not in have:
-            raise UserError(
-                f"column {name!r} is missing; emergence needs task, size, correct and total (or score and "
-                f"stderr){_renaming(name, have)}"
-            )
-    if {"correct", "total"} <= have or {"score", "stderr"} <= have or {"score", "total"} <= have:
+    scored = any(pair <= have for pair in ({"correct", "total"}, {"score", "stderr"}, {"score", "total"}))
+    lacking = [name for name in ("task", "size") if name not in have]
+    if scored and not lacking:
         return
-    lacking = {
-        "score": (
-            "total",
-            "a score has no error by itself: add its stderr, or total, the questions behind it",
-        ),
-        "correct": ("total", "correct needs total, the number of questions asked"),
-        "stderr": ("score", "stderr needs the score that it belongs to"),
-        "total": ("correct", "total needs correct, the number of right answers, or score"),
-    }
-    name = next((name for name in lacking if name in have), "")
-    other, why = lacking.get(name, ("", f"the table has {', '.join(map(str, table.columns))}"))
-    hint = _renaming(other, have) or _harness(have)
-    raise UserError(f"give either the columns correct, total or score, stderr; {why}{hint}")
+    renames = [_meant(name, have) for name in lacking]
+    why = f"column {lacking[0]!r} is missing; emergence needs task, size, correct and total (or score and stderr)"
+    if not scored:
+        held = next((name for name in _WITHOUT if name in have), "")
+        other, how = _WITHOUT.get(held, ("", f"the table has {', '.join(map(str, table.columns))}"))
+        renames += [_meant(other, have) or _harness(have)]
+        why = why if lacking else f"give either the columns correct, total or score, stderr; {how}"
+    hint = ",".join(name for name in renames if name)
+    raise UserError(why + (f'; name it with --columns "{hint}"' if hint else ""))
 
 
-def _renaming(name: str, have: set[str]) -> str:
-    """Say which column may be meant by `name`, or nothing."""
+def _meant(name: str, have: set[str]) -> str:
+    """Return NAME=COLUMN for the column that may be meant by `name`, or nothing."""
     found = next((other for other in _ALSO_CALLED.get(name, ()) if other in have), None)
-    return f"; name it with --columns {name}={found}" if found else ""
+    return f"{name}={found}" if found else ""
 
 
 def _harness(have: set[str]) -> str:
-    """Say how a score and its standard error are named in the table of an evaluation harness, or nothing."""
+    """Return how a score and its standard error are named in the table of an evaluation harness, or nothing."""
     for error in sorted(have):
-        for ending in ("_stderr", "_se", "_std_err", "_sem"):
+        for ending in ("_stderr", "_std_err", "_se", "_sem"):
             score = error.replace(ending, "", 1)
             if ending in error and score in have:
-                return f'; name them with --columns "score={score},stderr={error}"'
+                return f"score={score},stderr={error}"
     return ""
 
 
