@@ -13,7 +13,7 @@ from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
 from analysis.forecasting.target import FEWEST, Target, choose_target
-from analysis.tables.finished import final_rows, finished_rows, last_rows
+from analysis.tables.finished import final_rows, finished_rows, largest_science, last_rows
 from analysis.tables.load import is_run_folder, load_table
 from analysis.tables.run_folder import answer_lengths
 
@@ -70,6 +70,7 @@ class Findings:
 
 def findings(table: pd.DataFrame, source: str) -> Findings:
     """Run every stage on `table`, as `load_table(source)` gave it; tasks are read from the same folder."""
+    table, mixture = largest_science(table)
     rows = final_rows(table)
     last = last_rows(table)
     lost = last[last["outcome"].isin(["diverged", "failed"])] if "outcome" in last else last.iloc[:0]
@@ -86,7 +87,7 @@ def findings(table: pd.DataFrame, source: str) -> Findings:
         tasks=scores if isinstance(scores, str) else finished_rows(scores, longest=True)[0],
         classes=_classes(scores, source),
         noise=seed_noise(rows),
-        problems=tuple(table.attrs.get("problems", ())),
+        problems=(*([mixture] if mixture else []), *table.attrs.get("problems", ())),
     )
 
 
@@ -170,7 +171,9 @@ def _tasks(source: str, table: pd.DataFrame) -> pd.DataFrame | str:
         tasks = load_table(Path(source), kind="tasks")
     except UserError as error:
         return f"{error}."
-    tasks = tasks[tasks["run_id"].isin(table["run_id"])].reset_index(drop=True)
+    # The runs of `table` are of one science, perhaps of a person's own choice of columns.
+    tasks = tasks[tasks["run_id"].isin(table["run_id"])].drop(columns="science", errors="ignore")
+    tasks = tasks.reset_index(drop=True)
     return tasks if len(finished_rows(tasks)[0]) else "no finished run has task scores."
 
 
