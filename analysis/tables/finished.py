@@ -53,7 +53,7 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
 
     A row counts where `outcome` is done, `kind` is not trunk and `final` holds; a checkpoint in the middle of
     a schedule is not a horizon. A column that is not there excludes nothing, so a plain table is taken whole.
-    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest counts, by
+    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest count, by
     `tokens` or `step`.
     """
     left_out: list[LeftOut] = []
@@ -76,8 +76,10 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
     if longest and order is not None:
         size = "size" if "size" in table.columns else "params"
         within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
-        shorter = table.sort_values(order, kind="stable").duplicated(within, keep="last")
-        leave_out(~shorter.reindex(table.index), "a shorter horizon of the same size and seed")
+        # Runs of the same horizon are all kept: which of them are seeds is the reader's to say.
+        spent = numbers(table, order)
+        longest_of = spent.groupby([table[name] for name in within], dropna=False).transform("max")
+        leave_out(~(spent < longest_of), "a shorter horizon of the same size and seed")
     return table, tuple(left_out)
 
 
