@@ -54,12 +54,25 @@ def _best_loss(
     split = int(np.searchsorted(flops, ends * 0.999))
     ax.plot(flops[: split + 1], best[: split + 1], color=style.BLUE, lw=1.4)
     dashed = (0, (4, 2))
-    ax.plot(flops[split:], best[split:], color=style.BLUE, lw=1.4, ls=dashed, label="best loss for the compute")
+    ax.plot(
+        flops[split:], best[split:], color=style.BLUE, lw=1.4, ls=dashed, label="best loss for the compute"
+    )
     for point in marked:
         if point.flops is None:
             continue
-        error = [[point.loss - max(point.lower, 1e-3 * point.loss)], [min(point.upper, 10 * highest) - point.loss]]
-        look = {"fmt": "D", "ms": 5.5, "color": style.RED, "mfc": "white", "mew": 1.4, "capsize": 3, "lw": 1.2}
+        error = [
+            [point.loss - max(point.lower, 1e-3 * point.loss)],
+            [min(point.upper, 10 * highest) - point.loss],
+        ]
+        look = {
+            "fmt": "D",
+            "ms": 5.5,
+            "color": style.RED,
+            "mfc": "white",
+            "mew": 1.4,
+            "capsize": 3,
+            "lw": 1.2,
+        }
         ax.errorbar([point.flops], [point.loss], yerr=np.maximum(error, 0.0), **look)
         ax.annotate(
             f"{point.flops / ends:.3g}×",

@@ -41,7 +41,9 @@ def plot_fit(fitted: Fit, ax: Axes | None = None) -> Figure:
     """Draw observed against predicted loss, on the line where they are equal."""
     figure, axis = style.axes(ax, *SIZE)
     predicted = fitted.predict(fitted.observations.x)
-    points = axis.scatter(predicted, fitted.observations.loss, c=np.log10(fitted.observations.flops), s=14, cmap=style.SIZES)
+    points = axis.scatter(
+        predicted, fitted.observations.loss, c=np.log10(fitted.observations.flops), s=14, cmap=style.SIZES
+    )
     ends = [predicted.min(), predicted.max()]
     axis.plot(ends, ends, color=style.GREY, linewidth=1, zorder=0, label="observed = predicted")
     axis.set(

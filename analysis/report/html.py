@@ -15,6 +15,7 @@ p, ul { margin: .6rem 0; max-width: 48rem; }
 .answer { border-left: 5px solid #0072B2; background: #f2f7fb; padding: .7rem 1rem; margin: 1rem 0;
           max-width: 47rem; font-size: 1.06rem; }
 .answer p { margin: .35rem 0; }
+.good { color: #666; font-size: .86rem; }
 .warn { border-left: 5px solid #E69F00; background: #fdf6e7; padding: .45rem 1rem; margin: .8rem 0;
         max-width: 47rem; }
 .warn p { margin: .2rem 0; }
