@@ -8,13 +8,12 @@ import importlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.errors import UserError
-from analysis.tables.cache import share
+from analysis.tables.atomic import write_text
 from analysis.tables.load import Kind, load_table
 
 VERBS = ("fit", "extrapolate", "isoflop", "emergence", "plots", "report")
@@ -78,10 +77,4 @@ def _write_json(target: str, answer: Any) -> None:
     if target == "-":
         sys.stdout.write(text)
         return
-    path = Path(target)
-    # Written beside and renamed, so that a reader never meets half a file.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    share(Path(temporary))
-    Path(temporary).replace(path)
+    write_text(Path(target), text)

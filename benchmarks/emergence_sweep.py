@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from analysis import emergence, load_table
-from analysis.detection.metrics import answer_lengths
 from analysis.detection.verdict import Verdict
 from analysis.figures import style
-from analysis.figures.tasks import longest
+from analysis.tables.finished import finished_rows
+from analysis.tables.run_folder import answer_lengths
 
 
 def main(folder: Path) -> None:
@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     if not folder.is_dir():
         print(f"{folder} is not there: make sweep makes runs/cpu")
         return
-    rows = longest(load_table(str(folder), kind="tasks"))
+    rows, _ = finished_rows(load_table(str(folder), kind="tasks"), longest=True)
     lengths = answer_lengths(folder)
 
     def verdicts(seed: int | None) -> dict[tuple[str, str, str], Verdict]:

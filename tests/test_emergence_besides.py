@@ -11,9 +11,9 @@ from made_curves import CURVES, SIZES, X, classes, scores
 from analysis.cli import main
 from analysis.detection.curves import expand_metrics
 from analysis.detection.emergence import emergence
-from analysis.detection.metrics import answer_lengths
 from analysis.detection.published import published
 from analysis.detection.twins import by_shots, related
+from analysis.tables.run_folder import answer_lengths
 
 
 def outputs(byte: np.ndarray, length: int, items: int = 400, seed: int = 0) -> pd.DataFrame:

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import UserError, load_table
-from analysis.figures.tasks import longest
 from analysis.forecasting.target import choose_target
-from analysis.tables.finished import final_rows
+from analysis.tables.finished import final_rows, finished_rows
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(p.relative_to(GOLDEN) for p in GOLDEN.rglob("*") if p.suffix in (".json", ".jsonl"))
@@ -38,7 +37,7 @@ def _read(folder: Path) -> None:
         rows = final_rows(table)
         assert np.isfinite(rows["params"]).all()
         choose_target(table)
-        longest(load_table(folder, kind="tasks"))
+        finished_rows(load_table(folder, kind="tasks"), longest=True)
     except UserError as error:
         assert "\n" not in str(error)
 

@@ -290,7 +290,7 @@ def test_a_folder_that_cannot_be_written_still_gives_its_table(
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("analysis.tables.cache.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("analysis.tables.atomic.tempfile.mkstemp", refuse)
     table = load_table(experiment)
     assert len(table) > 0
     assert "No space left on device" in _problems(table)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.detection.shapes import Floats
 from analysis.detection.verdict import Verdict
+from analysis.tables.finished import finished_rows
 
 # Thresholds line up where their spread in loss is at most this share of their spread in size, each as a
 # share of the range that the table covers.
@@ -55,12 +56,7 @@ def alignments(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[Alignme
     needed = {"task", "size", "loss", "tokens", "correct", "total"}
     if not needed <= set(table.columns):
         return []
-    rows = table
-    for column, wanted in (("outcome", "done"), ("final", True)):
-        if column in rows.columns:
-            rows = rows[rows[column].eq(wanted)]
-    if "kind" in rows.columns:
-        rows = rows[rows["kind"].ne("trunk")]
+    rows, _ = finished_rows(table)
     found = []
     for verdict in verdicts:
         curve = verdict.curve

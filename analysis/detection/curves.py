@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import UserError
+from analysis.tables.columns import numbers, row_name
+from analysis.tables.finished import finished_rows
 
 Floats = NDArray[np.float64]
 KEYS = ("task", "variant", "metric")
@@ -57,7 +59,10 @@ def read_curves(table: pd.DataFrame) -> list[Curve]:
     """
     if table.empty:
         raise UserError("the table has no rows; emergence needs rows with task, size, correct and total")
-    table = expand_metrics(last_evaluations(table))
+    table, _ = finished_rows(table, longest="run_id" in table.columns)
+    if table.empty:
+        raise UserError("no finished run in the table: emergence counts the last evaluation of done runs")
+    table = expand_metrics(table)
     for column in ("task", "size"):
         if column not in table.columns:
             raise UserError(f"column {column!r} is missing; emergence needs task, size, correct and total")
@@ -66,7 +71,7 @@ def read_curves(table: pd.DataFrame) -> list[Curve]:
             "give either the columns correct, total or score, stderr; "
             f"the table has {', '.join(map(str, table.columns))}"
         )
-    table = _numbers(table)
+    table = table.assign(**{name: numbers(table, name) for name in _NUMBERS if name in table.columns})
     _check(table)
     for key in ("variant", "metric", "seed"):
         table[key] = "" if key not in table.columns else table[key].map(_word)
@@ -81,27 +86,6 @@ def read_curves(table: pd.DataFrame) -> list[Curve]:
         )
     groups = table.groupby(list(KEYS), sort=False)
     return [_curve((str(key[0]), str(key[1]), str(key[2])), rows) for key, rows in groups]
-
-
-def last_evaluations(table: pd.DataFrame) -> pd.DataFrame:
-    """The last evaluation of each run, and of each (size, seed) the run with the longest horizon.
-
-    Only columns that a run folder's table has are used (final, outcome, kind, run_id, tokens); a plain
-    table passes through.
-    """
-    if "outcome" in table.columns:
-        table = table[table["outcome"].eq("done")]
-    if "kind" in table.columns:
-        table = table[table["kind"].ne("trunk")]
-    if "final" in table.columns:
-        table = table[table["final"].astype(bool)]
-    if table.empty:
-        raise UserError("no finished run in the table: emergence counts the last evaluation of done runs")
-    order = next((c for c in ("tokens", "step") if c in table.columns), None)
-    if "run_id" in table.columns and order is not None:
-        within = [c for c in ("task", "variant", "metric", "size", "seed") if c in table.columns]
-        table = table.sort_values(order, kind="stable").drop_duplicates(within, keep="last").sort_index()
-    return table
 
 
 def expand_metrics(table: pd.DataFrame) -> pd.DataFrame:
@@ -151,27 +135,11 @@ def _cell(table: pd.DataFrame, row: Any, column: str) -> Any:
 
 
 def _where(table: pd.DataFrame, row: Any) -> str:
-    parts = [f"row {row}"]
+    parts = [row_name(table, row)]
     for column in ("task", "size"):
         if column in table.columns:
             parts.append(f"{column} {_cell(table, row, column)}")
     return f"{parts[0]} ({', '.join(parts[1:])})"
-
-
-def _numbers(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.copy()
-    for column in _NUMBERS:
-        if column not in table.columns:
-            continue
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        bad = numbers.isna() & table[column].notna()
-        if bad.any():
-            row: Any = bad.idxmax()
-            raise UserError(
-                f"{_where(table, row)}: {column} is {_cell(table, row, column)!r}; a number would be right"
-            )
-        table[column] = numbers.astype(float)
-    return table
 
 
 def _check(table: pd.DataFrame) -> None:

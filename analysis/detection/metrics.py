@@ -5,7 +5,6 @@ arXiv 2304.15004). A jump of the model shows in every score of its outputs.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -100,15 +99,3 @@ def _power(
     apart = np.clip(byte, 0, 1) ** lengths[:, None] - exact
     best = int((apart**2).sum(1).argmin())
     return float(lengths[best]), float(np.abs(apart[best]).max())
-
-
-def answer_lengths(folder: Path) -> dict[tuple[str, str], float]:
-    """Mean answer length in bytes of each (task, variant), from the items.npz of an experiment's runs."""
-    sums: dict[tuple[str, str], list[float]] = {}
-    for path in sorted(folder.glob("*/items.npz"))[:1]:
-        with np.load(path) as items:
-            for name in items.files:
-                if name.endswith("/answer_bytes"):
-                    task, variant = name.split("/")[:2]
-                    sums.setdefault((task, variant), []).append(float(items[name].mean()))
-    return {key: float(np.mean(values)) for key, values in sums.items()}

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.detection.curves import Curve, last_evaluations
+from analysis.detection.curves import Curve
 from analysis.detection.shapes import Floats
 from analysis.detection.verdict import Verdict
+from analysis.tables.finished import finished_rows
 
 # The exact match has taken off where it is this far above chance.
 TAKE_OFF = 0.1
@@ -60,7 +61,7 @@ def take_offs(table: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0
     size, or emergent (from the sizes before it took off, so that the answer can be checked)."""
     if "nll" not in table.columns or "task" not in table.columns:
         return []
-    rows = last_evaluations(table)
+    rows, _ = finished_rows(table, longest="run_id" in table.columns)
     rows = rows[pd.to_numeric(rows["nll"], errors="coerce").notna()]
     found = []
     for verdict in verdicts:

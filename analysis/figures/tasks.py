@@ -30,13 +30,6 @@ SIZE = "parameters without embeddings"
 Found = Mapping[tuple[str, str, str], Verdict]
 
 
-def longest(tasks: pd.DataFrame) -> pd.DataFrame:
-    """Final rows of finished runs; of each size and seed the one with the longest horizon."""
-    rows = tasks[tasks["final"].astype(bool) & tasks["outcome"].eq("done") & tasks["kind"].ne("trunk")]
-    order = rows.sort_values("tokens", kind="stable")
-    return order.drop_duplicates(["task", "variant", "size", "seed"], keep="last").sort_index()
-
-
 def by_curve(found: Emergence) -> dict[tuple[str, str, str], Verdict]:
     """Verdicts by (task, variant, metric)."""
     return {(v.curve.task, v.curve.variant, v.curve.metric): v for v in found.tasks}
@@ -66,8 +59,8 @@ def curves(rows: pd.DataFrame, found: Found) -> list[tuple[str, str]]:
 def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
     """Score against size, one small plot a task and variant: exact match solid, byte accuracy dashed.
 
-    `rows` are those of `longest`. The title says the class found and, where it differs, the class that was
-    meant; the band is the interval of the threshold.
+    `rows` are finished ones, of each size and seed the longest. The title says the class found and, where it
+    differs, the class that was meant; the band is the interval of the threshold.
     """
     names = curves(rows, found)
     across = min(4, max(1, len(names)))

@@ -12,21 +12,11 @@ import pandas as pd
 from analysis.arrays import Array
 from analysis.errors import Code, UserError, Warn
 from analysis.laws.law import Form
+from analysis.tables.columns import positive_numbers
+from analysis.tables.finished import LeftOut, finished_rows
 
 # Beyond this many rows, intervals come from subsets of rows (`analysis.uncertainty`).
 LARGE = 20_000
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Rows of the table that the fit does not use (labels of its index), and why."""
-
-    reason: str
-    rows: tuple[object, ...]
-
-    def to_json(self) -> dict[str, object]:
-        shown = [row if isinstance(row, int | str) else str(row) for row in self.rows[:1000]]
-        return {"reason": self.reason, "count": len(self.rows), "rows": shown}
 
 
 @dataclass(frozen=True)
@@ -84,28 +74,28 @@ def observe(
     """
     if not isinstance(table, pd.DataFrame):
         raise UserError(f"table is a {type(table).__name__}: give a pandas DataFrame, one row a run")
-    table, left_out = _finished(table)
+    table, left_out = finished_rows(table)
     data: dict[str, Array] = {}
     for name in columns:
         if name == "x":
             source = x or "flops"
             if x is None and "flops" not in table and {"params", "tokens"} <= set(table.columns):
-                data["x"] = 6.0 * _numbers(table, "params") * _numbers(table, "tokens")
+                data["x"] = 6.0 * positive_numbers(table, "params") * positive_numbers(table, "tokens")
             else:
-                data["x"] = _numbers(table, source)
+                data["x"] = positive_numbers(table, source)
         else:
-            data[name] = _numbers(table, name)
+            data[name] = positive_numbers(table, name)
     for name in ("params", "tokens"):
         # Wanted for budgets and predictions even where the law does not read them; bad entries then wait.
         if name not in data and name in table and pd.api.types.is_numeric_dtype(table[name]):
             data[name] = table[name].to_numpy(np.float64)
-    loss = _numbers(table, "loss")
+    loss = positive_numbers(table, "loss")
     n = len(loss)
     if n == 0:
         raise UserError("the table has no finished run to fit: nothing is left after leaving out the others")
-    weights = _numbers(table, weight) if weight in table else np.ones(n)
+    weights = positive_numbers(table, weight) if weight in table else np.ones(n)
     if "flops" in table:
-        flops, flops_source = _numbers(table, "flops"), "flops"
+        flops, flops_source = positive_numbers(table, "flops"), "flops"
     elif {"params", "tokens"} <= set(data):
         flops, flops_source = 6.0 * data["params"] * data["tokens"], "6ND"
     else:
@@ -140,57 +130,6 @@ def observe(
         left_out,
         tuple(warnings),
     )
-
-
-def _finished(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
-    """Last evaluations of finished runs; a checkpoint in the middle of a schedule is not a horizon."""
-    left_out = []
-    rules = (
-        ("outcome", lambda c: c == "done", "the run did not finish (outcome is not done)"),
-        ("kind", lambda c: c != "trunk", "a constant-rate trunk, not a finished schedule"),
-        ("final", lambda c: c.astype(bool), "an evaluation in the middle of a schedule"),
-    )
-    for column, rule, reason in rules:
-        if column in table:
-            keep = rule(table[column]).to_numpy(bool)
-            if not keep.all():
-                left_out.append(LeftOut(reason, tuple(table.index[~keep].tolist())))
-                table = table[keep]
-    return table, tuple(left_out)
-
-
-def _numbers(table: pd.DataFrame, name: str) -> Array:
-    """A column as positive finite numbers."""
-    if name not in table:
-        have = ", ".join(map(str, table.columns[:12]))
-        raise UserError(
-            f"column {name} is missing: rename one with --columns {name}=COLUMN (there are {have})"
-        )
-    column = table[name]
-    if isinstance(column, pd.DataFrame):
-        raise UserError(f"column {name} appears {column.shape[1]} times in the table; keep one of them")
-    if column.dtype == object:
-        # Whole numbers beyond 2^63, usual for flops, arrive as Python's own.
-        texts = column[column.map(lambda value: isinstance(value, str))]
-        if texts.empty:
-            column = column.astype(np.float64)
-    types = pd.api.types
-    if not types.is_numeric_dtype(column) or types.is_bool_dtype(column) or types.is_complex_dtype(column):
-        bad = column[pd.to_numeric(column, errors="coerce").isna()]
-        bad = bad if len(bad) else column
-        raise UserError(
-            f"column {name} is not numeric: row {bad.index[0]} holds {bad.iloc[0]!r}; give plain numbers"
-        )
-    values: Array = np.asarray(column.to_numpy(np.float64, na_value=np.nan), dtype=np.float64)
-    wrong = ~(np.isfinite(values) & (values > 0))
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        rule = f"{name} < 1e300" if values[first] > 0 else f"{name} > 0"
-        raise UserError(
-            f"column {name}: row {table.index[first]} holds {values[first]:g} ({int(wrong.sum())} such); "
-            f'a law needs positive finite numbers: repair them, or leave them out with --where "{rule}"'
-        )
-    return values
 
 
 def _groups(table: pd.DataFrame, group: str | None) -> tuple[np.ndarray, str]:

@@ -11,9 +11,10 @@ import pandas as pd
 from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import Fit, finite, fit
-from analysis.fitting.observations import LeftOut, Observations, observe
+from analysis.fitting.observations import Observations, observe
 from analysis.fitting.resampling import check_seed, resample_counts
 from analysis.forecasting.cost import cost_model, optimum
+from analysis.tables.finished import LeftOut
 
 METHODS = ("parabola", "envelope", "parametric")
 # Runs within this factor of compute share a budget.

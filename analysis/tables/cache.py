@@ -1,10 +1,9 @@
 """The tables of an experiment, kept beside its run folders as Parquet and rebuilt whenever those have changed."""
 
 import contextlib
+import functools
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.errors import UserError
+from analysis.tables.atomic import write_whole
 from analysis.tables.run_folder import LAYOUT, is_run, read_runs
 
 _SOURCES, _PROBLEMS = b"analysis.sources", b"analysis.problems"
@@ -57,7 +57,7 @@ def load_experiment(folder: Path, kind: str) -> tuple[pd.DataFrame, list[str]]:
     made = {"runs": _as_arrow(runs, sources, problems), "tasks": _as_arrow(tasks, sources, problems)}
     try:
         for name, table in made.items():
-            _write(folder / _TABLES[name], table)
+            write_whole(folder / _TABLES[name], functools.partial(pq.write_table, table))
     except OSError as error:
         notes.append(f"the tables could not be kept in {folder} ({error.strerror}); nothing else is affected")
     return made[kind].to_pandas(), problems + notes
@@ -104,25 +104,3 @@ def _as_arrow(frame: pd.DataFrame, sources: bytes, problems: list[str]) -> pa.Ta
         raise UserError(f"the runs do not agree on what a column holds: {error}") from None
     metadata = {**(table.schema.metadata or {}), _SOURCES: sources, _PROBLEMS: json.dumps(problems).encode()}
     return table.replace_schema_metadata(metadata)
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    # Beside and renamed: a reader, or a sweep that analyses the same folder, never meets half a table.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        share(Path(temporary))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def share(path: Path) -> None:
-    """Give a temporary file the permissions of a plainly written one; made by mkstemp it is private."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)

@@ -1,48 +1,85 @@
-"""Which rows of a table are the last evaluations of finished runs: one rule for every verb."""
+"""The one rule of which rows of a table are last evaluations of finished runs, for every verb."""
+
+from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.tables.columns import numbers
 from analysis.tables.where import no_such_column
 
 
-def final_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows a law is fitted to: of runs that were trained to their horizon, the last evaluation.
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows of a table that an answer does not use (labels of its index), and why."""
 
-    A plain table (no `final`, `outcome` or `kind`) is taken whole. `flops` is added as 6 N D where the table
-    has none. Raises UserError when params, tokens or loss are missing.
+    reason: str
+    rows: tuple[object, ...]
+
+    def to_json(self) -> dict[str, object]:
+        shown = [row if isinstance(row, int | str) else str(row) for row in self.rows[:1000]]
+        return {"reason": self.reason, "count": len(self.rows), "rows": shown}
+
+
+def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
+    """Return the last evaluations of finished runs, labels kept, and the rows left out, by reason.
+
+    A row counts where `outcome` is done, `kind` is not trunk and `final` holds; a checkpoint in the middle of
+    a schedule is not a horizon. A column that is not there excludes nothing, so a plain table is taken whole.
+    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest counts, by
+    `tokens` or `step`.
+    """
+    left_out: list[LeftOut] = []
+
+    def leave_out(keep: "pd.Series[bool]", reason: str) -> None:
+        nonlocal table
+        if not keep.all():
+            left_out.append(LeftOut(reason, tuple(table.index[~keep].tolist())))
+            table = table[keep]
+
+    if "outcome" in table.columns:
+        leave_out(table["outcome"].eq("done"), "the run did not finish (outcome is not done)")
+    if "kind" in table.columns:
+        leave_out(table["kind"].ne("trunk"), "a constant-rate trunk, not a finished schedule")
+    if "final" in table.columns:
+        leave_out(table["final"].astype(bool), "an evaluation in the middle of a schedule")
+    order = next((name for name in ("tokens", "step") if name in table.columns), None)
+    if longest and order is not None:
+        size = "size" if "size" in table.columns else "params"
+        within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
+        shorter = table.sort_values(order, kind="stable").duplicated(within, keep="last")
+        leave_out(~shorter.reindex(table.index), "a shorter horizon of the same size and seed")
+    return table, tuple(left_out)
+
+
+def final_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished rows that a law can be fitted to, numbered anew.
+
+    `flops` is added as 6 N D where the table has none. Raises UserError when params, tokens or loss are
+    missing or are not numbers.
     """
     for name in ("params", "tokens", "loss"):
         if name not in table.columns:
             error = no_such_column(name, table.columns, f"column {name!r}")
             raise UserError(f"{error}; name it with --columns {name}=COLUMN")
     for name in ("params", "tokens", "loss", "flops"):
-        if name in table.columns and not pd.api.types.is_numeric_dtype(table[name]):
-            bad = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()
-            row = bad.idxmax()
-            raise UserError(f"row {row}: {name} is {table.at[row, name]!r}; a number would be right")
-    keep = pd.Series(True, index=table.index)
-    if "final" in table.columns:
-        keep &= table["final"].astype(bool)
-    if "outcome" in table.columns:
-        keep &= table["outcome"].eq("done")
-    if "kind" in table.columns:
-        keep &= table["kind"].ne("trunk")
-    rows = table[keep]
+        if name in table.columns:
+            table = table.assign(**{name: numbers(table, name)})
+    rows, _ = finished_rows(table)
     if "flops" not in rows.columns:
         rows = rows.assign(flops=6.0 * rows["params"] * rows["tokens"])
     return rows.reset_index(drop=True)
 
 
 def last_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The last evaluation of every run, trunks and unfinished ones too; a plain table is taken whole."""
+    """Return the last evaluation of every run, trunks and unfinished ones too; a plain table is taken whole."""
     if "run_id" not in table.columns:
         return table
     return table.drop_duplicates("run_id", keep="last").reset_index(drop=True)
 
 
 def compute_column(table: pd.DataFrame) -> str:
-    """How C is counted in this table, for an axis or a sentence."""
+    """Say how C is counted in this table, for an axis or a sentence."""
     if "flops" not in table.columns:
         return "6 × parameters × tokens"
     return "as in the table" if "run_id" not in table.columns else "exact count"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_size", "batch_tokens")
@@ -52,6 +53,18 @@ def read_runs(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str
         task_rows += run_tasks
     tasks = pd.DataFrame(task_rows, columns=None if task_rows else ["run_id", "task", "variant", "final"])
     return pd.DataFrame(rows), tasks, problems
+
+
+def answer_lengths(folder: Path) -> dict[tuple[str, str], float]:
+    """Return the mean answer length in bytes of each (task, variant), from a run's items.npz."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for path in sorted(folder.glob("*/items.npz"))[:1]:
+        with np.load(path) as items:
+            for name in items.files:
+                if name.endswith("/answer_bytes"):
+                    task, variant = name.split("/")[:2]
+                    sums.setdefault((task, variant), []).append(float(items[name].mean()))
+    return {key: float(np.mean(values)) for key, values in sums.items()}
 
 
 def _run_rows(

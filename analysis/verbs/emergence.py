@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.detection.emergence import emergence
-from analysis.detection.metrics import answer_lengths
+from analysis.tables.run_folder import answer_lengths
 from analysis.verbs import Answer
 
 HELP = "flag the tasks whose score jumps past a size"
