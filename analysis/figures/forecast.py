@@ -41,7 +41,7 @@ def loss_compute(
     `rows` are finished rows with positive params, flops and loss; `lost` the last rows of runs that diverged or
     failed, marked with a cross where they stopped. The narrow panel is the target on a scale of its own.
     """
-    fig = style.figure(8.2, 4.6)
+    fig = style.figure(style.WIDTH, 4.6)
     held = target is not None and law is not None
     ax, *more = fig.subplots(1, 2, width_ratios=(4.4, 1)) if held else [fig.subplots()]
     everything = np.ones(len(rows), dtype=bool)
@@ -105,9 +105,7 @@ def _crosses(ax: Axes, lost: pd.DataFrame, top: float) -> None:
 
 
 def _target(ax: Axes, target: Target, p: Prediction) -> None:
-    error = [[p.loss - p.lower], [p.upper - p.loss]]
-    look = {"fmt": "D", "ms": 5.5, "color": style.RED, "mfc": "white", "mew": 1.4, "capsize": 4, "lw": 1.4}
-    ax.errorbar([target.flops], [p.loss], yerr=np.minimum(error, 1e3 * p.loss), zorder=6, **look)
+    style.interval_bar(ax, target.flops, p.loss, p.lower, p.upper)
     ax.plot([target.flops] * len(target.losses), target.losses, "*", ms=9, color=style.INK, zorder=7)
 
 

@@ -4,6 +4,7 @@ Each function takes rows and numbers that are already decided and returns a matp
 `analysis.fitting`'s; the forecast's own picture is in `figures.forecast`, curves of tasks in `figures.tasks`.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,87 +22,90 @@ def next_budgets(
     rows: pd.DataFrame,
     path: Sequence[Prediction],
     marked: Sequence[Prediction],
+    held: Sequence[tuple[float, float] | None],
     loss_name: str,
     caution: str = "",
 ) -> Figure:
     """Draw what more compute buys: the law's best loss beyond the data with its interval, and the best N and D.
 
-    `path` and `marked` are predictions of `extrapolate` by budget; `marked` are the ones to point out. `caution`
-    is printed above: a picture without its caveat is passed on.
+    `path` and `marked` are predictions of `extrapolate` by budget; `marked` are the ones to point out, each with
+    the bounds, relative to its loss, that a hold-out over the same distance had (`held`; None: untested).
+    `caution` is printed above: a picture without its caveat is passed on.
     """
-    fig = style.figure(8.2, 3.6)
+    fig = style.figure(style.WIDTH, 3.6)
     left, right = fig.subplots(1, 2)
-    _best_loss(left, rows, path, marked, loss_name)
-    _best_split(right, path, marked, float(rows["flops"].max()))
+    _best_loss(left, rows, path, loss_name)
+    ends = float(rows["flops"].max())
+    for point, bounds in zip(marked, held, strict=True):
+        _marked(left, point, bounds, ends)
+    left.legend(loc="upper right")
+    _best_split(right, path, marked, ends)
     if caution:
         fig.suptitle(caution, fontsize=9, color=style.RED)
     return fig
 
 
-def _best_loss(
-    ax: Axes, rows: pd.DataFrame, path: Sequence[Prediction], marked: Sequence[Prediction], loss_name: str
-) -> None:
+def _best_loss(ax: Axes, rows: pd.DataFrame, path: Sequence[Prediction], loss_name: str) -> None:
     flops = np.asarray([p.flops for p in path], dtype=np.float64)
     best = np.asarray([p.loss for p in path])
-    ends = float(rows["flops"].max())
     highest = float(rows["loss"].max()) * 1.03
     # An interval may reach far beyond the picture, or to infinity; it is cut at its edge.
     upper = np.minimum([p.upper for p in path], 10 * highest)
-    lower = np.maximum([p.lower for p in path], 0.03 * float(rows["loss"].min()))
+    lower = np.maximum([p.lower for p in path], 0.3 * best)
     ax.plot(rows["flops"], rows["loss"], "o", ms=3.5, mfc="white", mec=style.GREY, label="runs")
     said = f"{path[0].level:.0%} interval of one new run, by this law"
     ax.fill_between(flops, lower, upper, color=style.BLUE, alpha=0.18, lw=0, label=said)
-    split = int(np.searchsorted(flops, ends * 0.999))
-    ax.plot(flops[: split + 1], best[: split + 1], color=style.BLUE, lw=1.4)
+    split = int(np.searchsorted(flops, float(rows["flops"].max()) * 0.999))
+    inside, beyond = slice(0, split + 1), slice(split, None)
+    ax.plot(flops[inside], best[inside], color=style.BLUE, lw=1.4)
     dashed = (0, (4, 2))
-    ax.plot(
-        flops[split:], best[split:], color=style.BLUE, lw=1.4, ls=dashed, label="best loss for the compute"
-    )
-    for point in marked:
-        if point.flops is None:
-            continue
-        error = [
-            [point.loss - max(point.lower, 1e-3 * point.loss)],
-            [min(point.upper, 10 * highest) - point.loss],
-        ]
-        look = {
-            "fmt": "D",
-            "ms": 5.5,
-            "color": style.RED,
-            "mfc": "white",
-            "mew": 1.4,
-            "capsize": 3,
-            "lw": 1.2,
-        }
-        ax.errorbar([point.flops], [point.loss], yerr=np.maximum(error, 0.0), **look)
-        ax.annotate(
-            f"{point.flops / ends:.3g}×",
-            (point.flops, point.loss),
-            xytext=(-6, -6),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=style.RED,
-        )
-    lowest = min(float(rows["loss"].min()), float(best.min()), float(lower.min()))
-    ax.set_ylim(lowest * 0.97, highest)
+    said = "best loss for the compute"
+    ax.plot(flops[beyond], best[beyond], color=style.BLUE, lw=1.4, ls=dashed, label=said)
+    ax.set_ylim(min(float(rows["loss"].min()), float(lower.min())) * 0.92, highest)
     style.log_axis(ax, "x")
     style.log_axis(ax, "y", most=6)
     ax.set_xlabel("training compute C (FLOPs)")
     ax.set_ylabel(loss_name)
-    ax.legend(loc="upper right")
+
+
+def _marked(ax: Axes, point: Prediction, held: tuple[float, float] | None, ends: float) -> None:
+    """Point out one budget, with the law's interval and behind it the hold-out's."""
+    if point.flops is None:
+        return
+    if held is not None:
+        label = (
+            None
+            if any("held out" in str(line.get_label()) for line in ax.lines)
+            else "the same step, held out"
+        )
+        bounds = [point.loss * max(held[0], 0.1), point.loss * min(held[1], 10.0)]
+        ax.plot(
+            [point.flops] * 2, bounds, color=style.GREY, lw=5, alpha=0.35, solid_capstyle="butt", label=label
+        )
+    style.interval_bar(ax, point.flops, point.loss, point.lower, point.upper)
+    ax.annotate(
+        f"{point.flops / ends:.3g}×",
+        (point.flops, point.loss),
+        xytext=(-6, -6),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=style.RED,
+    )
 
 
 def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Prediction], ends: float) -> None:
-    flops = [p.flops for p in path]
+    flops = [p.flops or math.nan for p in path]
     for name, label, colour, marker in (
         ("params", "parameters N", style.BLUE, "o"),
         ("tokens", "tokens D", style.ORANGE, "s"),
     ):
         ax.plot(flops, [getattr(p, name) for p in path], color=colour, lw=1.4)
         points = [getattr(p, name) for p in marked]
-        ax.plot([p.flops for p in marked], points, marker, ms=5.5, color=colour, mfc="white", mew=1.4)
+        ax.plot(
+            [p.flops or math.nan for p in marked], points, marker, ms=5.5, color=colour, mfc="white", mew=1.4
+        )
         ax.annotate(
             label,
             (flops[-1], getattr(path[-1], name)),
@@ -134,7 +138,7 @@ def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: f
 
     `used` marks the rows that were fitted; `noise`, if known, is the spread between seeds, drawn as a band.
     """
-    fig = style.figure(8.2, 3.2)
+    fig = style.figure(style.WIDTH, 3.2)
     axes = fig.subplots(1, 2, sharey=True)
     percent = 100 * (rows["loss"].to_numpy() / fitted - 1)
     colours = style.size_colours(sorted(rows["params"].unique()))
@@ -172,7 +176,7 @@ def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: s
     """
     across = min(5, max(1, len(names)))
     down = -(-len(names) // across)
-    fig = style.figure(8.2, 0.35 + 1.55 * down)
+    fig = style.figure(style.WIDTH, 0.35 + 1.55 * down)
     axes = np.atleast_1d(fig.subplots(down, across, sharex=True, squeeze=False)).ravel()
     for ax, name in zip(axes, names, strict=False):
         column = f"loss_{name}"
@@ -198,7 +202,7 @@ def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: s
 
 def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str) -> Figure:
     """Draw the loss over model size with the n-grams' losses as lines, and the divergence from each in nats."""
-    fig = style.figure(8.2, 3.0)
+    fig = style.figure(style.WIDTH, 3.0)
     left, right = fig.subplots(1, 2)
     mean = rows.groupby(size)["loss"].mean()
     left.plot(mean.index, mean, color=style.SEED_DOT, lw=1.3)

@@ -30,6 +30,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#F0E442",
 )
 INK, GREY, FAINT = "#222222", "#777777", "#DDDDDD"
+# Inches across a page: figures of this width have letters of one size there.
+WIDTH = 8.2
 # Every seed is drawn as a dot of this colour unless it belongs to a curve with a colour of its own.
 SEED_DOT = BLUE
 Colour = tuple[float, float, float, float]
@@ -113,6 +115,24 @@ def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
 def seed_dots(ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT) -> None:
     """Draw a small dot for each seed, at `x` and `y` of one length."""
     ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, alpha=0.7, mew=0)
+
+
+def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float) -> None:
+    """Draw a forecast as a diamond with its interval; bounds beyond a factor of 100 are cut there."""
+    error = [[min(value - lower, 0.99 * value)], [min(upper - value, 99.0 * value)]]
+    ax.errorbar(
+        [x],
+        [value],
+        yerr=error,
+        fmt="D",
+        ms=5.5,
+        color=RED,
+        mfc="white",
+        mew=1.4,
+        capsize=4,
+        lw=1.4,
+        zorder=6,
+    )
 
 
 def count(value: float) -> str:

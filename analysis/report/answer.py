@@ -84,8 +84,12 @@ def left_out_sentence(found: Findings) -> list[str]:
     # Evaluations on the way, and trunks, are no runs: the section of rows left out has them.
     ends = set(_ends(found.table).index)
     gone = [replace(left, rows=tuple(row for row in left.rows if row in ends)) for left in found.left_out]
-    said = [f"{len(left.rows)} because {left.reason} ({named(found, left)})" for left in gone if left.rows]
-    return [f"Rows left out: {'; '.join(said)}."] if said else []
+    said = [f"{_rows(left)} ({named(found, left)}): {left.reason}" for left in gone if left.rows]
+    return [f"Left out: {'; '.join(said)}."] if said else []
+
+
+def _rows(left: LeftOut) -> str:
+    return f"{len(left.rows)} row{'s' * (len(left.rows) != 1)}"
 
 
 def _ends(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,8 +101,8 @@ def _ends(table: pd.DataFrame) -> pd.DataFrame:
 def named(found: Findings, left: LeftOut, most: int = 4) -> str:
     """Name the rows left out: by run where the table has runs, by row otherwise; of many the first."""
     known = "run_id" in found.table.columns
-    names = found.table.loc[list(left.rows), "run_id"].astype(str).tolist() if known else []
-    names = list(dict.fromkeys(names or [row_name(found.table, label) for label in left.rows]))  # type: ignore[arg-type]
+    names = [str(v) for v in found.table["run_id"][found.table.index.isin(left.rows)]] if known else []
+    names = list(dict.fromkeys(names or [row_name(found.table, label) for label in left.rows]))
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -119,11 +123,11 @@ def caveats(warnings: Iterable[Warn]) -> str:
     """List the status of an answer, and each warning with what its word means."""
     told = list(warnings)
     status = status_of(told)
-    said = [f"Status: {status} ({status.sentence})."]
-    for warn in told:
-        grave = ", grave" if warn.code.grave else ""
-        said.append(f"{warn.code}: {warn.message}. (The word means: {warn.code.sentence}{grave}.)")
-    return html.box("warn" if told else "good", *said)
+    said = f"Status: {status}, {status.sentence}."
+    rows = [
+        (w.code + " (grave)" * w.code.grave, f"{w.message}.", f"in general: {w.code.sentence}") for w in told
+    ]
+    return html.caveats("warn" if told else "good", said, rows)
 
 
 def _left_out_below(held: HeldOut, target: Target | None) -> str:

@@ -194,23 +194,27 @@ def _law(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> 
     except UserError as error:
         return f"no law could be fitted to all finished runs: {error}."
     predictions = forecast.predictions
-    back = []
-    for ratio in RATIOS if target is not None else ():
+    used = _used(forecast, len(rows))
+    back = _steps_back(rows, target, held_out)
+    return Law(forecast, predictions, predictions[-len(RATIOS) :], back, used, fitted)
+
+
+def _steps_back(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> tuple[StepBack, ...]:
+    if target is None:
+        return ()
+    steps = []
+    for ratio in RATIOS:
+        below = rows[rows["flops"] <= target.flops / ratio].reset_index(drop=True)
+        said: Prediction | str
         if ratio == CUT and not isinstance(held_out, str):
-            back.append(StepBack(ratio, len(target.below), held_out.prediction))
+            said = held_out.prediction
         else:
-            back.append(_step_back(rows, target, ratio))
-    return Law(
-        forecast, predictions, predictions[-len(RATIOS) :], tuple(back), _used(forecast, len(rows)), fitted
-    )
-
-
-def _step_back(rows: pd.DataFrame, target: Target, ratio: float) -> StepBack:
-    below = rows[rows["flops"] <= target.flops / ratio].reset_index(drop=True)
-    try:
-        return StepBack(ratio, len(below), _forecast_target(below, target).predictions[0])
-    except UserError as error:
-        return StepBack(ratio, len(below), f"{error}")
+            try:
+                said = _forecast_target(below, target).predictions[0]
+            except UserError as error:
+                said = str(error)
+        steps.append(StepBack(ratio, len(below), said))
+    return tuple(steps)
 
 
 def _used(forecast: Forecast, n: int) -> np.ndarray:

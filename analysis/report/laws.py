@@ -78,32 +78,24 @@ def next_section(found: Findings, shown: dict[str, str]) -> str:
         return html.section(heading, html.paragraph(f"No law, no budgets: {found.law}"))
     law = found.law
     unique = _unique_tokens(found)
-    back = {step.ratio: step for step in law.back}
+    back: list[StepBack | None] = [*law.back] if law.back else [None] * len(law.next)
     largest = float(found.rows["flops"].max())
-    header = [
-        "budget",
-        "C (FLOPs)",
-        "best N",
-        "best D",
-        "D / N",
-        "loss",
-        f"{law.next[0].level:.0%} interval, one new run",
-    ]
-    header += ["passes over the text"] * (unique is not None) + ["the same step, held out"] * bool(back)
+    header = ["budget", "C (FLOPs)", "best N", "best D", "D / N", "loss"]
+    header += [f"{law.next[0].level:.0%} interval, one new run", "relative"]
+    header += ["passes over the text"] * (unique is not None)
+    header += ["held out: runs", "its interval", "its target measured"] * bool(law.back)
     rows = []
-    for p in law.next:
-        ratio = (p.flops or math.nan) / largest
-        step = next((step for at, step in back.items() if math.isclose(at, ratio, rel_tol=1e-6)), None)
-        row = _budget_row(p, ratio)
+    for p, step in zip(law.next, back, strict=True):
+        row = _budget_row(p, (p.flops or math.nan) / largest)
         row += [html.number((p.tokens or math.nan) / unique, 2)] if unique is not None else []
-        rows.append(row + ([_worth(step, found)] if back else []))
+        rows.append(row + (_worth(step, found) if step is not None else []))
     return html.section(
         heading,
         _caution(law),
         html.paragraph(
             f"By the law of all runs, a budget beyond the largest one ({style.power(largest)} FLOPs) would buy:"
         ),
-        html.table(header, rows, wide=(len(header) - 1,) if back else ()),
+        html.table(header, rows),
         _holds(law, found),
         _repeats(law, unique),
         html.paragraph(
@@ -124,7 +116,7 @@ def _caution(law: Law) -> str:
     return html.box(
         "warn",
         f"No advice: the law of all runs carries a grave warning ({grave}). The table says what the law says, and "
-        "in its last column what such a step was worth on these runs.",
+        "in its last columns what such a step was worth on these runs.",
     )
 
 
@@ -137,20 +129,20 @@ def _budget_row(p: Prediction, ratio: float) -> list[str]:
         style.count(tokens),
         f"{tokens / params:.3g}",
         f"{p.loss:.4f}",
-        f"{p.lower:.4f} to {p.upper:.4f} ({_percent(p.lower / p.loss)} to {_percent(p.upper / p.loss)})",
+        f"{p.lower:.4f} to {p.upper:.4f}",
+        _relative(p),
     ]
 
 
-def _worth(step: StepBack | None, found: Findings) -> str:
-    if step is None or found.target is None:
-        return "-"
+def _worth(step: StepBack, found: Findings) -> list[str]:
     p = step.prediction
-    if isinstance(p, str):
-        return f"no law from {step.runs} runs"
-    return (
-        f"from {step.runs} runs {_percent(p.lower / p.loss)} to {_percent(p.upper / p.loss)}, "
-        f"measured {_percent(found.target.measured / p.loss, 2)}"
-    )
+    if isinstance(p, str) or found.target is None:
+        return [str(step.runs), "too few for a law", "-"]
+    return [str(step.runs), _relative(p), _percent(found.target.measured / p.loss, 2)]
+
+
+def _relative(p: Prediction) -> str:
+    return f"{_percent(p.lower / p.loss)} to {_percent(p.upper / p.loss)}"
 
 
 def _holds(law: Law, found: Findings) -> str:
@@ -158,24 +150,30 @@ def _holds(law: Law, found: Findings) -> str:
     target = found.target
     if target is None or not law.back:
         return ""
+    cuts = ", ".join(f"1/{step.ratio:g}" for step in law.back)
     said = [
-        "The last column takes the same step back: the law of the runs with a third, a tenth and a thirtieth of "
-        "the target's compute forecast the target; its interval and what was measured, relative to that forecast."
+        f"Held out, the same step was taken backwards: the law of the runs with at most {cuts} of the target's "
+        "compute forecast the target. Its interval and what was measured are relative to that forecast."
     ]
     for p, step in zip(law.next, law.back, strict=True):
         q = step.prediction
         if isinstance(q, str):
             said.append(f"At {step.ratio:g}× nothing was tested.")
             continue
-        own, held = math.log(p.upper / p.lower), math.log(q.upper / q.lower) if q.lower > 0 else math.inf
+        own, held = _width(p), _width(q)
         if not q.lower <= target.measured <= q.upper:
             said.append(f"At {step.ratio:g}× the hold-out's interval missed what was measured.")
         elif held > _WIDER * own:
             said.append(
-                f"At {step.ratio:g}× it was {held / own:.2g} times as wide as the law's own interval: "
-                "rely on the wider one."
+                f"At {step.ratio:g}× it was {held / own:.2g} times as wide as the law's own interval, "
+                "from fewer runs: rely on the wider one."
             )
     return html.paragraph(*said)
+
+
+def _width(p: Prediction) -> float:
+    """The width of an interval in log loss."""
+    return math.log(p.upper / p.lower) if p.lower > 0 and math.isfinite(p.upper) else math.inf
 
 
 def _unique_tokens(found: Findings) -> float | None:

@@ -32,6 +32,16 @@ def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> 
     found = findings(table, source)
     with style.styled():
         shown = {p.name: _embedded(p, source) for p in pictures(found)}
+    sections = [
+        law_section(found),
+        next_section(found, shown),
+        _drawn("Residuals", shown, "residuals"),
+        _drawn("Components of the loss", shown, "components", "text_classes", "ngrams"),
+        tasks_section(found, shown),
+        runs_section(found),
+        left_out_section(found),
+        conventions_section(found, written),
+    ]
     target = folder / "index.html"
     write_text(
         target,
@@ -39,16 +49,10 @@ def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> 
             f"lmscale: {source.name}",
             f"<h1>{html.text(title(found))}</h1>",
             html.paragraph(ladder_sentence(found), kind="small"),
+            html.contents(sections),
             answer_section(found),
             shown.get("loss_compute", ""),
-            law_section(found),
-            next_section(found, shown),
-            html.section("Residuals", shown["residuals"]) if "residuals" in shown else "",
-            _components_section(shown),
-            tasks_section(found, shown),
-            runs_section(found),
-            left_out_section(found),
-            conventions_section(found, written),
+            *sections,
         ),
     )
     return target, found
@@ -95,9 +99,11 @@ def to_json(found: Findings, path: Path) -> dict[str, Any]:
 
 def _embedded(shown: Picture, source: Source) -> str:
     command = f"{source.command('plots', out=True)}  # {shown.name}.svg"
-    return html.picture(style.data_uri(shown.figure), shown.shows, command)
+    width = shown.figure.get_figwidth() / style.WIDTH
+    return html.picture(style.data_uri(shown.figure), shown.shows, command, width)
 
 
-def _components_section(shown: dict[str, str]) -> str:
-    inner = [shown[name] for name in ("components", "text_classes", "ngrams") if name in shown]
-    return html.section("Components of the loss", *inner) if inner else ""
+def _drawn(title: str, shown: dict[str, str], *names: str) -> str:
+    """A section of those pictures that could be drawn, or none."""
+    inner = [shown[name] for name in names if name in shown]
+    return html.section(title, *inner) if inner else ""

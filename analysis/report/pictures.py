@@ -66,7 +66,9 @@ def _drawn(rows: pd.DataFrame, held: HeldOut, flops: float) -> forecast.HeldOutL
 def _next_budgets(found: Findings, law: Law) -> Picture:
     grave = law.forecast.status == Status.UNTRUSTED
     caution = "not to be decided from: " + ", ".join(w.code for w in law.forecast.warnings) if grave else ""
-    figure = ladder.next_budgets(found.rows, law.path, law.next, found.units.axis, caution)
+    steps = [step.prediction for step in law.back] or [""] * len(law.next)
+    held = [None if isinstance(p, str) else (p.lower / p.loss, p.upper / p.loss) for p in steps]
+    figure = ladder.next_budgets(found.rows, law.path, law.next, held, found.units.axis, caution)
     last = law.next[-1]
     return Picture(
         "next_budgets",
@@ -115,7 +117,10 @@ def _components(found: Findings) -> Iterator[Picture]:
     orders = [str(c)[3:] for c in rows.columns if str(c).startswith("kl_") and _holds_numbers(rows[c])]
     if orders:
         mean = rows.groupby(SIZE)[[f"kl_{order}" for order in orders]].mean().dropna(how="all")
-        nearest = [f"{style.count(n)}: {str(name)[3:]}" for n, name in mean.idxmin(axis=1).items()]
+        near = mean.idxmin(axis=1)
+        nearest = [
+            f"{style.count(n)}: {str(name)[3:]}" for n, name in zip(near.index.tolist(), near, strict=True)
+        ]
         yield Picture(
             "ngrams",
             ladder.ngrams(rows, orders, SIZE, found.units.axis),
@@ -146,6 +151,8 @@ def _fall(rows: pd.DataFrame, names: list[str]) -> str:
     change = (means.iloc[-1] / means.iloc[0] - 1).replace([np.inf, -np.inf], np.nan).dropna()
     if len(means) < 2 or change.empty:
         return "Loss of each component over model size; every run is a dot."
+    if change.max() - change.min() < 0.005:
+        return f"From the smallest model to the largest, all fall alike, by {change.mean():+.0%}; every run a dot."
     most, least = str(change.idxmin())[5:], str(change.idxmax())[5:]
     return (
         f"From the smallest model to the largest, the loss of {most} changes by {change.min():+.0%}, the most, and "

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ def left_out_section(found: Findings) -> str:
     """List every row that no law was fitted to, by reason, counted and named."""
     if not found.left_out:
         return html.section("Rows left out", html.paragraph(f"None of the {len(found.table)} rows."))
-    said = [f"{len(left.rows)}: {left.reason} ({named(found, left, _MOST_NAMES)})" for left in found.left_out]
+    said = [
+        f"{len(left.rows)}: {left.reason} ({named(found, left, _MOST_NAMES)})." for left in found.left_out
+    ]
     count = sum(len(left.rows) for left in found.left_out)
     return html.section(
         "Rows left out",
@@ -107,7 +110,7 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     return html.paragraph(f"{title}:") + shown if len(rows) <= 40 else html.folded(title, shown)
 
 
-def _compute(found: Findings, group: pd.DataFrame, params: float, tokens: float) -> str:
+def _compute(found: Findings, group: pd.DataFrame, params: Any, tokens: Any) -> str:
     """The compute of a rung: as its rows have it, else as it was counted for them."""
     values = group["flops"].where(group["flops"] > 0).dropna()
     if values.empty:
@@ -123,7 +126,7 @@ def _outcomes(group: pd.DataFrame) -> str:
 
 
 def _all_runs(runs: pd.DataFrame) -> str:
-    columns = {
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
         "run_id": ("run", str),
         "kind": ("kind", str),
         "params": ("N", _count),
