@@ -5,6 +5,7 @@ What a verb does is in its module under `analysis.verbs`, imported only when it 
 
 import argparse
 import importlib
+import importlib.metadata
 import json
 import os
 import sys
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--json {args.json}: the folder {Path(args.json).parent} does not exist")
         verb = importlib.import_module(f"analysis.verbs.{args.verb}")
         kind: Kind = getattr(verb, "TABLE", "runs")
-        table = load_table(args.table, kind=kind, columns=args.columns, where=args.where)
+        table = load_table(args.table, kind, args.columns, args.where, args.same)
         for problem in table.attrs["problems"]:
             print(f"analysis: note: {problem}", file=sys.stderr)
         answer = verb.run(table, args)
@@ -48,21 +49,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(prog="analysis", description="Fits, forecasts and flags from a table of runs.")
+    parser.add_argument("--version", action="version", version=f"analysis {_version()}")
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     asked = argv[0] if argv else ""
     for name in VERBS:
         # Importing a verb costs up to a second (scipy, matplotlib): only the one that was asked for is.
         wanted = importlib.import_module(f"analysis.verbs.{name}") if name == asked else None
         sub = subparsers.add_parser(name, help=wanted.HELP if wanted else None, add_help=True)
-        sub.add_argument("table", metavar="TABLE", help="a run folder, or a CSV or Parquet file")
+        sub.add_argument("table", metavar="TABLE", help="a run folder, or a CSV, JSON or Parquet file")
         sub.add_argument("--json", metavar="FILE", help="write the answer as JSON ('-' for stdout)")
         sub.add_argument("--columns", metavar="NAME=COLUMN,...", default="", help="e.g. params=N,tokens=D")
         sub.add_argument(
             "--where", metavar="EXPRESSION", default="", help='rows to keep, e.g. "flops < 1e21"'
         )
+        sub.add_argument(
+            "--same",
+            metavar="COLUMN,...",
+            default="",
+            help="columns that must agree over all rows of a fit (science, for a run folder)",
+        )
         if wanted:
             wanted.add_arguments(sub)
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("lmscale")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed: read from its source)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,7 +89,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _write_json(target: str, answer: Any) -> None:
     text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
+    path = Path(target)
     if target == "-":
         sys.stdout.write(text)
-        return
-    write_text(Path(target), text)
+    elif path.exists() and not path.is_file():
+        # A pipe or a device is written to, never replaced.
+        path.write_text(text)
+    else:
+        write_text(path, text)

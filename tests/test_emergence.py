@@ -81,7 +81,7 @@ def bad(**change: object) -> pd.DataFrame:
         (bad(correct=-1), ["row 4", "correct is -1"]),
         (bad(chance=1.0), ["row 4", "chance is 1"]),
         (bad(size="big"), ["row 4", "size is 'big'", "number"]),
-        (bad(correct="n/a"), ["row 4", "correct is 'n/a'"]),
+        (bad(correct="n/a"), ["row 4", "correct is missing"]),
         (bad(size=SIZES[3]), ["row 4", "second row"]),
         (bad(chance=0.5), ["row 4", "chance is 0.5"]),
         (bad(shortcut=1.5), ["row 4", "shortcut is 1.5", "0..1"]),

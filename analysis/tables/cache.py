@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from analysis.errors import UserError
 from analysis.tables.atomic import write_whole
-from analysis.tables.run_folder import LAYOUT, is_run, read_runs
+from analysis.tables.run_folder import LAYOUT, Runs, is_run, read_runs
 
-_SOURCES, _PROBLEMS = b"analysis.sources", b"analysis.problems"
+_SOURCES, _PROBLEMS, _SCIENCES = b"analysis.sources", b"analysis.problems", b"analysis.sciences"
 _TABLES = {"runs": "table.parquet", "tasks": "tasks.parquet"}
 
 
@@ -24,15 +24,18 @@ def is_experiment(folder: Path) -> bool:
     return any(True for _ in _run_folders(folder)) or any((folder / t).is_file() for t in _TABLES.values())
 
 
-def load_experiment(folder: Path, kind: str) -> tuple[pd.DataFrame, list[str]]:
-    """The `runs` or `tasks` table of `runs/<experiment>` (or of one run), and sentences on what was wrong.
+def load_experiment(folder: Path, kind: str) -> pd.DataFrame:
+    """Return the `runs` or `tasks` table of `runs/<experiment>` (or of one run).
 
-    Reads table.parquet and tasks.parquet where they are newer than every run, otherwise reads the run folders
-    and writes both, whole or not at all. A folder that cannot be written still gives its table.
+    `attrs["problems"]` are sentences on what was wrong, `attrs["sciences"]` what each science is. Reads
+    table.parquet and tasks.parquet where they are newer than every run, otherwise reads the run folders and
+    writes both, whole or not at all. A folder that cannot be written still gives its table.
     """
     if is_run(folder):
-        runs, tasks, problems = read_runs([folder])
-        return (runs if kind == "runs" else tasks), problems
+        found = read_runs([folder])
+        table = found.runs if kind == "runs" else found.tasks
+        table.attrs = {"problems": found.problems, "sciences": found.sciences}
+        return table
     folders = list(_run_folders(folder))
     kept = {name: _read_kept(folder / file) for name, file in _TABLES.items()}
     wanted = kept[kind]
@@ -42,25 +45,25 @@ def load_experiment(folder: Path, kind: str) -> tuple[pd.DataFrame, list[str]]:
                 f"{folder}: no runs in this folder (none of its folders has a spec.json); "
                 "name the folder of an experiment, runs/<experiment>, or a CSV or Parquet file"
             )
-        return wanted.to_pandas(), [*_told(wanted), "the run folders are gone: the table is what they left"]
+        return _as_frame(wanted, ["the run folders are gone: the table is what they left"])
     sources = _fingerprint(folders)
     fresh = all(t is not None and (t.schema.metadata or {}).get(_SOURCES) == sources for t in kept.values())
     if fresh and wanted is not None:
-        return wanted.to_pandas(), _told(wanted)
-    runs, tasks, problems = read_runs(folders)
+        return _as_frame(wanted)
+    found = read_runs(folders)
     notes = _missing(kept["runs"], folders)
     notes += [
         f"{file} could not be read (half-written?) and was rebuilt from the run folders"
         for name, file in _TABLES.items()
         if kept[name] is None and (folder / file).exists()
     ]
-    made = {"runs": _as_arrow(runs, sources, problems), "tasks": _as_arrow(tasks, sources, problems)}
+    made = {"runs": _as_arrow(found.runs, sources, found), "tasks": _as_arrow(found.tasks, sources, found)}
     try:
         for name, table in made.items():
             write_whole(folder / _TABLES[name], functools.partial(pq.write_table, table))
     except OSError as error:
         notes.append(f"the tables could not be kept in {folder} ({error.strerror}); nothing else is affected")
-    return made[kind].to_pandas(), problems + notes
+    return _as_frame(made[kind], notes)
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
@@ -85,8 +88,15 @@ def _read_kept(path: Path) -> pa.Table | None:
         return None
 
 
-def _told(table: pa.Table) -> list[str]:
-    return list(json.loads((table.schema.metadata or {}).get(_PROBLEMS, b"[]")))
+def _as_frame(table: pa.Table, notes: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of a kept table, with what was told when it was made."""
+    metadata = table.schema.metadata or {}
+    frame = table.to_pandas()
+    frame.attrs = {
+        "problems": [*json.loads(metadata.get(_PROBLEMS, b"[]")), *notes],
+        "sciences": json.loads(metadata.get(_SCIENCES, b"{}")),
+    }
+    return frame
 
 
 def _missing(kept: pa.Table | None, folders: list[Path]) -> list[str]:
@@ -97,10 +107,10 @@ def _missing(kept: pa.Table | None, folders: list[Path]) -> list[str]:
     return [f"run {name} was in the table and its folder is gone: it is left out" for name in gone]
 
 
-def _as_arrow(frame: pd.DataFrame, sources: bytes, problems: list[str]) -> pa.Table:
+def _as_arrow(frame: pd.DataFrame, sources: bytes, found: Runs) -> pa.Table:
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except pa.ArrowException as error:
         raise UserError(f"the runs do not agree on what a column holds: {error}") from None
-    metadata = {**(table.schema.metadata or {}), _SOURCES: sources, _PROBLEMS: json.dumps(problems).encode()}
-    return table.replace_schema_metadata(metadata)
+    told = {_PROBLEMS: json.dumps(found.problems).encode(), _SCIENCES: json.dumps(found.sciences).encode()}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _SOURCES: sources, **told})

@@ -2,11 +2,38 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.tables.columns import numbers
+from analysis.tables.columns import numbers, row_name
+from analysis.tables.science import check_one_science
 from analysis.tables.where import no_such_column
+
+# Words of trackers besides our own; the first is what a run folder says.
+_DONE = ("done", "finished", "completed", "complete", "succeeded", "success")
+_NOT_DONE = frozenset(
+    [
+        "diverged",
+        "failed",
+        "unfinished",
+        "crashed",
+        "failure",
+        "error",
+        "killed",
+        "running",
+        "queued",
+        "pending",
+        "stopped",
+        "preempted",
+        "cancelled",
+        "canceled",
+        "timeout",
+        "oom",
+        "nan",
+    ]
+)
+_YES, _NO = frozenset({"yes", "y", "true", "t", "1"}), frozenset({"no", "n", "false", "f", "0", "", "-"})
 
 
 @dataclass(frozen=True)
@@ -38,11 +65,13 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
             table = table[keep]
 
     if "outcome" in table.columns:
-        leave_out(table["outcome"].eq("done"), "the run did not finish (outcome is not done)")
+        done, reason = _finished(table)
+        leave_out(done, reason)
     if "kind" in table.columns:
         leave_out(table["kind"].ne("trunk"), "a constant-rate trunk, not a finished schedule")
     if "final" in table.columns:
-        leave_out(table["final"].astype(bool), "an evaluation in the middle of a schedule")
+        leave_out(_is_final(table), "an evaluation in the middle of a schedule")
+    check_one_science(table)
     order = next((name for name in ("tokens", "step") if name in table.columns), None)
     if longest and order is not None:
         size = "size" if "size" in table.columns else "params"
@@ -50,6 +79,44 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
         shorter = table.sort_values(order, kind="stable").duplicated(within, keep="last")
         leave_out(~shorter.reindex(table.index), "a shorter horizon of the same size and seed")
     return table, tuple(left_out)
+
+
+def _finished(table: pd.DataFrame) -> tuple["pd.Series[bool]", str]:
+    """The rows whose outcome says that the run finished, and why the others are left out."""
+    words = _words(table["outcome"])
+    done = words.isin(_DONE)
+    others = sorted(set(words[~done]) - {"", "nan"})
+    if not done.any() and not set(others) <= _NOT_DONE:
+        held = ", ".join(repr(word) for word in others[:5])
+        raise UserError(
+            f"column outcome: no row says {', '.join(_DONE)}; it holds {held}; write done for the runs that "
+            "finished, or give the column another name"
+        )
+    counted = [word for word in _DONE[1:] if word in set(words[done])]
+    also = f"; {', '.join(counted)} counts as done" if counted else ""
+    held = ", ".join(others[:5]) or "not said"
+    return done, f"the run did not finish (outcome is not done but {held}{also})"
+
+
+def _words(column: pd.Series) -> "pd.Series[str]":
+    """What stands in a column, in small letters; 1.0 is 1, and a hole is nothing."""
+    codes, values = pd.factorize(column.astype(object))
+    words = [str(value).strip().lower().removesuffix(".0") for value in values]
+    # A hole has the code -1, which is the last.
+    return pd.Series(np.array([*words, ""], dtype=object)[codes], column.index, dtype=object)
+
+
+def _is_final(table: pd.DataFrame) -> "pd.Series[bool]":
+    """The rows that say they are the last of their run: yes, true or 1; blank is no."""
+    words = _words(table["final"])
+    wrong = ~words.isin(_YES | _NO)
+    if wrong.any():
+        row = wrong.idxmax()
+        raise UserError(
+            f"{row_name(table, row)}: final is {table.at[row, 'final']!r}; write yes or no (true, false, 1, 0), "
+            "yes for the last evaluation of a run, or give a column that says something else another name"
+        )
+    return words.isin(_YES)
 
 
 def final_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,17 +8,20 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.tables.science import COLUMN, Sciences, label_sciences
+
 SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_size", "batch_tokens")
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 6
+LAYOUT = 7
 _TOTAL_TOLERANCE = 1e-6
 # What a variant's name gets where the same questions are asked after so many demonstrations.
 SHOTS = re.compile(r"_(\d+|k)_shot$")
@@ -29,8 +32,19 @@ def is_run(folder: Path) -> bool:
     return (folder / "spec.json").is_file()
 
 
-def read_runs(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Every evaluation of these runs: the table of runs, the long table of tasks, and what was wrong.
+@dataclass(frozen=True)
+class Runs:
+    """Every evaluation of some runs: the table of runs, the long table of tasks, what was wrong, what each
+    science is (`tables.science`)."""
+
+    runs: pd.DataFrame
+    tasks: pd.DataFrame
+    problems: list[str]
+    sciences: Sciences
+
+
+def read_runs(folders: list[Path]) -> Runs:
+    """Read every evaluation of these runs.
 
     A run without a single evaluation (it failed before the first) is one row without a loss, so that a
     failure is never silently dropped.
@@ -38,6 +52,7 @@ def read_runs(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str
     rows: list[dict[str, Any]] = []
     task_rows: list[dict[str, Any]] = []
     problems: list[str] = []
+    specs: dict[str, Mapping[str, Any]] = {}
     for folder in folders:
         spec = _read_json(folder / "spec.json", problems)
         if spec is None:
@@ -51,8 +66,12 @@ def read_runs(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame, list[str
             continue
         rows += run_rows
         task_rows += run_tasks
+        specs[folder.name] = spec
+    labels, sciences = label_sciences(specs)
+    for row in (*rows, *task_rows):
+        row[COLUMN] = labels[row["run_id"]]
     tasks = pd.DataFrame(task_rows, columns=None if task_rows else ["run_id", "task", "variant", "final"])
-    return pd.DataFrame(rows), tasks, problems
+    return Runs(pd.DataFrame(rows), tasks, problems, sciences)
 
 
 def answer_lengths(folder: Path) -> dict[tuple[str, str], float]:

@@ -1,0 +1,327 @@
+"""Delimited text as a table: separator found by looking, every line of the same length, or the line is named.
+
+CSV, TSV, semicolons (with Excel's `sep=;`), columns set apart by blanks, Markdown and database prints.
+"""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.errors import UserError
+from analysis.tables.written import MISSING, proven, read_numbers
+
+# Of two that fit alike the later one: a comma is the likeliest to stand inside a field.
+_SEPARATORS = (",", "|", ";", "\t")
+_SNIFFED = 200
+_RULE = re.compile(r"[\s|+:=-]*(?:-{2,}|={2,}|\|\s*:?-+:?\s*\|)[\s|+:=-]*")
+_SEP_LINE = re.compile(r'"?sep=(.)"?[;,\t]*\s*', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the file (the first of a quoted field's lines) and its cells, blanks around them gone."""
+
+    line: int
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A table as it was written: `lines` are the spans [[row, line], ...] from which its rows count on.
+
+    `notes` are sentences on lines that were left out; `separator` is the one that was found.
+    """
+
+    table: pd.DataFrame
+    separator: str
+    lines: list[list[int]]
+    notes: list[str]
+
+
+def read_delimited(text: str) -> Delimited:
+    """Return the table that a text holds. UserError names the line that does not fit, and the remedy."""
+    lines = text.split("\n")
+    separator = ""
+    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    if first is None:
+        raise UserError("the file is empty")
+    if match := _SEP_LINE.fullmatch(lines[first]):
+        separator, lines[first] = match[1], ""
+    markdown = not separator and _is_drawn(lines)
+    if not markdown:
+        separator = separator or _separator(lines)
+    rows = _drawn_rows(lines) if markdown else _rows(lines, separator)
+    if not markdown and (table := _clean(lines, separator)) is not None:
+        return Delimited(table, separator, [[0, 2]], [])
+    header, body, notes = _checked(rows)
+    spans: list[list[int]] = []
+    for i, row in enumerate(body):
+        if not spans or row.line - i != spans[-1][1] - spans[-1][0]:
+            spans.append([i, row.line])
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow(header)
+    writer.writerows(row.cells for row in body)
+    written.seek(0)
+    table = pd.read_csv(written, low_memory=False, index_col=False, skip_blank_lines=False)
+    table.columns = pd.Index(header)
+    notes += _settle(table, body, "|" if markdown else separator)
+    return Delimited(table, "|" if markdown else separator, spans, notes)
+
+
+def _clean(lines: Sequence[str], separator: str) -> pd.DataFrame | None:
+    """The table of a file in which no line is odd, read at once; None where the lines are to be looked at.
+
+    Files of millions of rows come from programs and are clean; row by row they would take a gigabyte.
+    """
+    body = lines[:-1] if not lines[-1] else lines
+    header = body[0]
+    odd = ('"', "#", f" {separator}", f"{separator} ", f"{separator}\t", f"\t{separator}")
+    width = header.count(separator)
+    empty = separator * width
+    for i, line in enumerate(body):
+        if line.count(separator) != width or (i and line == header) or line == empty or not line.strip():
+            return None
+        if line[-1] == " " or line[0] == " " or any(mark in line for mark in odd):
+            return None
+    names = header.split(separator)
+    if not all(names) or len(set(names)) < len(names) or all(_is_number(name) for name in names):
+        return None
+    table = pd.read_csv(io.StringIO("\n".join(body)), sep=separator, low_memory=False, index_col=False)
+    written = (
+        _is_written(text)
+        for name in table.columns
+        if not _numeric(table[name])
+        for text in table[name].dropna().astype(str).unique()
+    )
+    return None if any(written) else table
+
+
+def _is_drawn(lines: Sequence[str]) -> bool:
+    """Whether the first lines are a table drawn with bars and rules: Markdown, or a database's print."""
+    head = [line for line in lines[:60] if line.strip()][:4]
+    return any("-" in line and ("|" in line or "+" in line) and _RULE.fullmatch(line) for line in head)
+
+
+def _drawn_rows(lines: Sequence[str]) -> Iterator[Row]:
+    begun = False
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if _RULE.fullmatch(text):
+            begun = True
+        elif "|" in text:
+            bare = text.removeprefix("|").removesuffix("|").replace("\\|", "\0")
+            yield Row(number, [_undressed(cell.replace("\0", "|")) for cell in bare.split("|")])
+        elif begun and text:
+            # What follows a drawn table is prose.
+            break
+
+
+def _undressed(cell: str) -> str:
+    """A cell without Markdown's stars and ticks around it."""
+    text = cell.strip()
+    for mark in ("**", "__", "`", "*"):
+        if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+            text = text[len(mark) : -len(mark)].strip()
+    return text
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The separator under which most of the first lines have one number of fields; a comma if there is none."""
+    head = [line for line in lines[: 4 * _SNIFFED] if line.strip() and not line.lstrip().startswith("#")]
+    head = head[:_SNIFFED] or [line for line in lines if line.strip()][:_SNIFFED]
+    best, found = (0.0, 0), ","
+    for separator in _SEPARATORS:
+        counts = Counter(len(row) for row in csv.reader(head, delimiter=separator) if row)
+        fields, lines_alike = counts.most_common(1)[0]
+        score = (lines_alike / counts.total(), fields)
+        if fields > 1 and score >= best:
+            best, found = score, separator
+    if best[1] == 0:
+        widths = {len(line.split()) for line in head}
+        if len(widths) == 1 and widths.pop() > 1:
+            return " "
+    return found
+
+
+def _rows(lines: Sequence[str], separator: str) -> Iterator[Row]:
+    """The rows of the file; lines that begin with # are comments where most do not, but may hold the header."""
+    marked = sum(line.startswith("#") for line in lines)
+    comments = 0 < marked <= sum(bool(line.strip()) for line in lines) / 2
+    if comments:
+        lines = _without_comments(lines, separator)
+    if separator == " ":
+        yield from (Row(number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
+        return
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True)
+    before = 0
+    try:
+        for cells in reader:
+            if cells:
+                yield Row(before + 1, [" ".join(c.split("\n")).strip() for c in cells])
+            before = reader.line_num
+    except csv.Error as error:
+        raise UserError(f"line {before + 1}: {error}; is a quote left open?") from None
+
+
+def _without_comments(lines: Sequence[str], separator: str) -> list[str]:
+    """The lines with comments blanked, but for one that names the columns of the numbers below it."""
+    kept = ["" if line.startswith("#") and not line.startswith(f"#{separator}") else line for line in lines]
+    first = next((i for i, line in enumerate(kept) if line.strip()), None)
+    above = [i for i in range(first or 0) if lines[i].startswith("#")]
+    if first is not None and above:
+        sep = None if separator == " " else separator
+        names, cells = lines[above[-1]].lstrip("# ").split(sep), kept[first].split(sep)
+        if len(names) == len(cells) and all(_is_number(cell) for cell in cells):
+            kept[above[-1]] = lines[above[-1]].lstrip("# ")
+    return kept
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _checked(rows: Iterator[Row]) -> tuple[list[str], list[Row], list[str]]:
+    """The header, the rows of its length, and what was left out."""
+    head = next(rows, None)
+    if head is None:
+        raise UserError("the file is empty")
+    body: list[Row] = []
+    blank: list[int] = []
+    repeated: list[int] = []
+    width = len(head.cells)
+    while width > 1 and not head.cells[width - 1]:
+        width -= 1
+    rows_here = list(rows)
+    width = max([width, *(_used(row.cells[: len(head.cells)]) for row in rows_here)])
+    header = [" ".join(name.split()) for name in head.cells[:width]]
+    for row in rows_here:
+        cells = row.cells
+        if not any(cells):
+            blank.append(row.line)
+            continue
+        if len(cells) > width and not any(cells[width:]):
+            cells = cells[:width]
+        if len(cells) != width:
+            raise UserError(_ragged(row, cells, head, width, rows_here))
+        if cells == head.cells[:width]:
+            repeated.append(row.line)
+            continue
+        if sorted(cells) == sorted(head.cells[:width]):
+            raise UserError(
+                f"line {row.line} repeats the header in another order; give the two tables apart, or "
+                "concatenate them by the names of their columns"
+            )
+        body.append(Row(row.line, cells))
+    _check_header(header, head.line)
+    notes = []
+    if blank:
+        notes.append(f"{_lines(blank)} blank: left out")
+    if repeated:
+        notes.append(f"{_lines(repeated)} the header again: left out")
+    return [name or f"Unnamed: {i}" for i, name in enumerate(header)], body, notes
+
+
+def _used(cells: Sequence[str]) -> int:
+    """The number of cells up to the last that holds anything."""
+    return max((i + 1 for i, cell in enumerate(cells) if cell), default=0)
+
+
+def _ragged(row: Row, cells: Sequence[str], head: Row, width: int, rows: Sequence[Row]) -> str:
+    said = f"line {row.line} has {len(cells)} field{'s' * (len(cells) != 1)}, the header {width}"
+    most = max((len(r.cells) for r in rows), default=0)
+    if width == 1 and most > 1:
+        return f"{said}: begin the file with the names of the columns; what stands above them is to go"
+    if len(cells) < width:
+        return f"{said}: is the line cut short, or a note? mend it, or take it out"
+    numbers = sum(cell.isdigit() for cell in cells)
+    comma = " (a decimal comma or a thousands comma?)" if numbers >= 2 else ""
+    return f"{said}: a field that holds the separator{comma} must be in quotes, or written with a point"
+
+
+def _check_header(header: Sequence[str], line: int) -> None:
+    if len(header) > 0 and all(_is_number(name) for name in header):
+        raise UserError(
+            f"line {line} holds numbers where the names of the columns should be; add a line such as "
+            "params,tokens,loss above it"
+        )
+    named = [name for name in header if name]
+    twice = next((name for i, name in enumerate(named) if name in named[:i]), None)
+    if twice is not None:
+        raise UserError(f"column {twice!r} appears twice in the header (line {line}); rename one of them")
+
+
+def _lines(numbers: Sequence[int]) -> str:
+    """`line 3 is`, `lines 3, 7 and 12 more are`."""
+    shown = ", ".join(map(str, numbers[:6]))
+    more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
+    return f"line {shown} is" if len(numbers) == 1 else f"lines {shown}{more} are"
+
+
+def _settle(table: pd.DataFrame, body: Sequence[Row], separator: str) -> list[str]:
+    """Turn columns of text that are numbers in another country's writing into numbers, in place."""
+    texts = {i: name for i, name in enumerate(table.columns) if not _numeric(table[name])}
+    raw = {i: pd.Series([row.cells[i] for row in body], dtype=object) for i in texts}
+    looks = {
+        i: column
+        for i, column in raw.items()
+        if any(_is_written(value) for value in column) and all(_is_written(v, True) for v in column)
+    }
+    if not looks:
+        return []
+    own = {i: read_numbers(column, units=False) for i, column in looks.items()}
+    comma = _comma({i: column for i, column in looks.items() if not own[i][1].any()}, separator)
+    notes = []
+    for i, column in looks.items():
+        values, bad = read_numbers(column, units=False, comma=comma) if own[i][1].any() else own[i]
+        if not bad.any():
+            table[texts[i]] = values
+    if comma == "decimal":
+        notes += _dots(table, body, texts)
+    return notes
+
+
+def _dots(table: pd.DataFrame, body: Sequence[Row], texts: dict[int, str]) -> list[str]:
+    """In a file of decimal commas a dot before three digits sets thousands apart: 5.000 is five thousand."""
+    notes = []
+    for i, name in enumerate(table.columns):
+        if i in texts:
+            continue
+        column = pd.Series([row.cells[i] for row in body], dtype=object)
+        if not column.str.contains(".", regex=False).any():
+            continue
+        values, bad = read_numbers(column, units=False, comma="decimal")
+        if not bad.any() and not table[name].equals(pd.Series(values, table.index)):
+            table[name] = values
+            notes.append(f"column {name}: dots are read as thousands, for the file has decimal commas")
+    return notes
+
+
+def _comma(proved: dict[int, pd.Series], separator: str) -> str:
+    """How the file writes a comma, by the columns that prove it: `decimal`, `thousands`, or nothing."""
+    marks: set[str] = set().union(*(proven(column) for column in proved.values())) if proved else set()
+    decimal, thousands = bool(marks & {",d", ".t"}), bool(marks & {",t", ".d"})
+    if decimal != thousands:
+        return "decimal" if decimal else "thousands"
+    # Semicolons are what spreadsheets write where the comma is the decimal mark.
+    return "decimal" if separator == ";" and not marks else ""
+
+
+def _numeric(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column))
+
+
+_DIGITS = re.compile(r"[-+\u2212]?(\d[\d.,'\u2019 _\u00a0\u202f]*|[.,]\d+)([eE][-+\u2212]?\d+)?")
+
+
+def _is_written(text: str, or_missing: bool = False) -> bool:
+    return bool(_DIGITS.fullmatch(text)) or (or_missing and text.lower() in MISSING)
