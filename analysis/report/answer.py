@@ -46,7 +46,7 @@ def ladder_sentence(found: Findings) -> str:
 def headline(found: Findings) -> list[str]:
     """Answer in sentences: forecast, interval, measured, error, how many runs it rests on, what was left out."""
     target, held = found.target, found.held_out
-    left = left_out_sentence(found)
+    left = [*left_out_sentence(found), *([f"Sciences: {found.science}."] if found.science else [])]
     if target is None or isinstance(held, str):
         return [f"No forecast of a held-out run: {held}", *left]
     p, unit, used = held.prediction, found.units.after, int(held.used.sum())
@@ -82,7 +82,7 @@ def _held(held: HeldOut, target: Target) -> str:
 def left_out_sentence(found: Findings) -> list[str]:
     """Say what was left out before any fit; nothing where every row was used."""
     # Evaluations on the way, and trunks, are no runs: the section of rows left out has them.
-    ends = set(_ends(found.table).index)
+    ends = set(_ends(found.whole).index)
     gone = [replace(left, rows=tuple(row for row in left.rows if row in ends)) for left in found.left_out]
     said = [f"{_rows(left)} ({named(found, left)}): {left.reason}" for left in gone if left.rows]
     return [f"Left out: {'; '.join(said)}."] if said else []
@@ -100,9 +100,11 @@ def _ends(table: pd.DataFrame) -> pd.DataFrame:
 
 def named(found: Findings, left: LeftOut, most: int = 4) -> str:
     """Name the rows left out: by run where the table has runs, by row otherwise; of many the first."""
-    known = "run_id" in found.table.columns
-    names = [str(v) for v in found.table["run_id"][found.table.index.isin(left.rows)]] if known else []
-    names = list(dict.fromkeys(names or [row_name(found.table, label) for label in left.rows]))
+    whole = found.whole
+    names = (
+        [str(v) for v in whole["run_id"][whole.index.isin(left.rows)]] if "run_id" in whole.columns else []
+    )
+    names = list(dict.fromkeys(names or [row_name(whole, label) for label in left.rows]))
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -115,7 +117,7 @@ def answer_section(found: Findings) -> str:
         parts.append(_left_out_below(found.held_out, found.target))
     parts.append(html.paragraph(f"The rule, stated beforehand: {RULE}", kind="small"))
     if found.problems:
-        parts.append(html.box("warn", "Damage met while reading:", *found.problems[:20]))
+        parts.append(html.box("warn", "Met while reading:", *found.problems[:20]))
     return "\n".join(parts)
 
 

@@ -18,6 +18,7 @@ from analysis.report.units import Units, units_of
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
 from analysis.tables.load import load_table
 from analysis.tables.run_folder import answer_lengths
+from analysis.tables.science import largest_science
 
 # One recipe for every ladder, so that none is chosen after looking.
 # The joint law on every row below the cut: on four ladders of the default design (docs/log.md, 2026-11-22) it
@@ -26,6 +27,8 @@ FORM, REGIME, LEVEL = "chinchilla", "all", 0.9
 # Budgets of the next decision, as multiples of the largest run's compute.
 RATIOS = (3.0, 10.0, CUT)
 _FEWEST_RESAMPLES = 20
+# Outcomes of runs that may still finish: our own word first, then those of trackers.
+_GOING_ON = ("unfinished", "running", "queued", "pending", "")
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,19 @@ class Law:
 class Findings:
     """What a table of runs has to say. A `str` in the place of a stage is why it could not run.
 
-    `rows` [n] are those that laws are fitted to, `left_out` the others of `table`, by reason; `compute` says how
-    the rows' flops were counted. `lost` are the last rows of runs that diverged or failed.
+    `table` are the rows of `whole` that are of one science; `science` is a sentence where there are others. `rows`
+    [n] are those that laws are fitted to, `left_out` the others of `whole`, by reason; `compute` says how the rows'
+    flops were counted. `lost` are the last rows of runs that diverged or failed.
     """
 
     source: Source
     units: Units
+    whole: pd.DataFrame
     table: pd.DataFrame
     rows: pd.DataFrame
     left_out: tuple[LeftOut, ...]
     compute: str
+    science: str
     lost: pd.DataFrame
     target: Target | None
     held_out: HeldOut | str
@@ -96,20 +102,23 @@ class Findings:
 
 def findings(table: pd.DataFrame, source: Source) -> Findings:
     """Run every stage on `table`, as `load_table` gave it for `source`; tasks are read from the same folder."""
+    whole = table
+    table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
+    others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
-    last = last_rows(table)
-    lost = last[last["outcome"].isin(["diverged", "failed"])] if "outcome" in last else last.iloc[:0]
     target = choose_target(table)
     held_out = _held_out(kept.rows, target)
     scores = _tasks(source, table)
     return Findings(
         source=source,
         units=units_of(table, source),
+        whole=whole,
         table=table,
         rows=kept.rows,
-        left_out=kept.left_out,
+        left_out=(*([LeftOut("of another science", others)] if others else []), *kept.left_out),
+        science=science,
         compute="exact count" if source.is_folder and kept.compute == "as in the table" else kept.compute,
-        lost=lost,
+        lost=_lost(table),
         target=target,
         held_out=held_out,
         law=_law(kept.rows, target, held_out),
@@ -118,6 +127,16 @@ def findings(table: pd.DataFrame, source: Source) -> Findings:
         noise=seed_noise(kept.rows),
         problems=tuple(table.attrs.get("problems", ())),
     )
+
+
+def _lost(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the last rows of runs that ended without finishing, trunks too."""
+    last = last_rows(table)
+    if "outcome" not in last.columns:
+        return last.iloc[:0]
+    done, _ = finished_rows(last.drop(columns=["kind", "final"], errors="ignore"))
+    going_on = last["outcome"].isna() | last["outcome"].astype(str).str.strip().str.lower().isin(_GOING_ON)
+    return last[~last.index.isin(done.index) & ~going_on]
 
 
 def seed_noise(rows: pd.DataFrame) -> float | None:

@@ -61,8 +61,8 @@ def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> 
 def summary(found: Findings, path: Path) -> str:
     """Say what the command prints: the answer with its caveats, the tasks in a line, where the report is."""
     lines = headline(found)
-    if not isinstance(found.held_out, str):
-        lines += [f"{w.code}: {w.message}" for w in found.held_out.warnings]
+    answer = found.law.forecast if isinstance(found.held_out, str) and not isinstance(found.law, str) else found.held_out
+    lines += [f"{w.code}: {w.message}" for w in (() if isinstance(answer, str) else answer.warnings)]
     if not isinstance(found.classes, str):
         lines.append(f"Tasks: {class_counts(found)}.")
     return "\n".join([*lines, f"Report: {path}"])
@@ -75,6 +75,7 @@ def to_json(found: Findings, path: Path) -> dict[str, Any]:
         "report": str(path),
         "target": None,
         "rows_left_out": [left.to_json() for left in found.left_out],
+        "science": found.science,
         "problems": list(found.problems),
     }
     if target is None or isinstance(held, str):

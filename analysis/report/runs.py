@@ -36,7 +36,7 @@ def runs_section(found: Findings) -> str:
 def left_out_section(found: Findings) -> str:
     """List every row that no law was fitted to, by reason, counted and named."""
     if not found.left_out:
-        return html.section("Rows left out", html.paragraph(f"None of the {len(found.table)} rows."))
+        return html.section("Rows left out", html.paragraph(f"None of the {len(found.whole)} rows."))
     said = [
         f"{len(left.rows)}: {left.reason} ({named(found, left, _MOST_NAMES)})." for left in found.left_out
     ]
@@ -44,7 +44,7 @@ def left_out_section(found: Findings) -> str:
     return html.section(
         "Rows left out",
         html.paragraph(
-            f"{count} of {len(found.table)} rows; laws are fitted to the other {len(found.rows)}."
+            f"{count} of {len(found.whole)} rows; laws are fitted to the other {len(found.rows)}."
         ),
         html.bullets(said),
     )
@@ -81,25 +81,25 @@ def _loss_of(run: dict[str, Any]) -> str:
 
 
 def _rungs(found: Findings, runs: pd.DataFrame) -> str:
-    """Tabulate each size and horizon: N in every count that the table has, D, C, rate, seeds and outcomes."""
+    """Tabulate each size and horizon: N in every count that the table has, D, C, rate, seeds and outcomes.
+
+    C and the loss are of the runs that laws are fitted to.
+    """
     if "kind" in runs.columns:
         runs = runs[runs["kind"].ne("trunk")]
-    horizon = runs["tokens"]
-    if "horizon_tokens" in runs.columns:
-        horizon = pd.to_numeric(runs["horizon_tokens"], errors="coerce").fillna(horizon)
-    if "flops" not in runs.columns:
-        runs = runs.assign(flops=math.nan)
+    used = dict(list(found.rows.groupby([found.rows["params"], _horizon(found.rows)])))
     others = "params_nonembedding" in runs.columns
     rate = next((name for name in _RATES if name in runs.columns), None)
     rows = []
-    for (params, tokens), group in runs.groupby([runs["params"], horizon]):
+    for (params, tokens), group in runs.groupby([runs["params"], _horizon(runs)]):
         row = [_count(params)]
         row += [_span(group["params_nonembedding"], style.count)] if others else []
-        row += [_count(tokens), _compute(found, group, params, tokens)]
+        kept = used.get((params, tokens), found.rows.iloc[:0])
+        row += [_count(tokens), _span(kept["flops"], style.power)]
         row += [_span(group[rate], lambda v: f"{v:.3g}")] if rate else []
         row += [_listed(group["seed"])] if "seed" in group.columns else []
         row.append(_outcomes(group))
-        rows.append([*row, _span(group["loss"], lambda v: f"{v:.4g}")])
+        rows.append([*row, _span(kept["loss"], lambda v: f"{v:.4g}")])
     if not rows:
         return ""
     header = ["N", *["N without embeddings"] * others, "D", "C (FLOPs)", *["rate"] * (rate is not None)]
@@ -110,13 +110,11 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     return html.paragraph(f"{title}:") + shown if len(rows) <= 40 else html.folded(title, shown)
 
 
-def _compute(found: Findings, group: pd.DataFrame, params: Any, tokens: Any) -> str:
-    """The compute of a rung: as its rows have it, else as it was counted for them."""
-    values = group["flops"].where(group["flops"] > 0).dropna()
-    if values.empty:
-        mine = found.rows[(found.rows["params"] == params) & (found.rows["tokens"] == tokens)]
-        values = mine["flops"]
-    return _span(values, style.power)
+def _horizon(runs: pd.DataFrame) -> "pd.Series[float]":
+    """The tokens that a run was to see, where the table says so, or else those it saw."""
+    if "horizon_tokens" not in runs.columns:
+        return runs["tokens"]
+    return pd.to_numeric(runs["horizon_tokens"], errors="coerce").fillna(runs["tokens"])
 
 
 def _outcomes(group: pd.DataFrame) -> str:

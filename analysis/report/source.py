@@ -14,6 +14,7 @@ class Source:
     path: str
     columns: str = ""
     where: str = ""
+    same: str = ""
     out: str = ""
 
     @property
@@ -34,8 +35,8 @@ class Source:
     def command(self, verb: str, *options: str, out: bool = False) -> str:
         """Return the command line that runs `verb` on the same rows of the same table."""
         words = ["python", "-m", "analysis", verb, self.path]
-        given = (("--columns", self.columns), ("--where", self.where), ("--out", self.out if out else ""))
-        for option, value in given:
+        given = {"--columns": self.columns, "--where": self.where, "--same": self.same}
+        for option, value in (given | ({"--out": self.out} if out else {})).items():
             if value:
                 words += [option, value]
         return shlex.join([*words, *options])

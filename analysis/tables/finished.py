@@ -48,13 +48,15 @@ class LeftOut:
         return {"reason": self.reason, "count": len(self.rows), "rows": shown}
 
 
-def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
+def finished_rows(
+    table: pd.DataFrame, *, longest: bool = False, mixed: bool = False
+) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
     """Return the last evaluations of finished runs, labels kept, and the rows left out, by reason.
 
     A row counts where `outcome` is done, `kind` is not trunk and `final` holds; a checkpoint in the middle of
     a schedule is not a horizon. A column that is not there excludes nothing, so a plain table is taken whole.
     With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest counts, by
-    `tokens` or `step`.
+    `tokens` or `step`. Raises UserError for rows of several sciences, unless they may be `mixed`.
     """
     left_out: list[LeftOut] = []
 
@@ -71,7 +73,8 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
         leave_out(table["kind"].ne("trunk"), "a constant-rate trunk, not a finished schedule")
     if "final" in table.columns:
         leave_out(_is_final(table), "an evaluation in the middle of a schedule")
-    check_one_science(table)
+    if not mixed:
+        check_one_science(table)
     order = next((name for name in ("tokens", "step") if name in table.columns), None)
     if longest and order is not None:
         size = "size" if "size" in table.columns else "params"

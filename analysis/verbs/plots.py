@@ -45,7 +45,7 @@ def out_folder(args: argparse.Namespace) -> Path:
 
 def source_of(args: argparse.Namespace) -> Source:
     """Return the table as it was asked for, so that the answer can say how to ask again."""
-    return Source(args.table, args.columns, args.where, args.out or "")
+    return Source(args.table, args.columns, args.where, args.same, args.out or "")
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
