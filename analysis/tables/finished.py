@@ -76,8 +76,13 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
     if longest and order is not None:
         size = "size" if "size" in table.columns else "params"
         within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
-        shorter = table.sort_values(order, kind="stable").duplicated(within, keep="last")
-        leave_out(~shorter.reindex(table.index), "a shorter horizon of the same size and seed")
+        horizon = table[order]
+        # Two runs as long as each other are no horizons of one run: who asks finds both, and says so.
+        if within:
+            horizon = table.groupby(within, dropna=False)[order].transform("max")
+        leave_out(
+            table[order].ge(horizon) | table[order].isna(), "a shorter horizon of the same size and seed"
+        )
     return table, tuple(left_out)
 
 
