@@ -14,13 +14,14 @@ import numpy as np
 
 from benchmarks.gpu_right import Item, lane_numbers, on_cpu, program_of, random_batches
 from lmscale.config import OptimConfig
-from lmscale.family import FamilyConfig, Shape, parameter_conventions, shape_of
+from lmscale.family import FamilyConfig, parameter_conventions, shape_of
 from lmscale.flops import training_flops_per_token
+from lmscale.shape import Shape
 from lmscale.step import init_lane
 
 # Dense bf16 FLOPs a second, as the makers state them.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
-DEEP = FamilyConfig(name="deep", n_layer=None, aspect=64, d_head=64)
+DEEP = FamilyConfig(n_layer=None, aspect=64, n_head=None, d_head=64)
 SECONDS = 1.0  # of dispatches, for one line
 # Rows at a sequence of 1,024, by width: two sizes of batch each, the likelier one first.
 ROWS = {384: (32, 64), 512: (32, 64), 768: (16, 32), 896: (16, 32), 1216: (8, 16), 1728: (4, 8)}

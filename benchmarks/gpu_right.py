@@ -17,10 +17,11 @@ from lmscale import model
 from lmscale.config import OptimConfig, SweepConfig
 from lmscale.data import open_world
 from lmscale.evaluate import make_evaluator
-from lmscale.family import Shape, shape_of
+from lmscale.family import shape_of
 from lmscale.faults import VARIABLE
 from lmscale.lanes import Lane
 from lmscale.plan import DETERMINISTIC
+from lmscale.shape import Shape
 from lmscale.step import init_lane, pack_program
 
 
