@@ -53,7 +53,7 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
 
     A row counts where `outcome` is done, `kind` is not trunk and `final` holds; a checkpoint in the middle of
     a schedule is not a horizon. A column that is not there excludes nothing, so a plain table is taken whole.
-    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest counts, by
+    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest count, by
     `tokens` or `step`.
     """
     left_out: list[LeftOut] = []
@@ -73,16 +73,13 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
         leave_out(_is_final(table), "an evaluation in the middle of a schedule")
     check_one_science(table)
     order = next((name for name in ("tokens", "step") if name in table.columns), None)
-    if longest and order is not None:
-        size = "size" if "size" in table.columns else "params"
-        within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
-        horizon = table[order]
-        # Two runs as long as each other are no horizons of one run: who asks finds both, and says so.
-        if within:
-            horizon = table.groupby(within, dropna=False)[order].transform("max")
-        leave_out(
-            table[order].ge(horizon) | table[order].isna(), "a shorter horizon of the same size and seed"
-        )
+    size = "size" if "size" in table.columns else "params"
+    within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
+    if longest and order is not None and within:
+        # Runs of the same horizon are all kept: which of them are seeds is the reader's to say.
+        spent = numbers(table, order)
+        longest_of = spent.groupby([table[name] for name in within], dropna=False).transform("max")
+        leave_out(~(spent < longest_of), "a shorter horizon of the same size and seed")
     return table, tuple(left_out)
 
 
