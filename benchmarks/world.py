@@ -23,7 +23,8 @@ from lmscale import model  # noqa: E402
 from lmscale.data import World, open_world  # noqa: E402
 from lmscale.evaluate import make_evaluator  # noqa: E402
 from lmscale.loss import token_losses  # noqa: E402
-from lmscale.plan import evaluation_steps, make_plan  # noqa: E402
+from lmscale.plan import make_plan  # noqa: E402
+from lmscale.spec import evaluation_steps  # noqa: E402
 
 STEPS = 32  # a dispatch's worth of batches at a time, as the loop asks for them
 

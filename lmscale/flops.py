@@ -5,7 +5,9 @@ scores count as they are computed, every query against every key of the context,
 A training token costs three forward passes (one forward, two backward).
 """
 
-from lmscale.family import Shape, parameter_conventions
+from lmscale.family import parameter_conventions
+from lmscale.mlp import KINDS
+from lmscale.shape import Shape
 
 TRAINING_FACTOR = 3
 
@@ -18,7 +20,7 @@ def forward_terms(shape: Shape) -> dict[str, int]:
         "scores": shape.n_layer * 2 * shape.context * width,
         "mix": shape.n_layer * 2 * shape.context * width,
         "out": shape.n_layer * 2 * width * d,
-        "mlp": shape.n_layer * 2 * 2 * d * shape.d_mlp,
+        "mlp": shape.n_layer * KINDS[shape.mlp].flops(shape),
         "unembedding": 2 * d * shape.vocab_size,
     }
 

@@ -10,8 +10,8 @@ from lmscale.claim import Claim
 from lmscale.config import PackConfig
 from lmscale.durable import make_folder
 from lmscale.jsonfiles import read_json, write_json
-from lmscale.plan import Pack, RunSpec
-from lmscale.typed import build
+from lmscale.plan import Pack
+from lmscale.spec import RunSpec, spec_of
 
 LOG_TAIL = 4000  # bytes
 
@@ -38,7 +38,7 @@ def read_pack(folder: Path, pack_id: str) -> tuple[Pack, dict[str, Any]]:
     """The pack that `write_pack` wrote, and its context."""
     found = read_json(folder / "packs" / pack_id / "pack.json")
     lanes = found["execution"]["lanes"]
-    runs = tuple(build(RunSpec, read_json(folder / lane / "spec.json")) for lane in lanes)
+    runs = tuple(spec_of(read_json(folder / lane / "spec.json")) for lane in lanes)
     return Pack(found["wave"], found["execution"], runs, tuple(found["pins"])), found
 
 

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, jsonfiles, model, records
-from lmscale.config import OptimConfig
 from lmscale.errors import UserError
-from lmscale.family import Shape
 from lmscale.guard import PATIENCE
+from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
-from lmscale.plan import BRANCH, Pack, RunSpec
+from lmscale.plan import Pack
+from lmscale.schedule import BRANCH
+from lmscale.shape import Shape
+from lmscale.spec import RunSpec
 from lmscale.step import State, init_lane, state_at_start
 
 _log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def restore(job: Job) -> State:
 def _template(pack: Pack) -> State:
     """A state's tree, whose leaves are one lane's shapes."""
     spec = pack.runs[0]
-    return jax.eval_shape(functools.partial(state_at_start, spec.optim), model.shapes(spec.shape))
+    return jax.eval_shape(functools.partial(state_at_start, spec.shape, spec.optim), model.shapes(spec.shape))
 
 
 def _resume_step(job: Job) -> int | None:

@@ -14,7 +14,7 @@ SPEEDS = "speeds.json"
 def speed_key(pack: Pack) -> str:
     """What a measured speed belongs to: the shape, the batch, the lanes and the device."""
     run = pack.runs[0]
-    shape = f"{run.n_layer}x{run.d_model}h{run.n_head}t{run.context}"
+    shape = f"{run.shape.n_layer}x{run.shape.d_model}h{run.shape.n_head}t{run.shape.context}"
     return f"{pack.execution['device']} {shape} batch {run.batch_tokens} lanes {len(pack.runs)}"
 
 

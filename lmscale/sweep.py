@@ -19,8 +19,9 @@ from lmscale.jsonfiles import write_json
 from lmscale.ledger import Ledger, PackStatus
 from lmscale.outcomes import end_branches, has_trunks, is_done, needs_work, outcome_of, reopen
 from lmscale.packs import log_of, log_tail, write_pack
-from lmscale.plan import Pack, Plan, make_plan, versions, write_specs
+from lmscale.plan import Pack, Plan, make_plan, versions
 from lmscale.progress import Display
+from lmscale.spec import write_specs
 from lmscale.speeds import speeds_of
 from lmscale.tables import plan_table, status_table
 from lmscale.typed import build
@@ -119,7 +120,7 @@ def train(sweep: Sweep, launch: Launch) -> int:
     if sweep.configs[0].retry:
         _try_again(sweep.folder, plan)
         plan = sweep.plan()
-    write_specs(sweep.folder, plan)
+    write_specs(sweep.folder, plan.runs)
     contexts = {
         manifest.content_hash: {
             "data": dataclasses.asdict(config.data),

@@ -7,7 +7,8 @@ from lmscale.data.manifest import passes
 from lmscale.family import parameter_conventions
 from lmscale.jsonfiles import read_json
 from lmscale.ledger import Ledger
-from lmscale.plan import Plan, RunSpec
+from lmscale.plan import Plan
+from lmscale.spec import RunSpec
 from lmscale.speeds import speed_key
 
 PLURAL = {"run": "runs", "trunk": "trunks", "branch": "branches"}
@@ -30,7 +31,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
             unknown += seconds is None
             n, seen = parameter_conventions(run.shape), end * run.batch_tokens
             lines.append(
-                f"{pack.wave:<5}{pack.pack_id:<14}{run.run_id:<14}{run.kind:<8}{run.dial:>6}{run.n_layer:>7}"
+                f"{pack.wave:<5}{pack.pack_id:<14}{run.run_id:<14}{run.kind:<8}{run.dial:>6}{run.shape.n_layer:>7}"
                 f"{short(n['params']):>9}{short(n['params_nonembedding']):>10}{run.seed:>5}"
                 f"{short(seen):>10}{passes(seen, run.data):>8.2g}{run.flops_per_token * tokens:>10.2g}"
                 f"{run.learning_rate:>8.3g}{short(memory_bytes(run)) + 'B':>9}{duration(seconds):>8}  "
@@ -54,10 +55,10 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
 def memory_bytes(run: RunSpec) -> int:
     """Estimate of a lane's device memory: parameters, gradient and two moments in float32 (16 bytes each),
     and the activations that the backward pass keeps (Korthikanti et al. 2022, eq. 1, in float32)."""
-    rows = run.batch_tokens // run.context
-    a_layer = run.batch_tokens * run.d_model * 34 + 5 * run.n_head * rows * run.context**2
-    logits = 3 * run.batch_tokens * run.vocab_size
-    return 16 * sum(run.params.values()) + 2 * run.n_layer * a_layer + 4 * logits
+    shape, rows = run.shape, run.batch_tokens // run.shape.context
+    a_layer = run.batch_tokens * shape.d_model * 34 + 5 * shape.n_head * rows * shape.context**2
+    logits = 3 * run.batch_tokens * shape.vocab_size
+    return 16 * sum(run.params.values()) + 2 * shape.n_layer * a_layer + 4 * logits
 
 
 def status_table(plan: Plan, folder: Path) -> str:

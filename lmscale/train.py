@@ -20,16 +20,18 @@ import numpy as np
 
 from lmscale import checkpoint, faults, jsonfiles, model, records, stopping
 from lmscale.compiled import KeptFunction
-from lmscale.config import OptimConfig
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
-from lmscale.family import Shape
 from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
+from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
-from lmscale.plan import TRUNK, Pack, RunSpec, evaluation_steps, versions
+from lmscale.plan import Pack, versions
 from lmscale.restore import meta_of, on_device, restore, to_arrays
+from lmscale.schedule import SCHEDULES, traced
+from lmscale.shape import Shape
+from lmscale.spec import RunSpec, evaluation_steps
 from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
@@ -107,6 +109,7 @@ def _program(
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
+        "schedules": list(SCHEDULES),
         "rows": rows.tolist(),
         "n_components": n_components,
         "precision": precision,
@@ -133,21 +136,14 @@ def _dtype(precision: str) -> Any:
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
     """The traced numbers of a lane."""
-    never = np.iinfo(np.int32).max // 2
-    decay_start, decay_end = never, never + 1
-    if spec.kind != TRUNK:
-        assert spec.decay_start is not None and spec.horizon_steps is not None, "only a trunk has no horizon"
-        decay_start, decay_end = spec.decay_start, spec.horizon_steps
     numbers: dict[str, Any] = {
-        "peak_rate": np.float32(spec.learning_rate),
-        "weight_decay": np.float32(spec.weight_decay),
-        "warmup_steps": np.int32(spec.schedule["warmup_steps"]),
-        "decay_start": np.int32(decay_start),
-        "decay_end": np.int32(decay_end),
-        "cosine": np.float32(spec.schedule["name"] == "cosine"),
-        "floor": np.float32(spec.schedule.get("floor", 0.0)),
-        "end_step": np.int32(end),
+        "peak_rate": spec.learning_rate,
+        "weight_decay": spec.weight_decay,
+        **traced(spec.schedule, spec.horizon_steps, spec.decay_start),
+        "end_step": end,
     }
+    for name, value in numbers.items():
+        numbers[name] = np.int32(value) if isinstance(value, int) else np.float32(value)
     return Lane(**numbers)
 
 

@@ -6,12 +6,15 @@ import pytest
 
 from lmscale import model
 from lmscale.errors import UserError
-from lmscale.family import GROUPS, FamilyConfig, Shape, parameter_conventions, parameter_groups, shape_of
+from lmscale.family import GROUPS, FamilyConfig, parameter_conventions, parameter_groups, shape_of
 from lmscale.flops import conventions, forward_terms, training_flops_per_token
+from lmscale.shape import Shape
 
 
 def shape(dial: int, **changes: object) -> Shape:
-    return shape_of(FamilyConfig(**changes), dial, context=64, vocab_size=260)  # type: ignore[arg-type]
+    return shape_of(
+        FamilyConfig(**{"n_head": None, "d_head": 16, **changes}), dial, context=64, vocab_size=260
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dial", [2, 8, 12, 48, 96])

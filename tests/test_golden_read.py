@@ -13,9 +13,10 @@ import pytest
 from analysis import load_table
 
 
-@pytest.fixture
-def golden(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(Path(__file__).parent / "golden", tmp_path / "golden"))
+@pytest.fixture(params=["golden", "golden_2"])
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Folders of two layouts of spec.json: the first of 22 November 2026, the second with its shape nested."""
+    return Path(shutil.copytree(Path(__file__).parent / request.param, tmp_path / "golden"))
 
 
 def _only(rows: pd.DataFrame) -> pd.Series:

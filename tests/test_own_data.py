@@ -99,7 +99,9 @@ def test_passes_over_the_text_are_counted(tmp_path: Path) -> None:
     manifest = scan(own(write_jsonl(tmp_path / "a.jsonl")), NO_TASKS, tmp_path / "corpus")
     assert manifest.passes(3 * manifest.unique_tokens) == pytest.approx(3)
     half = scan(
-        own(tmp_path / "a.jsonl", rows=2), TasksConfig(weights={"copy": 1.0}, rows=2), tmp_path / "corpus"
+        own(tmp_path / "a.jsonl", rows=2),
+        TasksConfig(weight=0.3, weights={"copy": 1.0}, rows=2),
+        tmp_path / "corpus",
     )
     assert half.passes(half.unique_tokens) == pytest.approx(0.5)
 
@@ -107,7 +109,7 @@ def test_passes_over_the_text_are_counted(tmp_path: Path) -> None:
 def test_bpe_keeps_the_text_and_the_bytes_of_tasks(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     data = own(write_jsonl(tmp_path / "a.jsonl"), tokenizer="bpe", bpe_vocab=320)
-    world = open_world(data, TasksConfig(weights={"copy": 1.0}, items=20), tmp_path / "corpus")
+    world = open_world(data, TasksConfig(weight=0.3, weights={"copy": 1.0}, items=20), tmp_path / "corpus")
     assert world.vocab_size == 320
     assert len(world.token_bytes) == 320
     text = b"".join(world.token_bytes[token] for token in np.asarray(world._train))

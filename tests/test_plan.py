@@ -15,10 +15,13 @@ from lmscale.config import (
 )
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
-from lmscale.plan import BRANCH, RUN, TRUNK, Plan, evaluation_steps, make_plan, run_specs
+from lmscale.ladder import run_specs
+from lmscale.plan import Plan, make_plan
+from lmscale.schedule import BRANCH, RUN, TRUNK
+from lmscale.spec import evaluation_steps
 from lmscale.transfer import TransferConfig, batch_multiple, decay_of, peak_rate
 
-TASKS = TasksConfig(name="two", weight=0.3, weights={"copy": 1.0, "parity": 1.0})
+TASKS = TasksConfig(weight=0.3, weights={"copy": 1.0, "parity": 1.0})
 MANIFEST = draft_manifest(DataConfig(), TASKS)
 BASE = SweepConfig(
     name="test",
@@ -42,7 +45,7 @@ def test_a_ladder_is_dials_times_seeds_times_horizons_and_their_trunks() -> None
     kinds = [spec.kind for spec in plan().runs.values()]
     assert kinds.count(TRUNK) == 4
     assert kinds.count(BRANCH) == 8
-    cosine = plan(change(schedule=ScheduleConfig(name="cosine", warmup_steps=10)))
+    cosine = plan(change(schedule=ScheduleConfig(kind="cosine", warmup_steps=10)))
     assert {spec.kind for spec in cosine.runs.values()} == {RUN}
     assert len(cosine.runs) == 8
 
@@ -54,7 +57,7 @@ def test_a_ladder_is_dials_times_seeds_times_horizons_and_their_trunks() -> None
         change(runs="elsewhere", corpora="elsewhere"),
         change(name="renamed"),
         # another way to type the same rates
-        change(transfer=TransferConfig(rate_rule="constant", rate=0.075), dial=(16,)),
+        change(transfer=TransferConfig(kind="constant", rate=0.01875), dial=(16,)),
     ],
 )
 def test_execution_and_spelling_change_no_id(config: SweepConfig) -> None:

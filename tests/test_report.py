@@ -12,11 +12,10 @@ from made_ladder import LAW, SEED_NOISE, TASKS, text_loss, write_ladder
 
 from analysis import load_table
 from analysis.cli import main
-from analysis.forecasting.target import CUT, RULE
-from analysis.report.findings import Findings, findings, seed_noise
+from analysis.forecasting.target import CUT, RULE, choose_target, law_rows
+from analysis.report.findings import Findings, findings, hold_out, seed_noise
 from analysis.report.page import report
 from analysis.report.source import Source
-from analysis.tables.finished import final_rows
 
 DAY = date(2026, 11, 27)
 
@@ -94,7 +93,7 @@ def test_the_target_does_not_leak_into_its_forecast(experiment: Path, written: t
     table = load_table(experiment)
     spoilt = table.copy()
     spoilt.loc[spoilt.params == spoilt.params.max(), "loss"] = 9.0
-    before, after = written[1].held_out, findings(spoilt, Source("elsewhere.csv")).held_out
+    before, after = written[1].held_out, hold_out(law_rows(spoilt).rows, choose_target(spoilt))
     assert not isinstance(before, str)
     assert not isinstance(after, str)
     assert before.prediction.loss == after.prediction.loss
@@ -117,7 +116,7 @@ def test_the_law_of_all_runs_is_near_the_true_one(written: tuple[str, Findings])
 
 def test_seed_noise_is_what_was_put_in(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 24, 32, 48, 64, 96), seeds=range(6), evaluations=1)
-    noise = seed_noise(final_rows(load_table(folder)))
+    noise = seed_noise(law_rows(load_table(folder)).rows)
     assert noise == pytest.approx(SEED_NOISE, rel=0.25)
 
 

@@ -94,7 +94,7 @@ def test_one_failing_run_stops_no_other_and_shows_in_the_exit_status(tmp_path: P
         (["experiment=nowhere"], "nowhere"),
         (["+surprise=1"], "surprise=1: unknown key"),
         (["name=../../out"], "name=../../out: must be letters"),
-        (["schedule.name=linear"], "schedule.name=linear: no such schedule"),
+        (["schedule.kind=linear"], "schedule.kind=linear: no such kind; there are wsd, cosine"),
         (["seed=[0,0]"], "a value stands twice"),
         (["dial=[8"], "dial=[8"),
     ],

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from analysis.detection.curves import Curve
-from analysis.detection.shortcut import level_and_error, onset
+from analysis.detection.noise import level_and_error
+from analysis.detection.shortcut import onset
 from analysis.detection.verdict import Verdict
 from analysis.tables.run_folder import SHOTS
 

@@ -12,11 +12,17 @@ import pandas as pd
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
+<<<<<<< HEAD
 from analysis.forecasting.target import CUT, FEWEST, Target, choose_target, law_rows
 from analysis.report.source import Source
 from analysis.report.units import Units, units_of
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
 from analysis.tables.load import load_table
+=======
+from analysis.forecasting.target import FEWEST, Target, choose_target
+from analysis.tables.finished import final_rows, finished_rows, largest_science, last_rows
+from analysis.tables.load import is_run_folder, load_table
+>>>>>>> tables
 from analysis.tables.run_folder import answer_lengths
 from analysis.tables.science import largest_science
 
@@ -100,14 +106,23 @@ class Findings:
     problems: tuple[str, ...]
 
 
+<<<<<<< HEAD
 def findings(table: pd.DataFrame, source: Source) -> Findings:
     """Run every stage on `table`, as `load_table` gave it for `source`; tasks are read from the same folder."""
     whole = table
     table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
+=======
+def findings(table: pd.DataFrame, source: str) -> Findings:
+    """Run every stage on `table`, as `load_table(source)` gave it; tasks are read from the same folder."""
+    table, mixture = largest_science(table)
+    rows = final_rows(table)
+    last = last_rows(table)
+    lost = last[last["outcome"].isin(["diverged", "failed"])] if "outcome" in last else last.iloc[:0]
+>>>>>>> tables
     target = choose_target(table)
-    held_out = _held_out(kept.rows, target)
+    held_out = hold_out(kept.rows, target)
     scores = _tasks(source, table)
     return Findings(
         source=source,
@@ -124,8 +139,13 @@ def findings(table: pd.DataFrame, source: Source) -> Findings:
         law=_law(kept.rows, target, held_out),
         tasks=scores if isinstance(scores, str) else finished_rows(scores, longest=True)[0],
         classes=_classes(scores, source),
+<<<<<<< HEAD
         noise=seed_noise(kept.rows),
         problems=tuple(table.attrs.get("problems", ())),
+=======
+        noise=seed_noise(rows),
+        problems=(*([mixture] if mixture else []), *table.attrs.get("problems", ())),
+>>>>>>> tables
     )
 
 
@@ -156,7 +176,8 @@ def seed_noise(rows: pd.DataFrame) -> float | None:
     return float(np.sqrt(squares / free)) if free > 0 else None
 
 
-def _held_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+def hold_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+    """Forecast the target from the rows below the cut, or say why it cannot be done."""
     if target is None:
         return "a forecast needs finished runs of two model sizes or more."
     if target.below.empty:
@@ -252,7 +273,9 @@ def _tasks(source: Source, table: pd.DataFrame) -> pd.DataFrame | str:
         tasks = load_table(Path(source.path), kind="tasks")
     except UserError as error:
         return f"{error}."
-    tasks = tasks[tasks["run_id"].isin(table["run_id"])].reset_index(drop=True)
+    # The runs of `table` are of one science, perhaps of a person's own choice of columns.
+    tasks = tasks[tasks["run_id"].isin(table["run_id"])].drop(columns="science", errors="ignore")
+    tasks = tasks.reset_index(drop=True)
     return tasks if len(finished_rows(tasks)[0]) else "no finished run has task scores."
 
 

@@ -37,6 +37,7 @@ NUMBERS = frozenset(
         "horizon_tokens",
     ]
 )
+_SHORT = 40
 _NUMBER_STEMS = ("params_", "flops_", "loss_", "tokens_")
 
 
@@ -69,9 +70,11 @@ def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
         first = int(np.argmax(bad))
         value = column.iloc[first]
         word = f"`{name}`" if not name.isidentifier() else name
-        leave = f', or leave it out with --where "{word} != {value!r}"' if isinstance(value, str) else ""
+        short = isinstance(value, str) and len(value) <= _SHORT
+        leave = f', or leave it out with --where "{word} != {value!r}"' if short else ""
+        shown = repr(value) if len(repr(value)) <= _SHORT + 2 else f"{repr(value)[:_SHORT]}..."
         raise UserError(
-            f"{row_name(table, column.index[first])}: {name} is {value!r}; column {name} is not numeric: "
+            f"{row_name(table, column.index[first])}: {name} is {shown}; column {name} is not numeric: "
             f"{hint(value)}{leave}"
         )
     return pd.Series(values, column.index, name=name)

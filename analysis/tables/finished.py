@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.tables.columns import numbers, row_name
-from analysis.tables.science import check_one_science
+from analysis.tables.science import COLUMN, check_one_science, most_finished
 from analysis.tables.where import no_such_column
 
 # Words of trackers besides our own; the first is what a run folder says.
@@ -55,7 +55,7 @@ def finished_rows(
 
     A row counts where `outcome` is done, `kind` is not trunk and `final` holds; a checkpoint in the middle of
     a schedule is not a horizon. A column that is not there excludes nothing, so a plain table is taken whole.
-    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest counts, by
+    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest count, by
     `tokens` or `step`. Raises UserError for rows of several sciences, unless they may be `mixed`.
     """
     left_out: list[LeftOut] = []
@@ -76,11 +76,13 @@ def finished_rows(
     if not mixed:
         check_one_science(table)
     order = next((name for name in ("tokens", "step") if name in table.columns), None)
-    if longest and order is not None:
-        size = "size" if "size" in table.columns else "params"
-        within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
-        shorter = table.sort_values(order, kind="stable").duplicated(within, keep="last")
-        leave_out(~shorter.reindex(table.index), "a shorter horizon of the same size and seed")
+    size = "size" if "size" in table.columns else "params"
+    within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
+    if longest and order is not None and within:
+        # Runs of the same horizon are all kept: which of them are seeds is the reader's to say.
+        spent = numbers(table, order)
+        longest_of = spent.groupby([table[name] for name in within], dropna=False).transform("max")
+        leave_out(~(spent < longest_of), "a shorter horizon of the same size and seed")
     return table, tuple(left_out)
 
 
@@ -120,6 +122,15 @@ def _is_final(table: pd.DataFrame) -> "pd.Series[bool]":
             "yes for the last evaluation of a run, or give a column that says something else another name"
         )
     return words.isin(_YES)
+
+
+def largest_science(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the science with the most finished runs, and a sentence where there are others.
+
+    For a report, which shows one; `finished_rows` refuses a mixture.
+    """
+    rows, _ = finished_rows(table.drop(columns=COLUMN, errors="ignore"))
+    return most_finished(table, table.loc[rows.index])
 
 
 def final_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -108,6 +108,8 @@ def _rules(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     values of a rung; a rung with fewer values gives them to the rules whose line over the dial passes nearest.
     """
     found: dict[str, dict[str, str]] = {run: {} for run in specs}
+    if not all(_number(spec, "dial") for spec in specs.values()):
+        return found
     for names in (_SHAPE, _RULES):
         by_place: dict[tuple[Any, ...], dict[tuple[float, ...], list[str]]] = {}
         for run, place in _places(specs, with_horizon=names is _RULES).items():
@@ -116,9 +118,11 @@ def _rules(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
         most = max(len(values) for values in by_place.values())
         if most == 1:
             continue
+        field = "family" if names is _SHAPE else "rate_rule"
+        several = [list(zip(*values, strict=True)) for values in by_place.values() if len(values) > 1]
+        vary = [name for i, name in enumerate(names) if any(len(set(values[i])) > 1 for values in several)]
         for run, rank in _ranks(by_place, most).items():
-            field = "family" if names is _SHAPE else "rate_rule"
-            found[run][field] = f"{rank + 1} of {most} ({', '.join(_shown(specs[run], names))})"
+            found[run][field] = f"{rank + 1} of {most}: {' and '.join(_shown(specs[run], vary))}"
         _share_names(found, field)
     return found
 
@@ -127,25 +131,27 @@ def _share_names(found: dict[str, dict[str, str]], field: str) -> None:
     """One name for all runs of a rule: that of its first run, for the values differ from rung to rung."""
     first: dict[str, str] = {}
     for run in sorted(found):
-        rank = found[run][field].split(" (")[0]
+        rank = found[run][field].split(":")[0]
         found[run][field] = first.setdefault(rank, found[run][field])
 
 
 def _shown(spec: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return [f"{name} {spec[name]:.4g}" for name in names if _is_number(spec.get(name)) and spec[name]]
+    return [f"{name} {spec[name]:.4g}" for name in names if _is_number(spec.get(name))]
 
 
 def _places(specs: Mapping[str, Mapping[str, Any]], with_horizon: bool) -> dict[str, tuple[float, ...]]:
-    """The rung of each run, and the rank of its horizon among those of all runs."""
-    tokens = sorted({_number(spec, "horizon_tokens") for spec in specs.values()})
-    rank, ranks = 0, {}
-    for i, value in enumerate(tokens):
-        rank += bool(i and value > _ALIKE * tokens[i - 1])
-        ranks[value] = float(rank)
-    return {
-        run: (_number(spec, "dial"), ranks[_number(spec, "horizon_tokens")] if with_horizon else 0.0)
-        for run, spec in specs.items()
-    }
+    """The rung of each run, and the rank of its horizon among those of its rung."""
+    tokens: dict[float, set[float]] = {}
+    for spec in specs.values():
+        tokens.setdefault(_number(spec, "dial"), set()).add(_number(spec, "horizon_tokens"))
+    ranks: dict[tuple[float, float], float] = {}
+    for dial, horizons in tokens.items():
+        rank, before = 0, 0.0
+        for value in sorted(horizons):
+            rank += value > _ALIKE * before
+            ranks[dial, value], before = float(rank), value
+    places = {run: (_number(spec, "dial"), _number(spec, "horizon_tokens")) for run, spec in specs.items()}
+    return {run: (place[0], ranks[place] if with_horizon else 0.0) for run, place in places.items()}
 
 
 def _ranks(
@@ -215,11 +221,8 @@ def check_one_science(rows: pd.DataFrame) -> None:
         )
 
 
-def largest_science(table: pd.DataFrame, finished: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the rows of the science with the most finished rows, and a sentence where there are others.
-
-    `finished` are the finished rows of `table`, of any science.
-    """
+def most_finished(table: pd.DataFrame, finished: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the science with the most of the `finished` rows, and a sentence on the others."""
     counts = _counts(finished)
     if len(counts) < 2:
         return table, ""
@@ -260,6 +263,8 @@ def _differences(about: Mapping[str, Mapping[str, str]], labels: Sequence[str]) 
         return ""
     names = list(dict.fromkeys(name for said in known for name in said))
     differing = [name for name in names if len({said.get(name) for said in known}) > 1]
+    # A hash says that there is a difference, and not which.
+    differing.sort(key=lambda name: name.endswith("hash"))
     shown = [
         f"{name} ({', '.join(said.get(name, 'none')[:40] for said in known)})"
         for name in differing[:_MOST_SHOWN]

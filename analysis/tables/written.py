@@ -185,6 +185,8 @@ def hint(value: object) -> str:
     """Say what is wrong with a text that stands where a number should."""
     text = str(value).strip()
     match = _NUMBER.fullmatch(text)
+    if len(text) > 80:
+        return "a text of several fields: is a quote left open above?"
     if text.startswith("#"):
         return "a spreadsheet's error: mend the formula"
     if match and match["unit"] == "%":
