@@ -74,7 +74,11 @@ def one_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def unclassified(*_: Any, **__: Any) -> Any:
         raise UserError("no class is asked for here")
 
+    def unclassified(*_: Any, **__: Any) -> Any:
+        raise UserError("no class is asked for here")
+
     monkeypatch.setattr(findings, "extrapolate", quick)
+    monkeypatch.setattr(findings, "emergence", unclassified)
     monkeypatch.setattr(findings, "emergence", unclassified)
 
 

@@ -12,17 +12,11 @@ import pandas as pd
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
-<<<<<<< HEAD
 from analysis.forecasting.target import CUT, FEWEST, Target, choose_target, law_rows
 from analysis.report.source import Source
 from analysis.report.units import Units, units_of
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
 from analysis.tables.load import load_table
-=======
-from analysis.forecasting.target import FEWEST, Target, choose_target
-from analysis.tables.finished import final_rows, finished_rows, largest_science, last_rows
-from analysis.tables.load import is_run_folder, load_table
->>>>>>> tables
 from analysis.tables.run_folder import answer_lengths
 from analysis.tables.science import largest_science
 
@@ -106,21 +100,12 @@ class Findings:
     problems: tuple[str, ...]
 
 
-<<<<<<< HEAD
 def findings(table: pd.DataFrame, source: Source) -> Findings:
     """Run every stage on `table`, as `load_table` gave it for `source`; tasks are read from the same folder."""
     whole = table
     table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
-=======
-def findings(table: pd.DataFrame, source: str) -> Findings:
-    """Run every stage on `table`, as `load_table(source)` gave it; tasks are read from the same folder."""
-    table, mixture = largest_science(table)
-    rows = final_rows(table)
-    last = last_rows(table)
-    lost = last[last["outcome"].isin(["diverged", "failed"])] if "outcome" in last else last.iloc[:0]
->>>>>>> tables
     target = choose_target(table)
     held_out = hold_out(kept.rows, target)
     scores = _tasks(source, table)
@@ -139,13 +124,8 @@ def findings(table: pd.DataFrame, source: str) -> Findings:
         law=_law(kept.rows, target, held_out),
         tasks=scores if isinstance(scores, str) else finished_rows(scores, longest=True)[0],
         classes=_classes(scores, source),
-<<<<<<< HEAD
         noise=seed_noise(kept.rows),
         problems=tuple(table.attrs.get("problems", ())),
-=======
-        noise=seed_noise(rows),
-        problems=(*([mixture] if mixture else []), *table.attrs.get("problems", ())),
->>>>>>> tables
     )
 
 

@@ -61,7 +61,11 @@ def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> 
 def summary(found: Findings, path: Path) -> str:
     """Say what the command prints: the answer with its caveats, the tasks in a line, where the report is."""
     lines = headline(found)
-    answer = found.law.forecast if isinstance(found.held_out, str) and not isinstance(found.law, str) else found.held_out
+    answer = (
+        found.law.forecast
+        if isinstance(found.held_out, str) and not isinstance(found.law, str)
+        else found.held_out
+    )
     lines += [f"{w.code}: {w.message}" for w in (() if isinstance(answer, str) else answer.warnings)]
     if not isinstance(found.classes, str):
         lines.append(f"Tasks: {class_counts(found)}.")
