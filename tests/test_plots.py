@@ -15,6 +15,7 @@ from analysis.cli import main
 from analysis.figures import ladder, style, tasks
 from analysis.report.findings import findings
 from analysis.report.pictures import pictures
+from analysis.report.source import Source
 from analysis.tables.finished import finished_rows
 
 
@@ -88,11 +89,11 @@ def test_a_clipped_name_fits_and_keeps_both_ends(name: str, most: int) -> None:
 
 def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0, 1))
-    rows, _ = finished_rows(load_table(folder, kind="tasks"), longest=True)
+    rows = tasks.longest(load_table(folder, kind="tasks"))
     variants = sum(len(t.variants) for t in TASKS.values())
     assert len(rows) == 2 * 2 * variants
     assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
-    runs, _ = finished_rows(load_table(folder, where="final"), longest=True)
+    runs = finished_rows(load_table(folder, where="final"), longest=True)[0]
     assert len(runs) == 4
 
 
@@ -102,15 +103,15 @@ def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None
         spec = json.loads(path.read_text())
         spec["tasks"]["copy"]["floor"], spec["tasks"]["facts"]["floor"] = 0.25, None
         path.write_text(json.dumps(spec))
-    rows, _ = finished_rows(load_table(folder, where="final"), longest=True)
-    fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding")
+    rows = finished_rows(load_table(folder, where="final"), longest=True)[0]
+    fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding", "loss (nats per byte)")
     levels = [[float(line.get_ydata()[0]) for line in ax.lines if line.get_ls() == "--"] for ax in fig.axes]
     assert levels == [[0.25], []]
 
 
 def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,), diverge=[(32, 0)])
-    found = findings(load_table(folder), str(folder))
+    found = findings(load_table(folder), Source(str(folder)))
     fig = next(picture.figure for picture in pictures(found) if picture.name == "loss_compute")
     crosses = [line for ax in fig.axes for line in ax.lines if line.get_marker() == "X"]
     lost = found.table[found.table.outcome == "diverged"].groupby("run_id").flops.max()
@@ -121,7 +122,7 @@ def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
 
 def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,))
-    rows, _ = finished_rows(load_table(folder, kind="tasks"), longest=True)
+    rows = tasks.longest(load_table(folder, kind="tasks"))
     renamed = rows.assign(task=rows.task.mask((rows.variant == "chain"), "parity_chain"))
     assert tasks.find_twins(rows) == [
         [("facts", "frequent"), ("facts", "rare")],
