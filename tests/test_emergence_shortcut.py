@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_curves import CURVES, SIZES, X, scores
 
-from analysis.detection.scores import read_scores
 from analysis.detection.emergence import Verdict, emergence
+from analysis.detection.scores import read_scores
 from analysis.detection.shortcut import beats_shortcut_from
 from analysis.errors import Warn
 

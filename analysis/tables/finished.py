@@ -7,8 +7,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.tables.columns import numbers, row_name
-from analysis.tables.science import COLUMN, check_one_science, most_finished
-from analysis.tables.where import no_such_column
+from analysis.tables.science import check_one_science
 
 # Words of trackers besides our own; the first is what a run folder says.
 _DONE = ("done", "finished", "completed", "complete", "succeeded", "success")
@@ -124,43 +123,8 @@ def _is_final(table: pd.DataFrame) -> "pd.Series[bool]":
     return words.isin(_YES)
 
 
-def largest_science(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the rows of the science with the most finished runs, and a sentence where there are others.
-
-    For a report, which shows one; `finished_rows` refuses a mixture.
-    """
-    rows, _ = finished_rows(table.drop(columns=COLUMN, errors="ignore"))
-    return most_finished(table, table.loc[rows.index])
-
-
-def final_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished rows that a law can be fitted to, numbered anew.
-
-    `flops` is added as 6 N D where the table has none. Raises UserError when params, tokens or loss are
-    missing or are not numbers.
-    """
-    for name in ("params", "tokens", "loss"):
-        if name not in table.columns:
-            error = no_such_column(name, table.columns, f"column {name!r}")
-            raise UserError(f"{error}; name it with --columns {name}=COLUMN")
-    for name in ("params", "tokens", "loss", "flops"):
-        if name in table.columns:
-            table = table.assign(**{name: numbers(table, name)})
-    rows, _ = finished_rows(table)
-    if "flops" not in rows.columns:
-        rows = rows.assign(flops=6.0 * rows["params"] * rows["tokens"])
-    return rows.reset_index(drop=True)
-
-
 def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the last evaluation of every run, trunks and unfinished ones too; a plain table is taken whole."""
     if "run_id" not in table.columns:
         return table
     return table.drop_duplicates("run_id", keep="last").reset_index(drop=True)
-
-
-def compute_column(table: pd.DataFrame) -> str:
-    """Say how C is counted in this table, for an axis or a sentence."""
-    if "flops" not in table.columns:
-        return "6 × parameters × tokens"
-    return "as in the table" if "run_id" not in table.columns else "exact count"
