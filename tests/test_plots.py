@@ -89,7 +89,7 @@ def test_a_clipped_name_fits_and_keeps_both_ends(name: str, most: int) -> None:
 
 def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0, 1))
-    rows = tasks.longest(load_table(folder, kind="tasks"))
+    rows, _ = finished_rows(load_table(folder, kind="tasks"), longest=True)
     variants = sum(len(t.variants) for t in TASKS.values())
     assert len(rows) == 2 * 2 * variants
     assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
@@ -122,7 +122,7 @@ def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
 
 def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,))
-    rows = tasks.longest(load_table(folder, kind="tasks"))
+    rows, _ = finished_rows(load_table(folder, kind="tasks"), longest=True)
     renamed = rows.assign(task=rows.task.mask((rows.variant == "chain"), "parity_chain"))
     assert tasks.find_twins(rows) == [
         [("facts", "frequent"), ("facts", "rare")],
