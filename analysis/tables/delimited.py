@@ -53,6 +53,8 @@ def read_delimited(text: str) -> Delimited:
     if match := _SEP_LINE.fullmatch(lines[first]):
         separator, lines[first] = match[1], ""
     markdown = not separator and _is_drawn(lines)
+    if any(line.rstrip().endswith("\\\\") and "&" in line for line in lines[:_SNIFFED]):
+        raise UserError("a LaTeX table; write the numbers as CSV and give that")
     if not markdown:
         separator = separator or _separator(lines)
     rows = _drawn_rows(lines) if markdown else _rows(lines, separator)
@@ -143,8 +145,9 @@ def _separator(lines: Sequence[str]) -> str:
         if fields > 1 and score >= best:
             best, found = score, separator
     if best[1] == 0:
-        widths = {len(line.split()) for line in head}
-        if len(widths) == 1 and widths.pop() > 1:
+        first, *rest = [len(line.split()) for line in head]
+        # The rows may be numbered where the header is not.
+        if first > 1 and (set(rest) <= {first} or set(rest) == {first + 1}):
             return " "
     return found
 
@@ -205,6 +208,9 @@ def _checked(rows: Iterator[Row]) -> tuple[list[str], list[Row], list[str]]:
         width -= 1
     rows_here = list(rows)
     width = max([width, *(_used(row.cells[: len(head.cells)]) for row in rows_here)])
+    if _counts_on(rows_here, width):
+        # What R and pandas print: the rows are numbered and the numbers have no name.
+        head, width = Row(head.line, ["", *head.cells]), width + 1
     header = [" ".join(name.split()) for name in head.cells[:width]]
     for row in rows_here:
         cells = row.cells
@@ -231,6 +237,14 @@ def _checked(rows: Iterator[Row]) -> tuple[list[str], list[Row], list[str]]:
     if repeated:
         notes.append(f"{_lines(repeated)} the header again: left out")
     return [name or f"Unnamed: {i}" for i, name in enumerate(header)], body, notes
+
+
+def _counts_on(rows: Sequence[Row], width: int) -> bool:
+    """Whether every row has one cell more than the header, the first of which counts 0, 1, 2 or 1, 2, 3."""
+    filled = [row.cells for row in rows if any(row.cells)]
+    if len(filled) < 3 or any(len(cells) != width + 1 for cells in filled):
+        return False
+    return any([c[0] for c in filled] == [str(i + start) for i in range(len(filled))] for start in (0, 1))
 
 
 def _used(cells: Sequence[str]) -> int:
