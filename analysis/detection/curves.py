@@ -72,7 +72,7 @@ def curve_of(task: str, variant: str, metric: str, rows: pd.DataFrame, lower: bo
     seeds = tuple(sorted(rows["seed"].unique()))
     at = (rows["seed"].map({s: i for i, s in enumerate(seeds)}), np.searchsorted(size, rows["size"]))
     score, items, stderr, loss = (np.full((len(seeds), len(size)), np.nan) for _ in range(4))
-    if "total" in rows.columns and rows["total"].notna().all():
+    if {"correct", "total"} <= set(rows.columns) and rows[["correct", "total"]].notna().all(axis=None):
         score[at], items[at] = rows["correct"] / rows["total"], independent_items(rows)
     else:
         score[at], stderr[at] = _scored(rows)

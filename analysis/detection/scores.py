@@ -108,12 +108,15 @@ def _refuse_missing_columns(table: pd.DataFrame) -> None:
     if scored and not lacking:
         return
     renames = [_meant(name, have) for name in lacking]
-    why = f"column {lacking[0]!r} is missing; emergence needs task, size, correct and total (or score and stderr)"
+    held = next((name for name in _WITHOUT if name in have), "")
+    other, how = _WITHOUT.get(held, ("", f"the table has {', '.join(map(str, table.columns))}"))
+    why = f"give either the columns correct, total or score, stderr; {how}"
+    if lacking:
+        why = (
+            f"column {lacking[0]!r} is missing; emergence needs task, size, correct, total (or score, stderr)"
+        )
     if not scored:
-        held = next((name for name in _WITHOUT if name in have), "")
-        other, how = _WITHOUT.get(held, ("", f"the table has {', '.join(map(str, table.columns))}"))
-        renames += [_meant(other, have) or _harness(have)]
-        why = why if lacking else f"give either the columns correct, total or score, stderr; {how}"
+        renames.append(_meant(other, have) or _harness(have))
     hint = ",".join(name for name in renames if name)
     raise UserError(why + (f'; name it with --columns "{hint}"' if hint else ""))
 
@@ -251,33 +254,29 @@ def _with_seeds(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _refuse_second_rows(rows: pd.DataFrame) -> None:
-    """Refuse two rows for one score; name the column that would tell them apart, where there is one."""
+    """Refuse two rows for one score; name the columns that would tell them apart, where there are some."""
     keys = [*KEYS, "size", "seed"]
     twice = rows.duplicated(keys, keep="first")
     if not twice.any():
         return
     row: Any = twice.idxmax()
-    same = rows[keys].eq(rows.loc[row, keys]).all(axis=1)
-    first: Any = same.idxmax()
-    whole = rows.astype(str).duplicated(keep="first")
+    first: Any = rows[keys].eq(rows.loc[row, keys]).all(axis=1).idxmax()
+    texts = rows.astype(str)
+    differ = [name for name in rows.columns if texts.at[row, name] != texts.at[first, name]]
     head = f"{_where(rows, row)}: a second row for the same task, variant, metric, size and seed"
-    if twice.equals(twice & whole):
+    if not differ:
         raise UserError(f"{head}: it repeats {row_name(rows, first)}; keep one of them")
-    others = [name for name in rows.columns if name not in (*keys, *_NUMBERS)]
-    apart = [
-        name
-        for name in others
-        if not rows.assign(**{name: rows[name].astype(str)}).duplicated([*keys, name]).any()
-    ]
-    steps = [c for c in ("tokens", "step") if c in rows.columns and rows.loc[[row, first], c].nunique() > 1]
-    if steps:
-        how = f'keep one evaluation of each run with --where "{steps[0]} == ...", or name runs by a column run_id'
-    elif apart:
-        taken = "" if (rows["seed"] == "").all() else " in place of the present seed"
-        how = f"if {apart[0]} tells runs apart, --columns seed={apart[0]}{taken}; or choose with --where"
-    else:
-        how = "keep one, or tell them apart by a seed or variant column"
-    raise UserError(f"{head} {rows.at[row, 'seed']!r} (the first is {row_name(rows, first)}); {how}")
+    columns = [name for name in differ if name not in _NUMBERS]
+    seed = next((name for name in columns if not texts.duplicated([*keys, name]).any()), "")
+    how = "keep one with --where, or tell them apart by a seed or variant column"
+    if {"tokens", "step"} & set(differ):
+        how = "keep one evaluation of each run with --where, or name the runs in a column run_id"
+    elif seed:
+        taken = "" if (rows["seed"] == "").all() else " in place of the present one"
+        how = f"keep one with --where, or, if {seed} tells seeds apart, --columns seed={seed}{taken}"
+    raise UserError(
+        f"{head}: it differs from {row_name(rows, first)} in {', '.join(map(str, differ[:6]))}; {how}"
+    )
 
 
 def _checked_curve(task: str, variant: str, metric: str, rows: pd.DataFrame, ways: Direction) -> Curve:
@@ -317,12 +316,14 @@ def _refuse_percentages(metric: str, rows: pd.DataFrame) -> None:
 
 
 def _one_number(score: "pd.Series[float]", error: "pd.Series[float]") -> bool:
-    """True where three errors or more are those of shares of one number of questions."""
+    """True where three errors or more are those of shares of one number of questions, and the scores differ so
+    much that other errors would not be."""
     known = (error > 0) & (score > 0) & (score < 1)
-    items = (score * (1 - score))[known] / error[known] ** 2
-    return len(items) >= 3 and bool(
-        items.median() >= 5 and np.abs(np.log(items / items.median())).max() < 0.2
-    )
+    if known.sum() < 3:
+        return False
+    variance = np.log((score * (1 - score))[known])
+    items = variance - 2 * np.log(error[known])
+    return bool(np.ptp(items) < 0.05 and np.ptp(variance) > 0.1 and items.median() > np.log(5))
 
 
 def _refuse(rows: pd.DataFrame, bad: "pd.Series[bool]", column: str, remedy: str) -> None:
