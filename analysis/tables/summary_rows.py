@@ -35,7 +35,7 @@ def refuse_summary_row(table: pd.DataFrame, path: Path) -> None:
     """Raise UserError where the last row sums up the others: by its word, and by two columns' sums or means."""
     if len(table) < _FEWEST:
         return
-    above, last = table.iloc[:-1], table.iloc[-1]
+    above, last = table.iloc[:-1].replace([np.inf, -np.inf], np.nan), table.iloc[-1]
     numeric = [
         n
         for n in table.columns
