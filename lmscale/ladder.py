@@ -63,6 +63,7 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
             "primary": manifest.primary,
             "unique_tokens": manifest.unique_tokens,
             "components": [dataclasses.asdict(c) for c in manifest.components],
+            **manifest.unit,
         },
         tasks=manifest.tasks,
     )

@@ -98,6 +98,10 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
     `name`. A description of tasks that is worded again is no other science: data.content_hash names
     their content."""
     own = {name: value for name, value in written(spec).items() if name != "tasks"}
+    # what a loss is per follows from the content as well
+    own["data"] = {
+        name: own["data"][name] for name in own["data"] if name not in ("tokenizer", "bytes_per_token")
+    }
     shape = own.pop("shape")
     first = {name: shape.pop(name) for name in VERSION_1[Shape]}
     for group in ("optim", "schedule"):

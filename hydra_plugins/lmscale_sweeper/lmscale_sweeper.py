@@ -5,8 +5,8 @@ Hydra imports its plugins at every start, so what does the work is imported when
 """
 
 import copy
-import gc
 import itertools
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ from lmscale.errors import UserError
 from lmscale.typed import is_list
 
 TARGET = "hydra_plugins.lmscale_sweeper.lmscale_sweeper.LmscaleSweeper"
+# Launchers whose jobs do not run on this machine: what it has says nothing of what they will have.
+ELSEWHERE = ("SlurmLauncher", "RayAWSLauncher", "RQLauncher")
 
 
 @dataclass
@@ -75,6 +77,7 @@ class LmscaleSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Compose every point of the axes, then let `lmscale.sweep` plan, launch and answer."""
+        from lmscale import collector
         from lmscale.sweep import run
 
         loader = self.context.config_loader
@@ -84,9 +87,10 @@ class LmscaleSweeper(Sweeper):
             composed = [loader.load_sweep_config(self.composed, point) for point in points]
         for config in (self.composed, *composed):
             _at_home(config)
-        gc.freeze()  # what is there stays: `lmscale.launch` had the collector rest
-        gc.enable()
-        status = run([_plain(config) for config in composed], self._launch)
+        collector.wake()
+        launcher = str(self.composed.hydra.launcher._target_)
+        here = not launcher.endswith(ELSEWHERE)
+        status = run([_plain(config) for config in composed], self._launch, here)
         raise SystemExit(status)
 
     def _launch(self, jobs: list[str]) -> list[Exception]:
@@ -94,6 +98,7 @@ class LmscaleSweeper(Sweeper):
         config = OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"])
         with open_dict(config):
             config.hydra.job.chdir = False  # a job has no folder of its own, and paths are relative to ours
+        _watch_the_parent()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(cast(ConfigLoader, JobLoader()), self.context.callbacks),
             task_function=self.task,
@@ -117,6 +122,37 @@ class JobLoader:
         return config
 
 
+def _watch_the_parent() -> None:
+    """Have joblib's workers end with their parent from their first moment on: one that is never given a job would
+    wait for five minutes."""
+    from joblib import parallel
+
+    from lmscale import stopping
+
+    loky = parallel.BACKENDS.get("loky")
+    if loky is None or loky.__name__ == "WatchingBackend":  # without semaphores joblib has none
+        return
+    parent = os.getpid()
+
+    class WatchingBackend(loky):  # type: ignore[misc, valid-type]
+        def configure(self, *arguments: Any, **options: Any) -> Any:
+            given = {"initializer": stopping.follow, "initargs": (parent,)}
+            return super().configure(*arguments, **{**given, **options})
+
+    parallel.register_parallel_backend("loky", WatchingBackend)
+
+
+def _at_home(config: DictConfig) -> None:
+    """Read ~ in the folders as the home folder, as a shell would."""
+    for name in ("runs", "corpora"):
+        value = config[name]
+        try:
+            if isinstance(value, str) and value.startswith("~"):
+                config[name] = str(Path(value).expanduser())
+        except RuntimeError as error:
+            raise UserError(f"{name}={value}: {error}; give a path") from error
+
+
 def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
     """The overrides of every point of Hydra's comma syntax: their product. One key's last values count."""
     axes: dict[str, list[str]] = {}
@@ -134,17 +170,6 @@ def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
             )
         axes[key] = [f"{key}={value}" for value in values]
     return [list(point) for point in itertools.product(*axes.values())]
-
-
-def _at_home(config: DictConfig) -> None:
-    """Read ~ in the folders as the home folder, as a shell would."""
-    for name in ("runs", "corpora"):
-        value = config[name]
-        try:
-            if isinstance(value, str) and value.startswith("~"):
-                config[name] = str(Path(value).expanduser())
-        except RuntimeError as error:
-            raise UserError(f"{name}={value}: {error}; give a path") from error
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
