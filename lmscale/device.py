@@ -1,5 +1,5 @@
-"""The device that jax has here. jax is asked, in a process that is thrown away: a file under /dev says that there is
-a card and not that this jax can use it, and a flag that XLA does not know aborts the process that asks.
+"""The device that jax has here. jax is asked, in a process that is thrown away: a file under /dev says that there
+is a card and not that this jax can use it, and a flag that XLA does not know aborts the process that asks.
 
 The answer is kept in the runs folder until the versions, the environment or the machine change. A plan, which has
 no time to ask and writes nothing, guesses where there is no answer, and says so. No jax is imported here.

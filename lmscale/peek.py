@@ -43,7 +43,7 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """Turn it into ASCII, for a terminal that has nothing else, one letter for one: marks stay under their bytes."""
+    """Turn it into ASCII, one letter for one, for a terminal that has nothing else: marks stay in place."""
     legend = "$ a line break, > a tab, & a carriage return, 0 a zero byte, . any other byte"
     return f"{text.translate(ASCII)}\n\n(in ASCII some letters stand for two things: {legend})"
 

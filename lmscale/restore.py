@@ -43,8 +43,8 @@ class Start:
 def restore(job: Job) -> Start:
     """Find the newest state of this pack; else its trunks' states where the branches begin; else step 0.
 
-    It only reads. Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another lane's folder
-    was deleted) are padding: they begin as ended ones.
+    It only reads. Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another
+    lane's folder was deleted) are padding: they begin as ended ones.
     """
     pack = job.pack
     found = checkpoint.load(job.claim.folder, meta_of(job), at_most=_resume_step(job))
