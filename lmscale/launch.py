@@ -65,7 +65,9 @@ def main() -> int:
     except OverrideParseException as error:
         return _refuse(_unreadable(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(_unknown_key(str(error)) or str(error))
+        return _refuse(_unknown_key(error) or str(error))
+    except RecursionError:
+        return _refuse("the arguments, or a file of sweeps/, are nested deeper than can be read")
     except OSError as error:
         return _refuse(str(disk_error(error, Path(error.filename or "a file"), "use")))
     except MemoryError as error:
@@ -110,12 +112,17 @@ def _unreadable(error: OverrideParseException) -> str:
     )
 
 
-def _unknown_key(message: str) -> str | None:
+def _unknown_key(error: Exception) -> str | None:
     """Hydra's remedy for a misspelt field is to append it, which is refused after that."""
     from lmscale.config import SweepConfig
-    from lmscale.typed import unknown_key
+    from lmscale.typed import nearest, unknown_key
 
-    named = re.match(r"Could not override '([\w.]+)'", message)
+    named = re.match(r"Could not override '([\w.]+)'", str(error))
+    if named and named[1].startswith("hydra."):  # fields of Hydra's own, such as the launcher's
+        node, key = (getattr(error.__cause__, name, None) for name in ("parent_node", "key"))
+        known = [str(name) for name in node if not str(name).startswith("_")] if node is not None else []
+        parent = named[1][: named[1].find(f".{key}") + 1]
+        return f"{named[1]}: unknown key; {nearest(parent, str(key), known)}" if known else None
     return unknown_key(SweepConfig, named[1]) if named else None
 
 

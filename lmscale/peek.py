@@ -43,7 +43,7 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """Turn it into ASCII, one letter for one, for a terminal that has nothing else: marks stay in place."""
+    """Turn it into ASCII, one letter for one, for a terminal with nothing else: marks stay under their bytes."""
     legend = "$ a line break, > a tab, & a carriage return, 0 a zero byte, . any other byte"
     return f"{text.translate(ASCII)}\n\n(in ASCII some letters stand for two things: {legend})"
 

@@ -17,6 +17,7 @@ from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
 from lmscale.device import Device, expected, forget, found, unused_card
 from lmscale.errors import UserError
+from lmscale.ladder import same_runs
 from lmscale.ledger import Ledger
 from lmscale.outcomes import needs_work, others, outcome_of
 from lmscale.plan import Plan, make_plan, versions
@@ -62,6 +63,10 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
         _check_machine()
         device = found(first.pack.device, runs)
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
+    for sentence in same_runs(configs, manifests):
+        print(f"lmscale: {sentence}", file=sys.stderr)
+    for reason in dict.fromkeys(line for manifest in manifests for line in manifest.tasks_left_out):
+        print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, runs / first.name, device)
     if first.action == "sweep":
         return train(sweep, launch)
@@ -93,10 +98,8 @@ def _check_machine() -> None:
 def show_data(sweep: Sweep) -> int:
     """Print what the corpora hold (make data)."""
     for manifest in sweep.manifests:
-        print(
-            f"{manifest.name}: {manifest.unique_tokens:,} training tokens, {manifest.heldout_tokens:,} held out, "
-            f"content {manifest.content_hash}, in {sweep.configs[0].corpora}/"
-        )
+        first, *others = manifest.summary()
+        print(f"{first}, in {sweep.configs[0].corpora}/", *others, sep="\n")
         for part in manifest.components:
             print(f"  {part.name:<16} weight {part.weight:.4f}  rows {part.rows}  counted {part.counted}")
     return 0

@@ -7,6 +7,7 @@ is the business of `ledger`, `checkpoint` and `records`, and leaves no trace in 
 import dataclasses
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,12 +29,13 @@ from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
 from lmscale.plan import Pack, versions
 from lmscale.restore import Start, begin, meta_of, on_device, restore, to_arrays
-from lmscale.schedule import SCHEDULES, traced
+from lmscale.schedule import SCHEDULES, TRUNK, traced
 from lmscale.shape import Shape
 from lmscale.spec import RunSpec, evaluation_steps
 from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
+FAR_ABOVE = 2.0  # times ln V, from which on a last loss is no result
 GRACE = 3.0  # seconds that an evaluation goes on for after a request to stop
 _log = logging.getLogger(__name__)
 
@@ -128,7 +130,7 @@ def _dtype(precision: str) -> Any:
 
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
-    """The traced numbers of a lane."""
+    """Collect the traced numbers of a lane."""
     numbers: dict[str, Any] = {
         "peak_rate": spec.learning_rate,
         "weight_decay": spec.weight_decay,
@@ -295,6 +297,30 @@ def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bo
     clock.saving += time.perf_counter() - began
 
 
+def _no_result(job: Job, spec: RunSpec) -> str | None:
+    """Say what is wrong with the last loss of a run that went through all its steps, or None.
+
+    It is not finite, or far above that of a uniform guess, ln V, which all that learned anything are below.
+    A trunk is not judged: the fall of its branches may yet bring them down.
+    """
+    path = job.folder / spec.run_id / "records.jsonl"
+    if spec.kind == TRUNK or not path.exists():
+        return None
+    evaluated, _ = records.read(path)
+    if not evaluated:
+        return None
+    loss, guess = evaluated[-1]["loss"].get(spec.data["primary"]), math.log(spec.shape.vocab_size)
+    if loss is None:
+        return "its last loss is not finite"
+    if loss <= FAR_ABOVE * guess:
+        return None
+    best = min(value for record in evaluated if (value := record["loss"][spec.data["primary"]]) is not None)
+    return (
+        f"its last loss is {loss:.4g} nats a token, the least on the way {best:.4g}; guessing has "
+        f"ln {spec.shape.vocab_size} = {guess:.3g}: give a lower rate (transfer.rate, transfer.rate_cap)"
+    )
+
+
 def _finish(job: Job, state: State) -> None:
     """outcome.json of every lane that lacks it; the checkpoints that nobody starts from are removed."""
     rows = np.asarray(state.guard.skipped_in_row)
@@ -302,10 +328,12 @@ def _finish(job: Job, state: State) -> None:
     for lane, spec in enumerate(job.pack.runs):
         if outcome_path(job, spec).exists():
             continue
-        outcome, reason = "done", None
+        reason: str | None
         if rows[lane] >= PATIENCE:
-            outcome = "diverged"
             reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
+        else:
+            reason = _no_result(job, spec)
+        outcome = "diverged" if reason else "done"
         tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
         jsonfiles.write_json(
             outcome_path(job, spec),

@@ -9,7 +9,7 @@ import itertools
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -37,7 +37,7 @@ class LmscaleSweeperConf:
     command line come after them."""
 
     _target_: str = TARGET
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 ConfigStore.instance().store(
@@ -50,11 +50,11 @@ class OnlySweeps(Callback):
     """Refuse to run without the sweeper, which names the pack that a job trains, before anything is written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """A single job was asked for."""
+        """Refuse: a single job was asked for."""
         _refuse("hydra.mode=RUN: a job trains the pack that a sweep names; leave hydra.mode at MULTIRUN")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Another sweeper would launch a job for each composition."""
+        """Refuse another sweeper, which would launch a job for each composition."""
         if config.hydra.sweeper.get("_target_") != TARGET:
             chosen = config.hydra.runtime.choices.get("hydra/sweeper")
             _refuse(f"hydra/sweeper={chosen}: packs are planned by hydra/sweeper=lmscale; leave it at that")
@@ -110,8 +110,8 @@ class LmscaleSweeper(Sweeper):
 
 
 class JobLoader:
-    """What a launcher wants of Hydra's loader. A job differs from its sweep in the pack's name alone, so that
-    it need not be composed from its files and checked once more: a twentieth of a second a pack."""
+    """The part of Hydra's loader that a launcher calls. A job differs from its sweep in the pack's name alone: it
+    need not be composed from its files and checked once more: a twentieth of a second a pack."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of the job that `sweep_overrides`, one `job=NAME`, asks for."""
@@ -162,9 +162,7 @@ def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
             axes[key] = [line]
             continue
         if not override.is_discrete_sweep():
-            raise UserError(
-                f"{line}: an interval has no end of values; list those to train, such as {key}=1,2,3"
-            )
+            raise UserError(f"{line}: an interval cannot be enumerated; list its values: {key}=.1,.2,.4")
         values = list(override.sweep_string_iterator())
         if is_list(SweepConfig, key) and not all(value.startswith("[") for value in values):
             raise UserError(
