@@ -28,12 +28,13 @@ _WORDS = frozenset(
         "stdev",
     ]
 )
-_FEWEST = 4
+# Nobody puts a total below a million rows, and looking for one costs a second.
+_FEWEST, _MOST = 4, 100_000
 
 
 def refuse_summary_row(table: pd.DataFrame, path: Path) -> None:
     """Raise UserError where the last row sums up the others: by its word, and by two columns' sums or means."""
-    if len(table) < _FEWEST:
+    if not _FEWEST <= len(table) <= _MOST:
         return
     above, last = table.iloc[:-1], table.iloc[-1]
     numeric = [
