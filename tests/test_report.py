@@ -13,7 +13,7 @@ from made_ladder import LAW, SEED_NOISE, TASKS, text_loss, write_ladder
 from analysis import load_table
 from analysis.cli import main
 from analysis.forecasting.target import CUT, RULE, choose_target, law_rows
-from analysis.report.findings import Findings, findings, hold_out, seed_noise
+from analysis.report.findings import Findings, hold_out, seed_noise
 from analysis.report.page import report
 from analysis.report.source import Source
 
@@ -64,7 +64,7 @@ def test_the_page_opens_offline(written: tuple[str, Findings]) -> None:
 
 
 def test_the_order_in_which_a_person_asks(written: tuple[str, Findings]) -> None:
-    headings = re.findall(r"<h2>(.*?)</h2>", written[0])
+    headings = re.findall(r"<h2 id=[^>]*>(.*?)</h2>", written[0])
     expected = ["The fit", "The next decision", "Residuals", "Components of the loss", "Tasks", "Runs"]
     assert headings == [*expected, "Rows left out", "Conventions, versions, commands"]
     text = _Page(written[0]).text
@@ -192,11 +192,13 @@ def test_a_stage_that_cannot_run_is_a_sentence(tmp_path: Path, make, said: str) 
 
 def test_few_runs_below_the_cut_are_a_warning(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 24, 128), seeds=(0,))
-    found = findings(load_table(folder), Source(str(folder)))
-    assert found.target is not None
-    assert not isinstance(found.held_out, str)
-    assert len(found.target.below) < 8
-    assert "too_few_runs" in {w.code for w in found.held_out.warnings}
+    table = load_table(folder)
+    target = choose_target(table)
+    assert target is not None
+    held = hold_out(law_rows(table).rows, target)
+    assert not isinstance(held, str)
+    assert len(target.below) < 8
+    assert "too_few_runs" in {w.code for w in held.warnings}
 
 
 def test_a_csv_has_a_report_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,9 @@ bootstraps, the seeds, the other scores of the same outputs.
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from html import escape
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -21,10 +23,13 @@ from analysis.detection.posterior import EMERGENT, TaskFit, best_curve, find_thr
 from analysis.detection.scores import read_scores
 from analysis.detection.seeds import each_seed, without_each_seed
 from analysis.detection.take_off import TakeOff, take_offs
-from analysis.detection.twins import Twin, twins, worth_saying
+from analysis.detection.twins import Twin, compare_twins, worth_saying
 from analysis.detection.verdict import IN_WORDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
 from analysis.tables.finished import LeftOut
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Emergence", "Verdict", "emergence"]
 
@@ -58,6 +63,47 @@ class Emergence:
             "notes": list(self.notes),
         }
         return {name: _finite(value) for name, value in answer.items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the verdicts, one row a task, variant and metric; warnings by their codes."""
+        rows = []
+        for verdict in self.tasks:
+            low, high = verdict.threshold_interval or (None, None)
+            rows.append(
+                {
+                    "task": verdict.curve.task,
+                    "variant": verdict.curve.variant,
+                    "metric": verdict.curve.metric,
+                    "class": verdict.label,
+                    "effect": verdict.effect,
+                    "threshold": verdict.threshold,
+                    "threshold_low": low,
+                    "threshold_high": high,
+                    "p_value": verdict.p_value,
+                    "p_break": verdict.p_break,
+                    "q_value": verdict.q_value,
+                    "metric_induced": verdict.metric_induced,
+                    "warnings": " ".join(warning.code for warning in verdict.warnings),
+                }
+            )
+        numbers = ["effect", "threshold", "threshold_low", "threshold_high"]
+        return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        frame["class"] = pd.Categorical(frame["class"], ORDER, ordered=True)
+        table = frame.sort_values("class", kind="stable").to_html(
+            index=False, na_rep="", float_format=lambda value: f"{value:.3g}"
+        )
+        said = [f"{v.curve.name}: {w.message}" for v in self.tasks for w in v.warnings]
+        said += [f"{len(out.rows)} rows left out: {out.reason}" for out in self.left_out] + list(self.notes)
+        return table + "".join(f"<p>{escape(line)}</p>" for line in said)
+
+    def plot(self) -> "Figure":
+        """Draw score against size, a small plot a task: seeds, twice the error, the class and the threshold."""
+        # Figures see results and not the other way round: named, and loaded when a picture is asked for.
+        drawn: Figure = import_module("analysis.figures.tasks").plot(self)
+        return drawn
 
     def summary(self) -> str:
         """Return a table for a person, sorted by class."""
@@ -125,7 +171,7 @@ def emergence(
         tasks=verdicts,
         fdr=fdr,
         min_effect=min_effect,
-        twins=tuple(twins(verdicts, min_effect)),
+        twins=tuple(compare_twins(verdicts, min_effect)),
         alignments=tuple(alignments(scores.all_horizons, verdicts)),
         take_offs=tuple(take_offs(scores.rows, verdicts, level)),
         left_out=scores.left_out,

@@ -262,7 +262,7 @@ def _refuse_second_rows(rows: pd.DataFrame) -> None:
     row: Any = twice.idxmax()
     first: Any = rows[keys].eq(rows.loc[row, keys]).all(axis=1).idxmax()
     texts = rows.astype(str)
-    differ = [name for name in rows.columns if texts.at[row, name] != texts.at[first, name]]
+    differ = texts.columns[texts.loc[row].ne(texts.loc[first])].tolist()
     head = f"{_where(rows, row)}: a second row for the same task, variant, metric, size and seed"
     if not differ:
         raise UserError(f"{head}: it repeats {row_name(rows, first)}; keep one of them")

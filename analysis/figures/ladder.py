@@ -101,22 +101,28 @@ def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Predictio
         ("params", "parameters N", style.BLUE, "o"),
         ("tokens", "tokens D", style.ORANGE, "s"),
     ):
-        ax.plot(flops, [getattr(p, name) for p in path], color=colour, lw=1.4)
-        points = [getattr(p, name) for p in marked]
+        best = [_known(p, name) for p in path]
+        ax.plot(flops, best, color=colour, lw=1.4)
+        points = [_known(p, name) for p in marked]
         ax.plot(
             [p.flops or math.nan for p in marked], points, marker, ms=5.5, color=colour, mfc="white", mew=1.4
         )
-        ax.annotate(
-            label,
-            (flops[-1], getattr(path[-1], name)),
-            xytext=(-4, 6),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-            color=colour,
-        )
-    values = [getattr(p, name) for p in path for name in ("params", "tokens")]
-    ax.set_ylim(min(values) / 1.5, max(values) * 3)
+        if math.isfinite(best[-1]):
+            ax.annotate(
+                label,
+                (flops[-1], best[-1]),
+                xytext=(-4, 6),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8.5,
+                color=colour,
+            )
+    values = [v for p in path for v in (_known(p, "params"), _known(p, "tokens")) if math.isfinite(v)]
+    # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
+    ax.set_ylim((min(values) / 1.5, max(values) * 3) if values else (1.0, 10.0))
+    if not values:
+        ax.set_title("no split under this law", fontsize=8, color=style.GREY)
+    ax.set_xlim(min(flops) / 1.6, max(flops) * 1.6)
     style.log_axis(ax, "x")
     style.log_axis(ax, "y", counts=True)
     ax.axvline(ends, color=style.GREY, lw=0.8, ls=":")
@@ -131,6 +137,11 @@ def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Predictio
     )
     ax.set_xlabel("training compute C (FLOPs)")
     ax.set_ylabel("compute-optimal N and D")
+
+
+def _known(point: Prediction, name: str) -> float:
+    value = getattr(point, name)
+    return math.nan if value is None else float(value)
 
 
 def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: float | None) -> Figure:

@@ -137,6 +137,8 @@ def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float) -
 
 def count(value: float) -> str:
     """Write a count for people: 14.5k, 460k, 24M."""
+    if not np.isfinite(value):
+        return "-"
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 0.9995 * unit:
             return f"{value / unit:.3g}{name}"

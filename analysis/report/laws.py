@@ -103,9 +103,15 @@ def next_section(found: Findings, shown: dict[str, str]) -> str:
             f"{law.forecast.cost.source}.",
             kind="small",
         ),
-        caveats(law.forecast.warnings),
+        _besides(law),
         shown.get("next_budgets", ""),
     )
+
+
+def _besides(law: Law) -> str:
+    """Show the warnings that the forecast adds to those of its fit, which stand in the section above."""
+    own = [warn for warn in law.forecast.warnings if warn not in law.forecast.fit.warnings]
+    return caveats(own) if own else ""
 
 
 def _caution(law: Law) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.errors import Status
 from analysis.figures import forecast, ladder, style, tasks
 from analysis.forecasting.target import CUT
 from analysis.report.findings import Findings, HeldOut, Law
@@ -64,8 +63,8 @@ def _drawn(rows: pd.DataFrame, held: HeldOut, flops: float) -> forecast.HeldOutL
 
 
 def _next_budgets(found: Findings, law: Law) -> Picture:
-    grave = law.forecast.status == Status.UNTRUSTED
-    caution = "not to be decided from: " + ", ".join(w.code for w in law.forecast.warnings) if grave else ""
+    grave = ", ".join(dict.fromkeys(w.code for w in law.forecast.warnings if w.code.grave))
+    caution = f"not to be decided from: {grave}" if grave else ""
     steps = [step.prediction for step in law.back] or [""] * len(law.next)
     held = [None if isinstance(p, str) else (p.lower / p.loss, p.upper / p.loss) for p in steps]
     figure = ladder.next_budgets(found.rows, law.path, law.next, held, found.units.axis, caution)
@@ -81,11 +80,12 @@ def _next_budgets(found: Findings, law: Law) -> Picture:
 
 def _residuals(found: Findings, law: Law) -> Picture:
     percent = 100 * (found.rows["loss"].to_numpy() / law.fitted - 1)[law.used]
+    crosses = "" if law.used.all() else "Crosses: rows that the fit left out. "
     return Picture(
         "residuals",
         ladder.residuals(found.rows, law.fitted, law.used, found.noise),
         f"The runs lie {percent.min():+.2g}% to {percent.max():+.2g}% from the law of all runs, half of them "
-        f"within {np.median(np.abs(percent)):.2g}%. Crosses: rows that the fit left out. A trend here is a law "
+        f"within {np.median(np.abs(percent)):.2g}%. {crosses}A trend here is a law "
         "that does not hold"
         + ("; seed noise alone stays in the grey band." if found.noise is not None else "."),
     )

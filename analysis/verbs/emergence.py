@@ -42,7 +42,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     text = found.summary()
     if args.pictures:
         # Drawing is asked for seldom, and importing matplotlib takes as long as the classes do.
-        from analysis.figures.emergence_plots import write_pictures
+        from analysis.figures.tasks import write_pictures
 
         text += "".join(f"\nwritten: {path}" for path in write_pictures(found, Path(args.pictures)))
     return Answer(found.to_json(), text)
