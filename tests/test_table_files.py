@@ -104,6 +104,15 @@ READ: dict[str, str | bytes] = {
     ),
     "a header in a comment": "# " + text(" "),
     "the header again in the middle": text().replace("\n17000000", "\nparams,tokens,loss\n17000000", 1),
+    "the header twice": ",".join(HEADER) + "\n" + text(),
+    "the header again at the end": text() + ",".join(HEADER),
+    "what lm-eval prints": "\n".join(
+        [
+            "|params|tokens|Filter|n-shot|Metric|   |loss|   |Stderr|",
+            "|------|-----:|------|-----:|------|---|---:|---|-----:|",
+            *(f"|{n}|{d}|none|0|acc|↑  |{x}|±  |0.01|" for n, d, x in ROWS),
+        ]
+    ),
     "thousands in quotes": text(rows=[(f'"{n:,}"', f'"{d:,}"', loss) for n, d, loss in ROWS]),
     "thousands of continental Europe": text(";", rows=[tuple(map(european, row)) for row in ROWS]),
     "thousands of Switzerland": text(rows=[(f"{n:,}".replace(",", "'"), d, loss) for n, d, loss in ROWS]),
@@ -114,6 +123,8 @@ READ: dict[str, str | bytes] = {
         rows=[(f"{n / 1e6:g} million", f"{d / 1e9:g} billion tokens", x) for n, d, x in ROWS]
     ),
     "powers of ten": text(rows=[(f"{n:.6e}", f"{d / 1e9:g}E9", loss) for n, d, loss in ROWS]),
+    "powers of ten of Fortran": text(rows=[(f"{n:.6e}".replace("e", "D"), d, loss) for n, d, loss in ROWS]),
+    "formulas that keep zeros": text(rows=[(f'="{n}"', d, loss) for n, d, loss in ROWS]),
     "powers of ten in print": text(rows=[(f"{n / 1e6:g} × 10^6", d, loss) for n, d, loss in ROWS]),
     "Markdown": "\n".join([BARS[0], "|---|---:|:---:|", *BARS[1:]]),
     "Markdown in prose": "\n".join(
@@ -216,6 +227,16 @@ REFUSED: dict[str, tuple[str | bytes, list[str]]] = {
         ),
         ["line 20: name is Average"],
     ),
+    "a mean without a name": (
+        text() + ",".join(str(total / len(ROWS)) for total in TOTAL) + "\n",
+        ["line 20", "sums up", '--where "params !='],
+    ),
+    "every line in quotes": (
+        text().replace("\n", '"\n"').join(['"', ""])[:-1],
+        ["one column called", "quotes"],
+    ),
+    "an unknown separator": (text("^"), ["one column called 'params^tokens^loss'", "semicolons"]),
+    "a name twice in an object": ('[{"params": 1, "params": 2}]', ["'params' appears twice"]),
     "a missing loss": (with_cell(5, 2, ""), ["loss: line 7 holds nan (1 such)", '--where "loss > 0"']),
     "a quote left open": (with_cell(5, 2, '"2.5'), ["line 7: loss is", "quote left open"]),
     "an Excel workbook": (

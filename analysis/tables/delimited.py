@@ -82,19 +82,20 @@ def _clean(lines: Sequence[str], separator: str) -> pd.DataFrame | None:
     Files of millions of rows come from programs and are clean; row by row they would take a gigabyte.
     """
     body = lines[:-1] if not lines[-1] else lines
-    header = body[0]
-    odd = ('"', "#", f" {separator}", f"{separator} ", f"{separator}\t", f"\t{separator}")
+    header, text = body[0], "\n".join(body)
     width = header.count(separator)
-    empty = separator * width
-    for i, line in enumerate(body):
-        if line.count(separator) != width or (i and line == header) or line == empty or not line.strip():
-            return None
-        if line[-1] == " " or line[0] == " " or any(mark in line for mark in odd):
-            return None
+    blanks = [f" {separator}", f"{separator} ", f"{separator}\t", f"\t{separator}", " \n", "\n "]
+    framed = f"\n{text}\n"
+    if not width or any(mark in framed for mark in ('"', "#", "\n\n", f"\n{separator * width}\n", *blanks)):
+        return None
+    if f"\n{header}\n" in framed[len(header) + 1 :]:
+        return None
+    if any(line.count(separator) != width for line in body):
+        return None
     names = header.split(separator)
     if not all(names) or len(set(names)) < len(names) or all(_is_number(name) for name in names):
         return None
-    table = pd.read_csv(io.StringIO("\n".join(body)), sep=separator, low_memory=False, index_col=False)
+    table = pd.read_csv(io.StringIO(text), sep=separator, low_memory=False, index_col=False)
     written = (
         _is_written(text)
         for name in table.columns
@@ -166,10 +167,16 @@ def _rows(lines: Sequence[str], separator: str) -> Iterator[Row]:
     try:
         for cells in reader:
             if cells:
-                yield Row(before + 1, [" ".join(c.split("\n")).strip() for c in cells])
+                yield Row(before + 1, [_bare(cell) for cell in cells])
             before = reader.line_num
     except csv.Error as error:
         raise UserError(f"line {before + 1}: {error}; is a quote left open?") from None
+
+
+def _bare(cell: str) -> str:
+    """A cell on one line, without blanks around it, and without Excel's ="..." that keeps zeros in front."""
+    text = cell.replace("\n", " ").strip()
+    return text[2:-1] if text.startswith('="') and text.endswith('"') else text
 
 
 def _without_comments(lines: Sequence[str], separator: str) -> list[str]:
@@ -231,12 +238,23 @@ def _checked(rows: Iterator[Row]) -> tuple[list[str], list[Row], list[str]]:
             )
         body.append(Row(row.line, cells))
     _check_header(header, head.line)
+    if len(header) == 1 and (mark := _unknown_separator(header[0], body)):
+        raise UserError(
+            f"line {head.line}: one column called {header[0][:60]!r}; fields are set apart by commas, semicolons, "
+            f"tabs, bars or blanks: {'take the quotes around each line away' if mark in ',;|' else 'use one'}"
+        )
     notes = []
     if blank:
         notes.append(f"{_lines(blank)} blank: left out")
     if repeated:
         notes.append(f"{_lines(repeated)} the header again: left out")
     return [name or f"Unnamed: {i}" for i, name in enumerate(header)], body, notes
+
+
+def _unknown_separator(name: str, body: Sequence[Row]) -> str:
+    """A mark that stands as often in every row of an only column as in its name, or nothing."""
+    marks = dict.fromkeys(c for c in name if not c.isalnum() and c not in " _.-()[]'\"")
+    return next((m for m in marks if all(row.cells[0].count(m) == name.count(m) for row in body)), "")
 
 
 def _counts_on(rows: Sequence[Row], width: int) -> bool:
