@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from analysis.errors import UserError
 from analysis.figures import style
-from analysis.fitting.fit import Fit
 from analysis.fitting.profile import profile
+from analysis.fitting.result import Fit
 from analysis.forecasting.cost import cost_model, optimum
 
 SIZE = (6.4, 4.2)
