@@ -68,7 +68,7 @@ def test_the_order_in_which_a_person_asks(written: tuple[str, Findings]) -> None
     expected = ["The fit", "The next decision", "Residuals", "Components of the loss", "Tasks", "Runs"]
     assert headings == [*expected, "Rows left out", "Conventions, versions, commands"]
     text = _Page(written[0]).text
-    assert text.index("Forecast") < text.index("The rule, stated beforehand") < text.index("The fit")
+    assert text.index("Forecast") < text.index("The rule, stated beforehand") < text.index("The law behind")
     assert " ".join(RULE.split()) in text
 
 

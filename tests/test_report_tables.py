@@ -225,7 +225,7 @@ def law() -> tuple[findings.Findings, findings.Law]:
 def test_a_grave_warning_takes_the_advice_back(law: tuple[findings.Findings, findings.Law]) -> None:
     found, made = law
     warned = (Warn(Code.POOR_FIT, "the residuals follow a curve"),)
-    forecast = replace(made.forecast, warnings=warned, status=Status.UNTRUSTED)
+    forecast = replace(made.forecast, warnings=warned)
     spoilt = replace(made, forecast=forecast)
     text = laws.next_section(replace(found, law=spoilt), {})
     assert "No advice: the law of all runs carries a grave warning (poor_fit)" in text

@@ -29,7 +29,8 @@ def pictures(found: Findings) -> Iterator[Picture]:
     if len(found.rows):
         yield _loss_compute(found)
     if not isinstance(found.law, str):
-        yield _next_budgets(found, found.law)
+        if not found.law.unsplit:
+            yield _next_budgets(found, found.law)
         yield _residuals(found, found.law)
     yield from _components(found)
     yield from _tasks(found)
