@@ -1,4 +1,4 @@
-"""Compare the expected class with the class found, for docs/emergence.md: `python -m benchmarks.emergence_sweep [RUN]`.
+"""Compare expected classes with those found, for docs/emergence.md: `python -m benchmarks.emergence_sweep [RUN]`.
 
 RUN is a run folder, runs/cpu unless given. Found over all seeds together, and from each seed's runs alone.
 """

@@ -50,6 +50,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         positive("evaluation.first_tokens", self.first_tokens)
+        at_least("evaluation.first_tokens", self.first_tokens, 1)
         at_most("evaluation.first_tokens", self.first_tokens, 1e18)
         positive("evaluation.per_doubling", self.per_doubling)
         at_least("evaluation.per_doubling", self.per_doubling, 0.01)
@@ -58,7 +59,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class PackConfig:
-    """How runs are computed, never what they compute.
+    """The computing of runs, never what they compute.
 
     lanes: runs of one shape trained in one program; `auto` is 1 on a CPU, where a process a core is faster,
     and as many as there are up to max_lanes on an accelerator. steps: the most steps in a dispatch.
@@ -78,6 +79,7 @@ class PackConfig:
         among("pack.device", self.device, ("auto", "cpu", "gpu", "tpu"))
         for name in ("max_lanes", "steps", "checkpoints", "tries"):
             at_least(f"pack.{name}", getattr(self, name), 1)
+        at_most("pack.steps", self.steps, 2**16)
         positive("pack.checkpoint_seconds", self.checkpoint_seconds)
 
 
@@ -134,7 +136,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """Which tasks are mixed in and how much they weigh; by default none.
+    """The tasks that are mixed in and their weights; by default none.
 
     weight: the share of the total loss that all tasks have together; text has the rest. weights: the
     relative weight of each task, by name. rows: rows a batch for each task. items: evaluation items a task
@@ -231,7 +233,8 @@ class SweepConfig:
 
 
 def base() -> dict[str, Any]:
-    """Every field at its default, as plain values: what Hydra composes the groups of sweeps/ over. The field that
-    has no default is missing in Hydra's way.
+    """Give every field at its default, as plain values, for Hydra to compose the groups of sweeps/ over.
+
+    The field that has no default is missing in Hydra's way.
     """
     return dataclasses.asdict(SweepConfig(name="x")) | {"name": "???"}

@@ -23,31 +23,31 @@ MOST_CHANNELS, MOST_LAYERS, MOST_RATIO = (
 
 @dataclass(frozen=True)
 class FamilyConfig:
-    """How the dial (d_model) sets the rest.
+    """A rule by which the dial (d_model) sets the rest.
 
     kind: of the MLP of every block, an entry of `mlp.KINDS`.
-    Depth is `n_layer` when given, else d_model / aspect (at least one layer). Heads are `n_head` when given, else
-    as many as heads of about `d_head` channels fit.
+    Depth is `n_layer`, or d_model / aspect (at least one layer); heads are `n_head`, or as many as heads of about
+    `d_head` channels fit. Of each pair one is given.
     """
 
     kind: str = "dense"
     n_layer: int | None = 2
     aspect: float | None = None
     n_head: int | None = 4
-    d_head: int = 32
+    d_head: int | None = None
     mlp_ratio: int = 4
 
     renamed: ClassVar = {"name": "kind"}
 
 
 def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) -> Shape:
-    """The shape of the rung `dial`, or what is wrong with it."""
+    """Make the shape of the rung `dial`. UserError where it cannot be."""
     _check(family)
     if dial > MOST_CHANNELS:
         raise UserError(f"dial={dial}: a rung's width must be at most {MOST_CHANNELS}")
     if dial < 2:
         raise UserError(f"dial={dial}: a rung's width must be at least 2")
-    n_head = family.n_head if family.n_head is not None else _heads(dial, family.d_head)
+    n_head = family.n_head or _heads(dial, family.d_head or 1)
     if dial % n_head:
         divisors = [h for h in range(1, dial + 1) if dial % h == 0 and (dial // h) % 2 == 0]
         raise UserError(
@@ -72,11 +72,12 @@ def _check(family: FamilyConfig) -> None:
         if value is not None and value <= 0:
             raise UserError(f"family.{field}={value}: must be positive")
     at_most("family.mlp_ratio", family.mlp_ratio, MOST_RATIO)
-    if (family.n_layer is None) == (family.aspect is None):
-        raise UserError(
-            f"family.n_layer={family.n_layer}, family.aspect={family.aspect}: give one of them and leave "
-            "the other null"
-        )
+    for one, other in (("n_layer", "aspect"), ("n_head", "d_head")):
+        values = getattr(family, one), getattr(family, other)
+        if (values[0] is None) == (values[1] is None):
+            raise UserError(
+                f"family.{one}={values[0]}, family.{other}={values[1]}: give one of them and leave the other null"
+            )
 
 
 def _heads(d_model: int, d_head: int) -> int:
@@ -88,12 +89,12 @@ def _heads(d_model: int, d_head: int) -> int:
 
 
 def norm_parameters(width: int) -> dict[str, Any]:
-    """A norm's gain."""
+    """List a norm's array, its gain."""
     return {"gain": Parameter("norm", (width,))}
 
 
 def attention_parameters(shape: Shape) -> dict[str, Any]:
-    """Queries, keys and values in one; the way out; the norms of queries and keys.
+    """List the arrays of attention: queries, keys and values in one; the way out; the norms of queries and keys.
 
     Ways out start small by depth, so that the residual stream does not grow with it (GPT-2).
     """
@@ -107,7 +108,7 @@ def attention_parameters(shape: Shape) -> dict[str, Any]:
 
 
 def parameters(shape: Shape) -> dict[str, Any]:
-    """Every array of the network, by name, nested as the network is."""
+    """List every array of the network, by name, nested as the network is."""
     d, v = shape.d_model, shape.vocab_size
     found: dict[str, Any] = {
         "embedding": Parameter("embedding", (v, d), d**-0.5),
@@ -122,7 +123,7 @@ def parameters(shape: Shape) -> dict[str, Any]:
 
 
 def parameter_groups(shape: Shape) -> dict[str, int]:
-    """The number of parameters by group."""
+    """Count the parameters by group."""
     counts = Counter(dict.fromkeys(GROUPS, 0))
     left = list(parameters(shape).values())
     while left:
@@ -135,7 +136,7 @@ def parameter_groups(shape: Shape) -> dict[str, int]:
 
 
 def parameter_conventions(shape: Shape) -> dict[str, int]:
-    """N as the field counts it. Published exponents move from .37 to .70 with this choice alone.
+    """Count N as the field does. Published exponents move from .37 to .70 with this choice alone.
 
     params: all of them (Hoffmann et al. 2022). params_nonembedding: without both embeddings (Kaplan et al.
     2020). params_matmul: those that a token is multiplied with, the unembedding included (Porian et al. 2024).

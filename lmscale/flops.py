@@ -13,7 +13,7 @@ TRAINING_FACTOR = 3
 
 
 def forward_terms(shape: Shape) -> dict[str, int]:
-    """FLOPs of one token's forward pass, by term."""
+    """Count the FLOPs of one token's forward pass, by term."""
     d, width = shape.d_model, shape.n_head * shape.d_head
     return {
         "qkv": shape.n_layer * 2 * d * 3 * width,
@@ -26,12 +26,12 @@ def forward_terms(shape: Shape) -> dict[str, int]:
 
 
 def training_flops_per_token(shape: Shape) -> int:
-    """Exact C of one training token: three times the forward pass."""
+    """Count the exact C of one training token: three times the forward pass."""
     return TRAINING_FACTOR * sum(forward_terms(shape).values())
 
 
 def conventions(shape: Shape, tokens: int) -> dict[str, int]:
-    """C as the field counts it: exact, 6ND with all parameters (Hoffmann), 6ND without embeddings (Kaplan)."""
+    """Count C as the field does: exact, 6ND with all parameters (Hoffmann), 6ND without embeddings (Kaplan)."""
     n = parameter_conventions(shape)
     return {
         "flops": training_flops_per_token(shape) * tokens,

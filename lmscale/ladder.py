@@ -20,7 +20,7 @@ MOST_TOKENS = 2**62  # of a run: counts in records and tables have 64 bits
 
 
 def run_specs(config: SweepConfig, manifest: Manifest) -> list[RunSpec]:
-    """The runs of one composed configuration. UserError where a shape, a rate or a horizon cannot be."""
+    """List the runs of one composed configuration. UserError where a shape, a rate or a horizon cannot be."""
     specs: list[RunSpec] = []
     for dial in config.dial:
         shape = shape_of(config.family, dial, context=manifest.context, vocab_size=manifest.vocab_size)
@@ -63,6 +63,7 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
             "primary": manifest.primary,
             "unique_tokens": manifest.unique_tokens,
             "components": [dataclasses.asdict(c) for c in manifest.components],
+            **manifest.unit,
         },
         tasks=manifest.tasks,
     )
@@ -80,8 +81,8 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
 def _horizon_steps(
     config: SweepConfig, dial: int, params: int, batch_tokens: int, manifest: Manifest
 ) -> list[int]:
-    """The horizons of a rung in steps, shortest first; every one must leave room after the warm-up."""
-    horizon, warmup = config.horizon, config.schedule.warmup_steps
+    """List the horizons of a rung in steps, shortest first; every one must leave room after the warm-up."""
+    horizon, schedule = config.horizon, config.schedule
     reference = shape_of(
         config.family, horizon.dial, context=manifest.context, vocab_size=manifest.vocab_size
     )
@@ -97,12 +98,13 @@ def _horizon_steps(
                 f"{NEVER:,} steps and {MOST_TOKENS:.2g} tokens: give fewer tokens, or a larger batch (data.rows)"
             )
         count = round(tokens / batch_tokens)
-        if not has_room(config.schedule, count):
-            least = least_steps(config.schedule) * batch_tokens
+        if not has_room(schedule, count):
+            least = least_steps(schedule) * batch_tokens
             raise UserError(
                 f"horizon.multiples={multiple}: the rung of dial {dial} trains {count} steps "
                 f"({count * batch_tokens:,} tokens), which is shorter than warm-up (schedule.warmup_steps="
-                f"{warmup}) and decay need; it needs {least:,} tokens or more, from horizon.tokens of "
+                f"{schedule.warmup_steps}) and decay (schedule.decay_share={schedule.decay_share}) need; it "
+                f"needs {least:,} tokens or more, from horizon.tokens of "
                 f"{_up(least * horizon.tokens / tokens):.2g} or a larger multiple, or a shorter warm-up"
             )
         steps.append(count)
@@ -110,7 +112,9 @@ def _horizon_steps(
 
 
 def _up(value: float) -> float:
-    """`value` in two digits, rounded up: a remedy must be enough."""
+    """Round up to two digits: a remedy must be enough."""
+    if not math.isfinite(value):
+        return value
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return math.ceil(value / unit) * unit
 

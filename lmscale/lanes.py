@@ -20,7 +20,7 @@ class Lane(NamedTuple):
 
 
 def over_lanes(one: Callable[..., Any]) -> Callable[..., Any]:
-    """`one` for every lane of its arguments (leading axis): vmapped. A lane alone goes without the axis: a
+    """Map `one` over the lanes of its arguments (leading axis): vmapped. A lane alone goes without the axis: a
     product with a batch axis of one costs a CPU an eighth of the step (docs/log.md)."""
 
     def lanes(*arguments: Any) -> Any:

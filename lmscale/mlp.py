@@ -30,7 +30,7 @@ class Mlp:
 
 
 def dense_parameters(shape: Shape) -> dict[str, Parameter]:
-    """Two matrices. The way out starts small by depth: the residual stream then does not grow with it (GPT-2)."""
+    """List two matrices. The way out starts small by depth: the stream then does not grow with it (GPT-2)."""
     d, f = shape.d_model, shape.d_mlp
     return {
         "in": Parameter("mlp", (d, f), d**-0.5),
@@ -39,12 +39,12 @@ def dense_parameters(shape: Shape) -> dict[str, Parameter]:
 
 
 def dense_flops(shape: Shape) -> int:
-    """Two products."""
+    """Count two products."""
     return 2 * 2 * shape.d_model * shape.d_mlp
 
 
 def dense_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
-    """A GELU between them (tanh approximation, as GPT-2)."""
+    """Apply them with a GELU between (tanh approximation, as GPT-2)."""
     import jax
 
     return jax.nn.gelu(x @ arrays["in"]) @ arrays["out"]

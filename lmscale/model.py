@@ -139,18 +139,18 @@ class Transformer(nn.Module):
 
 
 def init(shape: Shape, key: jax.Array) -> Params:
-    """Fresh parameters in float32, a plain pytree."""
+    """Make fresh parameters in float32, a plain pytree."""
     tokens = jnp.zeros((1, 2), jnp.int32)
     return Transformer(shape).init(key, tokens)["params"]
 
 
 def shapes(shape: Shape) -> Params:
-    """The pytree of `init` with each array's shape and type in its place."""
+    """Make the pytree of `init` with each array's shape and type in its place."""
     return _listed(shape, lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32))
 
 
 def groups(shape: Shape) -> Params:
-    """The pytree of `init` with each array's group name in its place."""
+    """Make the pytree of `init` with each array's group name in its place."""
     return _listed(shape, lambda leaf: leaf.group)
 
 
@@ -159,7 +159,7 @@ def _listed(shape: Shape, what: Callable[[Parameter], Any]) -> Params:
 
 
 def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:
-    """(params, tokens [B, T]) -> logits [B, T, V], for one model."""
+    """Make (params, tokens [B, T]) -> logits [B, T, V], for one model."""
     network = Transformer(shape, dtype)
 
     def logits(params: Params, tokens: jax.Array) -> jax.Array:
@@ -171,7 +171,7 @@ def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Arr
 
 
 def decoder(shape: Shape, dtype: Any = jnp.float32) -> Decoder:
-    """Going on by one token at a time, for one model, with the keys and values of earlier ones kept."""
+    """Make the decoder of one model, which goes on by a token at a time and keeps the keys and values before."""
     network = Transformer(shape, dtype)
 
     def start(params: Params, rows: int, length: int) -> list[Cache]:

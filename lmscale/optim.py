@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lmscale.lanes import Lane
 
+BELOW_ONE, LEAST = 1 - 2.0**-24, 1.2e-38  # beyond them float32 has 1 and 0
 DECAYED = ("attention", "mlp", "unembedding")  # matrices that act on the stream; not look-ups, not gains
 
 
@@ -38,9 +39,9 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         among("optim.kind", self.kind, OPTIMISERS)
-        between("optim.b1", self.b1, 0, 1)
-        between("optim.b2", self.b2, 0, 1)
-        positive("optim.eps", self.eps)
+        between("optim.b1", self.b1, 0, BELOW_ONE)
+        between("optim.b2", self.b2, 0, BELOW_ONE)
+        between("optim.eps", self.eps, LEAST, 1e30)
         positive("optim.clip_norm", self.clip_norm)
 
 
@@ -49,7 +50,7 @@ Direction = Callable[[OptimConfig, Any], "optax.GradientTransformation"]
 
 
 def adamw(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
-    """Adam's direction (Kingma & Ba 2015); with the decay of `update`, AdamW (Loshchilov & Hutter 2019)."""
+    """Make Adam's direction (Kingma & Ba 2015); with the decay of `update`, AdamW (Loshchilov & Hutter 2019)."""
     import optax
 
     return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
@@ -59,7 +60,7 @@ OPTIMISERS: dict[str, Direction] = {"adamw": adamw}
 
 
 def direction(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
-    """The part of the chain that remembers: its state is what a checkpoint holds of the optimiser."""
+    """Make the part of the chain that remembers: its state is what a checkpoint holds of the optimiser."""
     return OPTIMISERS[config.kind](config, groups)
 
 
@@ -73,19 +74,20 @@ def update(
     norm: jax.Array,
     state: Any,
 ) -> tuple[Any, Any]:
-    """One update: clip by the global norm, take the direction, add the decay, go by the rate: (params, state).
+    """Make one update: clip by the global norm, take the direction, add the decay, go by the rate.
 
-    groups: the pytree of parameters with each array's group in its place. norm: the gradient's global norm.
+    groups: the pytree of parameters with each array's group in its place. norm: the gradient's global norm. Returns
+    params and state.
     """
     import jax
     import jax.numpy as jnp
     import optax
 
     decayed = jax.tree.map(lambda group: group in DECAYED, groups)
+    # optax.clip_by_global_norm computes the norm once more, which the guard has done, and rounds otherwise
+    clip = jnp.minimum(1.0, config.clip_norm / (norm + 1e-12))
     chain = optax.chain(
-        optax.scale(
-            jnp.minimum(1.0, config.clip_norm / (norm + 1e-12))
-        ),  # the norm is there: the guard wants it
+        optax.scale(clip),
         direction(config, groups),
         optax.add_decayed_weights(lane.weight_decay, decayed),
         optax.scale(-learning_rate(lane, step)),

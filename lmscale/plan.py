@@ -68,7 +68,7 @@ def make_plan(
     device: str,
     frozen: Iterable[Mapping[str, Any]] = (),
 ) -> Plan:
-    """One plan of all compositions. A run in a frozen pack stays there; the others are packed anew.
+    """Make one plan of all compositions. A run in a frozen pack stays there; the others are packed anew.
 
     device: cpu, gpu or tpu. frozen: the ledger's [{"pack_id", "execution"}]; packs whose runs are not all
     among these configurations are left out.
@@ -104,7 +104,7 @@ def make_plan(
 
 
 def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
-    """What runs must share to be lanes of one program; whatever else differs is traced."""
+    """Collect all that runs must share to be lanes of one program; whatever else differs is traced."""
     return {
         "kind": spec.kind,
         "shape": dataclasses.asdict(spec.shape),
@@ -129,7 +129,8 @@ def _execution(lanes: list[str], device: str, steps: int) -> dict[str, Any]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of the packages that decide a result's bits; and whether a GPU was told to add up in one order."""
+    """Look up the versions of the packages that decide a result's bits; and the flag by which a GPU adds up in one
+    order, where it is set."""
     found = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     if f"--{DETERMINISTIC}=true" in os.environ.get("XLA_FLAGS", ""):
         found[DETERMINISTIC] = "true"

@@ -105,7 +105,7 @@ class Part(NamedTuple):
 
 
 def parts(config: ScheduleConfig, horizons: Sequence[int]) -> list[Part]:
-    """The runs that these horizons, in steps, need: a trunk first, where they share one."""
+    """List the runs that these horizons, in steps, need: a trunk first, where they share one."""
     entry = SCHEDULES[config.kind]
     whole = _without(config, entry.unused)
     kind = BRANCH if entry.has_trunk else RUN
@@ -119,13 +119,15 @@ def _without(config: ScheduleConfig, names: Sequence[str]) -> dict[str, Any]:
 
 
 def has_room(config: ScheduleConfig, steps: int) -> bool:
-    """Whether a run of so many steps goes on after its warm-up, a trunk at least to its first branch."""
+    """Tell whether a run of so many steps goes on after its warm-up, and a branch has steps of its own."""
     entry = SCHEDULES[config.kind]
-    return config.warmup_steps < (entry.falls_from(config, steps) if entry.has_trunk else steps)
+    if not entry.has_trunk:
+        return config.warmup_steps < steps
+    return config.warmup_steps < entry.falls_from(config, steps) < steps
 
 
 def least_steps(config: ScheduleConfig) -> int:
-    """The shortest run that has room: by doubling, then by halving the difference."""
+    """Find the shortest run that has room, by doubling, then by halving the difference."""
     high = 1
     while not has_room(config, high):
         high *= 2
@@ -139,7 +141,7 @@ def least_steps(config: ScheduleConfig) -> int:
 def traced(
     schedule: Mapping[str, Any], horizon_steps: int | None, decay_start: int | None
 ) -> dict[str, int | float]:
-    """What `learning_rate` reads of a run besides its peak, by the names of `Lane`. schedule: as in its spec."""
+    """Collect what `learning_rate` reads of a run besides its peak, by the names of `Lane`. schedule: a spec's."""
     config = ScheduleConfig(**schedule)
     start, end = (
         (NEVER, NEVER + 1) if horizon_steps is None or decay_start is None else (decay_start, horizon_steps)
@@ -154,7 +156,7 @@ def traced(
 
 
 def learning_rate(lane: Lane, step: jax.Array) -> jax.Array:
-    """The rate of `step` (from 0): linear warm-up, then constant, then the fall of the lane's kind."""
+    """Compute the rate of `step` (from 0): linear warm-up, then constant, then the fall of the lane's kind."""
     import jax.numpy as jnp
 
     warm = jnp.minimum(1.0, (step + 1) / jnp.maximum(lane.warmup_steps, 1))

@@ -75,7 +75,7 @@ class RunSpec:
 
 
 def digest(value: Any) -> str:
-    """Twelve hex digits of the SHA-256 of a value's JSON."""
+    """Hash a value's JSON: twelve hex digits of its SHA-256."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -94,10 +94,14 @@ def written(spec: RunSpec) -> dict[str, Any]:
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
-    """What a run's id is the hash of, laid out as version 1 did: its fields of the shape beside the others, and a
-    kind under `name`. A description of tasks that is worded again is no other science: data.content_hash names
+    """Lay out a spec for its hash, as version 1 did: its fields of the shape beside the others, and a kind under
+    `name`. A description of tasks that is worded again is no other science: data.content_hash names
     their content."""
     own = {name: value for name, value in written(spec).items() if name != "tasks"}
+    # what a loss is per follows from the content as well
+    own["data"] = {
+        name: own["data"][name] for name in own["data"] if name not in ("tokenizer", "bytes_per_token")
+    }
     shape = own.pop("shape")
     first = {name: shape.pop(name) for name in VERSION_1[Shape]}
     for group in ("optim", "schedule"):
@@ -138,7 +142,7 @@ def spec_of(values: Mapping[str, Any]) -> RunSpec:
 
 
 def evaluation_steps(spec: RunSpec, start: int, end: int) -> list[int]:
-    """The steps after which a run is evaluated: the grid of tokens, the same for every run, and its horizon.
+    """List the steps after which a run is evaluated: the grid of tokens, the same for every run, and its horizon.
 
     A trunk has no horizon: where it stops today is where its longest branch begins, and may move.
     """
@@ -152,7 +156,7 @@ def evaluation_steps(spec: RunSpec, start: int, end: int) -> list[int]:
 
 
 def write_specs(folder: Path, runs: Mapping[str, RunSpec]) -> None:
-    """spec.json of every run, by run id, where it is not yet."""
+    """Write the spec.json of every run, by run id, where it is not yet."""
     from lmscale.durable import make_folder
     from lmscale.jsonfiles import write_json
 

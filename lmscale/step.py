@@ -29,7 +29,7 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a step says, a lane: losses in nats."""
+    """The report of a step, a lane: losses in nats."""
 
     total: jax.Array
     components: jax.Array
@@ -38,12 +38,12 @@ class Metrics(NamedTuple):
 
 
 def init_lane(shape: Shape, optim: OptimConfig, seed: jax.Array) -> State:
-    """A lane at step 0. The seed alone decides its parameters."""
+    """Make a lane at step 0. The seed alone decides its parameters."""
     return state_at_start(shape, optim, model.init(shape, jax.random.key(seed)))
 
 
 def state_at_start(shape: Shape, optim: OptimConfig, params: Any) -> State:
-    """The state at step 0 of a lane with these parameters."""
+    """Make the state at step 0 of a lane with these parameters."""
     memory = direction(optim, model.groups(shape)).init(params)
     zeros = jnp.zeros(WINDOW, jnp.float32)
     zero = jnp.zeros((), jnp.int32)
@@ -53,7 +53,7 @@ def state_at_start(shape: Shape, optim: OptimConfig, params: Any) -> State:
 def lane_step(
     shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
 ) -> Callable[..., tuple[State, Metrics]]:
-    """The step of one lane: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
+    """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
     forward = model.forward(shape, dtype)
     groups = model.groups(shape)
 
@@ -88,7 +88,7 @@ def lane_step(
 def pack_program(
     shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any = jnp.float32
 ) -> Callable[..., tuple[State, Metrics]]:
-    """Several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
+    """Make several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
 
     (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.

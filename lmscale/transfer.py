@@ -74,13 +74,13 @@ DECAY_RULES: dict[str, Callable[[TransferConfig, float], float]] = {
 
 
 def peak_rate(rule: TransferConfig, d_model: int) -> float:
-    """The peak learning rate of a rung."""
+    """Compute the peak learning rate of a rung. UserError where float32 cannot hold it."""
     rate = min(RATE_RULES[rule.kind](rule, d_model), rule.rate_cap)
     return _single(f"transfer.rate={rule.rate}, transfer.rate_cap={rule.rate_cap}", rate)
 
 
 def batch_multiple(rule: TransferConfig, params_nonembedding: int) -> int:
-    """How many base batches a step of this rung takes."""
+    """Compute the number of base batches that a step of this rung takes, a whole number from 1 up."""
     multiple = BATCH_RULES[rule.batch_rule](rule, params_nonembedding)
     if not multiple <= MOST_BATCHES:
         raise UserError(
@@ -91,7 +91,7 @@ def batch_multiple(rule: TransferConfig, params_nonembedding: int) -> int:
 
 
 def decay_of(rule: TransferConfig, rate: float) -> float:
-    """The weight decay that AdamW multiplies by the rate, for a rung whose peak rate is `rate`."""
+    """Compute the weight decay that a step multiplies by its rate, for a rung whose peak rate is `rate`."""
     decay = DECAY_RULES[rule.decay_rule](rule, rate)
     return _single(f"transfer.weight_decay={rule.weight_decay}", decay) if decay else decay
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """`kind` from a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
+    """Make a `kind` of a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
@@ -27,7 +27,7 @@ def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
 
 
 def unknown_key(kind: Any, name: str) -> str | None:
-    """What to say of the dotted `name`, no field of `kind`; None inside a mapping, whose keys are free."""
+    """Say why the dotted `name` is no field of `kind`; None inside a mapping, whose keys are free."""
     path = ""
     for key in name.split("."):
         hints = typing.get_type_hints(kind)
@@ -40,7 +40,7 @@ def unknown_key(kind: Any, name: str) -> str | None:
 
 
 def is_list(kind: Any, name: str) -> bool:
-    """Whether the dotted `name` is a field of `kind` that holds a list."""
+    """Tell whether the dotted `name` is a field of `kind` that holds a list."""
     for key in name.split("."):
         if not dataclasses.is_dataclass(kind):
             return False
@@ -53,18 +53,20 @@ def _known(kind: type, path: str, key: str) -> str:
     renamed = getattr(kind, "renamed", {})
     if key in renamed:
         return f"it is called {path}{renamed[key]}"
-    near = difflib.get_close_matches(key, fields, n=1)
-    return (
-        f"did you mean {path}{near[0]}?"
-        if near
-        else f"known are {', '.join(path + f for f in sorted(fields))}"
-    )
+    return nearest(path, key, fields)
+
+
+def nearest(path: str, key: str, known: Iterable[str]) -> str:
+    """Say which of the known keys below `path` was meant, or which there are."""
+    known = sorted(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {path}{near[0]}?" if near else f"known are {', '.join(path + k for k in known)}"
 
 
 def _cast(hint: Any, value: Any, path: str) -> Any:
     """`value` as `hint`: numbers widen (1 -> 1.0, 1e6 -> 1000000), nothing else is guessed."""
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise UserError(f"{path}={value}: must be a number of at most 64 bits")
+        raise UserError(f"{path}={str(value)[:20]}...: must be a number of at most 64 bits")
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise UserError(f"{path}={value}: must be a group of keys, such as {path}.name")
@@ -97,6 +99,8 @@ def _cast(hint: Any, value: Any, path: str) -> Any:
             return float(value)
     elif hint is int:
         if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+            if abs(value) >= 2**63:
+                raise UserError(f"{path}={value}: must be a number of at most 64 bits")
             return int(value)
     elif isinstance(value, hint):
         return value

@@ -9,10 +9,11 @@ import pytest
 
 from lmscale import evaluate, model
 from lmscale.data import DataConfig, TasksConfig, World, open_world
-from lmscale.evaluate import Evaluator, make_evaluator, stack_rows
+from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.family import FamilyConfig, shape_of
 from lmscale.generate import full_forward, generate, make_generation
 from lmscale.model import Decoder
+from lmscale.stack import stack_rows
 
 NAMES = ("bigram", "copy", "labels", "list_ops", "parity", "parity_chain", "language")
 SOME = TasksConfig(weight=0.3, weights={name: 1 + i / 7 for i, name in enumerate(NAMES)}, items=40)

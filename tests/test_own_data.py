@@ -160,7 +160,7 @@ def bad(name: str, content: bytes) -> Callable[[Path], DataConfig]:
         (bad("a.jsonl", b'{"text": 7}\n'), r"line 1 holds int, not text"),
         (bad("a.txt.gz", b"plain"), r"not a whole gzip file"),
         (bad("a.parquet", b"plain"), r"not a Parquet file"),
-        (bad("a.txt", b"one line\n"), r"none left for the train split"),
+        (bad("a.txt", b"one line\n"), r"1 different document\(s\); two are needed"),
         (lambda folder: DataConfig(kind="text"), r"data\.files=\[\]"),
         (lambda folder: DataConfig(kind="huggingface"), r"data\.dataset=None"),
         (lambda folder: DataConfig(tokenizer="words"), r"data\.tokenizer=words"),

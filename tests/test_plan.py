@@ -17,7 +17,7 @@ from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
 from lmscale.ladder import run_specs
 from lmscale.plan import Plan, make_plan
-from lmscale.schedule import BRANCH, RUN, TRUNK
+from lmscale.schedule import BRANCH, RUN, TRUNK, has_room, least_steps
 from lmscale.spec import evaluation_steps
 from lmscale.transfer import TransferConfig, batch_multiple, decay_of, peak_rate
 
@@ -114,6 +114,23 @@ def test_lanes_are_runs_of_one_shape_and_a_frozen_pack_keeps_its_own() -> None:
     frozen = tuple({"pack_id": pack.pack_id, "execution": pack.execution} for pack in packed.packs)
     again = plan(BASE, frozen)
     assert {pack.pack_id for pack in again.packs} == {pack.pack_id for pack in packed.packs}
+
+
+def test_whole_runs_and_trunks_are_never_lanes_of_one_pack() -> None:
+    """A pack with a trunk is saved where its branches begin; a whole run has no such steps."""
+    both = [change(pack=PackConfig(lanes=4), schedule=ScheduleConfig(kind, 10)) for kind in ("cosine", "wsd")]
+    packed = make_plan(both, [MANIFEST, MANIFEST], "cpu")
+    assert {len({run.kind for run in pack.runs}) for pack in packed.packs} == {1}
+    assert all(bool(pack.pins) == (pack.runs[0].kind == TRUNK) for pack in packed.packs)
+    assert len(packed.runs) == 8 + 12
+
+
+@pytest.mark.parametrize("kind", ["wsd", "cosine"])
+@pytest.mark.parametrize(("warmup", "share"), [(0, 0.5), (1, 0.2), (40, 0.2), (40, 0.95), (1000, 0.01)])
+def test_the_shortest_run_with_room_is_the_shortest(kind: str, warmup: int, share: float) -> None:
+    config = ScheduleConfig(kind, warmup, share)
+    least = least_steps(config)
+    assert has_room(config, least) and not any(has_room(config, steps) for steps in range(least))
 
 
 def test_the_evaluation_grid_is_the_same_tokens_for_every_run() -> None:

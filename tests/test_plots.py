@@ -20,6 +20,7 @@ from analysis.detection.noise import level_and_error
 from analysis.figures import ladder, style, tasks
 from analysis.report.findings import findings
 from analysis.report.pictures import pictures
+from analysis.report.source import Source
 from analysis.tables.finished import finished_rows
 
 
@@ -97,7 +98,7 @@ def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     variants = sum(len(t.variants) for t in TASKS.values())
     assert len(rows) == 2 * 2 * variants
     assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
-    runs, _ = finished_rows(load_table(folder, where="final"), longest=True)
+    runs = finished_rows(load_table(folder, where="final"), longest=True)[0]
     assert len(runs) == 4
 
 
@@ -107,15 +108,15 @@ def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None
         spec = json.loads(path.read_text())
         spec["tasks"]["copy"]["floor"], spec["tasks"]["facts"]["floor"] = 0.25, None
         path.write_text(json.dumps(spec))
-    rows, _ = finished_rows(load_table(folder, where="final"), longest=True)
-    fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding")
+    rows = finished_rows(load_table(folder, where="final"), longest=True)[0]
+    fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding", "loss (nats per byte)")
     levels = [[float(line.get_ydata()[0]) for line in ax.lines if line.get_ls() == "--"] for ax in fig.axes]
     assert levels == [[0.25], []]
 
 
 def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,), diverge=[(32, 0)])
-    found = findings(load_table(folder), str(folder))
+    found = findings(load_table(folder), Source(str(folder)))
     fig = next(picture.figure for picture in pictures(found) if picture.name == "loss_compute")
     crosses = [line for ax in fig.axes for line in ax.lines if line.get_marker() == "X"]
     lost = found.table[found.table.outcome == "diverged"].groupby("run_id").flops.max()

@@ -13,8 +13,9 @@ from made_ladder import write_ladder
 from analysis import UserError, emergence, fit, isoflop, load_table
 from analysis.cli import main
 from analysis.report.findings import findings
-from analysis.tables.finished import finished_rows, largest_science
-from analysis.tables.science import label_sciences
+from analysis.report.source import Source
+from analysis.tables.finished import finished_rows
+from analysis.tables.science import label_sciences, largest_science
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -177,15 +178,15 @@ def test_the_report_shows_the_science_with_the_most_runs_and_says_so(
 
     monkeypatch.setattr("analysis.report.findings.extrapolate", nothing)
     monkeypatch.setattr("analysis.report.findings.emergence", nothing)
-    found = findings(load_table(mixed), str(mixed))
+    found = findings(load_table(mixed), Source(str(mixed)))
     assert len(found.rows) == 12 and found.table.science.nunique() == 1
-    assert "2 sciences among 20 finished runs" in found.problems[0] and "is shown here" in found.problems[0]
+    assert "2 sciences among 20 finished runs" in found.science and "is shown here" in found.science
     assert not isinstance(found.tasks, str) and set(found.tasks.run_id) <= set(found.table.run_id)
 
 
 def test_one_science_is_left_as_it_is(tmp_path: Path) -> None:
     table = load_table(write_ladder(tmp_path / "runs", widths=(16, 24), seeds=(0, 1)))
-    kept, said = largest_science(table)
+    kept, said = largest_science(table, finished_rows(table)[0])
     assert kept is table and said == ""
 
 

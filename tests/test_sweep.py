@@ -1,42 +1,10 @@
 """The application as a person runs it: real processes, a tiny ladder, real files."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-TINY = (
-    "experiment=smoke",
-    "dial=[8]",
-    "horizon.dial=8",
-    "horizon.tokens=3e4",
-    "horizon.multiples=[1.0]",
-    "schedule.warmup_steps=5",
-    "evaluation.first_tokens=1e4",
-    "data.heldout_rows=16",
-    "tasks.items=20",
-)
-
-
-@pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("corpora")
-
-
-def launch(folder: Path, corpora: Path, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lmscale.launch", *TINY, f"runs={folder}/runs", f"corpora={corpora}"]
-    return subprocess.run(
-        [*command, *overrides],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **env},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+from launching import launch
 
 
 def outcomes(folder: Path) -> dict[str, str]:

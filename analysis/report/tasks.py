@@ -78,16 +78,13 @@ def _expected(found: Findings) -> dict[tuple[str, str], str]:
 
 
 def _class_table(found: Findings) -> str:
-    """Write the classes as a table that fits the page, and the caveats in sentences below it."""
+    """Write the classes as a table that fits the page; below it, in sentences that wrap, caveats and seeds."""
     expected, verdicts = _expected(found), _exact(found)
     # A column that no task has anything to say in is left out.
     columns: dict[str, dict[tuple[str, str], str]] = {
         "expected": {key: expected.get(key, "") for key in verdicts},
         "effect": {key: f"{v.effect:+.2f}" for key, v in verdicts.items()},
         "threshold (90%), parameters": {key: _threshold(v) for key, v in verdicts.items()},
-        "seeds past half of the gain, by size": {
-            key: _success(v.success_rate) for key, v in verdicts.items()
-        },
         "shortcut, beaten from": {key: _shortcut(v) for key, v in verdicts.items()},
         "caveats": {key: ", ".join(code for code, _ in _caveats(v)) for key, v in verdicts.items()},
     }
@@ -102,8 +99,11 @@ def _class_table(found: Findings) -> str:
         for code, message in _caveats(verdict):
             said.setdefault(f"{code}: {message}", []).append(_name(*key))
     lines = [f"{line} ({', '.join(names)})" for line, names in said.items()]
-    table = html.table(header, rows, wide=range(len(header)))
-    return table + (html.paragraph("Caveats:") + html.bullets(lines) if lines else "")
+    rates = {key: _success(v.success_rate) for key, v in verdicts.items()}
+    seeds = [f"{_name(*key)}: {rate}" for key, rate in rates.items() if rate]
+    below = (("Caveats:", lines), ("Seeds past half of the gain, by size:", seeds))
+    said_below = [html.paragraph(title) + html.bullets(items) for title, items in below if items]
+    return html.table(header, rows) + "".join(said_below)
 
 
 def _name(task: str, variant: str) -> str:

@@ -35,7 +35,7 @@ def refuse_summary_row(table: pd.DataFrame, path: Path) -> None:
     """Raise UserError where the last row sums up the others: by its word, and by two columns' sums or means."""
     if len(table) < _FEWEST:
         return
-    above, last = table.iloc[:-1], table.iloc[-1]
+    above, last = table.iloc[:-1].replace([np.inf, -np.inf], np.nan), table.iloc[-1]
     numeric = [
         n
         for n in table.columns
@@ -47,11 +47,13 @@ def refuse_summary_row(table: pd.DataFrame, path: Path) -> None:
     ]
     middles = (lambda c: c.mean(), lambda c: c.median(), lambda c: c.std())
     means = sum(any(_is(last[n], middle(above[n])) for middle in middles) for n in numeric)
-    if sums >= 2 or (words and sums + means):
-        name = words[0] if words else next(n for n in numeric if _is(last[n], above[n].sum()))
-        value = last[words[0]] if words else f"{last[name]:.6g}"
+    vary = [n for n in numeric if above[n].nunique() > 1 and pd.notna(last[n])]
+    all_means = len(vary) >= 2 and all(_is(last[n], above[n].mean()) for n in vary)
+    if sums >= 2 or all_means or (words and sums + means):
+        name = words[0] if words else vary[0]
+        value = last[words[0]] if words else f"{last[name]:.17g}"
         quoted = name if str(name).isidentifier() else f"`{name}`"
-        remedy = f"{quoted} != {value!r}" if words else f"{quoted} < {float(last[name]) * 0.999999:.10g}"
+        remedy = f"{quoted} != {value if not words else repr(value)}"
         raise UserError(
             f"{path}: {row_name(table, table.index[-1])}: {name} is {value}: the row sums up those above it "
             f'and is no run; take it out, or leave it out with --where "{remedy}"'

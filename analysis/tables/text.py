@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -103,8 +104,8 @@ def _decoded(path: Path, data: bytes) -> str:
             f"{path}: cannot be read as a table: line {line} holds the byte {ord(control):#04x}, so it is not "
             "text; give a CSV, JSON or Parquet file"
         )
-    # Control-Z ended files of old systems.
-    return text.rstrip("\x1a")
+    # Control-Z ended files of old systems; the other two come with copies from the web and from several files.
+    return re.sub("[\ufeff\u200b]", "", text.rstrip("\x1a"))
 
 
 def _guessed(data: bytes) -> str:

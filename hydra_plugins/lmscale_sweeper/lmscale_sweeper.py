@@ -5,11 +5,11 @@ Hydra imports its plugins at every start, so what does the work is imported when
 """
 
 import copy
-import gc
 import itertools
+import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -27,6 +27,8 @@ from lmscale.errors import UserError
 from lmscale.typed import is_list
 
 TARGET = "hydra_plugins.lmscale_sweeper.lmscale_sweeper.LmscaleSweeper"
+# Launchers whose jobs do not run on this machine: what it has says nothing of what they will have.
+ELSEWHERE = ("SlurmLauncher", "RayAWSLauncher", "RQLauncher")
 
 
 @dataclass
@@ -35,7 +37,7 @@ class LmscaleSweeperConf:
     command line come after them."""
 
     _target_: str = TARGET
-    params: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 ConfigStore.instance().store(
@@ -48,11 +50,11 @@ class OnlySweeps(Callback):
     """Refuse to run without the sweeper, which names the pack that a job trains, before anything is written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """A single job was asked for."""
+        """Refuse: a single job was asked for."""
         _refuse("hydra.mode=RUN: a job trains the pack that a sweep names; leave hydra.mode at MULTIRUN")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Another sweeper would launch a job for each composition."""
+        """Refuse another sweeper, which would launch a job for each composition."""
         if config.hydra.sweeper.get("_target_") != TARGET:
             chosen = config.hydra.runtime.choices.get("hydra/sweeper")
             _refuse(f"hydra/sweeper={chosen}: packs are planned by hydra/sweeper=lmscale; leave it at that")
@@ -75,6 +77,7 @@ class LmscaleSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Compose every point of the axes, then let `lmscale.sweep` plan, launch and answer."""
+        from lmscale import collector
         from lmscale.sweep import run
 
         loader = self.context.config_loader
@@ -84,15 +87,18 @@ class LmscaleSweeper(Sweeper):
             composed = [loader.load_sweep_config(self.composed, point) for point in points]
         for config in (self.composed, *composed):
             _at_home(config)
-        gc.freeze()  # what is there stays: `lmscale.launch` had the collector rest
-        gc.enable()
-        status = run([_plain(config) for config in composed], self._launch)
+        collector.wake()
+        launcher = str(self.composed.hydra.launcher._target_)
+        here = not launcher.endswith(ELSEWHERE)
+        status = run([_plain(config) for config in composed], self._launch, here)
         raise SystemExit(status)
 
     def _launch(self, jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
         config = OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"])
-        config.hydra.job.chdir = False  # the folders of a sweep are relative to where it was started
+        with open_dict(config):
+            config.hydra.job.chdir = False  # a job has no folder of its own, and paths are relative to ours
+        _watch_the_parent()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(cast(ConfigLoader, JobLoader()), self.context.callbacks),
             task_function=self.task,
@@ -104,8 +110,8 @@ class LmscaleSweeper(Sweeper):
 
 
 class JobLoader:
-    """What a launcher wants of Hydra's loader. A job differs from its sweep in the pack's name alone, so that
-    it need not be composed from its files and checked once more: a twentieth of a second a pack."""
+    """The part of Hydra's loader that a launcher calls. A job differs from its sweep in the pack's name alone: it
+    need not be composed from its files and checked once more: a twentieth of a second a pack."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of the job that `sweep_overrides`, one `job=NAME`, asks for."""
@@ -114,6 +120,37 @@ class JobLoader:
             config.job = sweep_overrides[0].removeprefix("job=")
             config.hydra.overrides.task = sweep_overrides
         return config
+
+
+def _watch_the_parent() -> None:
+    """Have joblib's workers end with their parent from their first moment on: one that is never given a job would
+    wait for five minutes."""
+    from joblib import parallel
+
+    from lmscale import stopping
+
+    loky = parallel.BACKENDS.get("loky")
+    if loky is None or loky.__name__ == "WatchingBackend":  # without semaphores joblib has none
+        return
+    parent = os.getpid()
+
+    class WatchingBackend(loky):  # type: ignore[misc, valid-type]
+        def configure(self, *arguments: Any, **options: Any) -> Any:
+            given = {"initializer": stopping.follow, "initargs": (parent,)}
+            return super().configure(*arguments, **{**given, **options})
+
+    parallel.register_parallel_backend("loky", WatchingBackend)
+
+
+def _at_home(config: DictConfig) -> None:
+    """Read ~ in the folders as the home folder, as a shell would."""
+    for name in ("runs", "corpora"):
+        value = config[name]
+        try:
+            if isinstance(value, str) and value.startswith("~"):
+                config[name] = str(Path(value).expanduser())
+        except RuntimeError as error:
+            raise UserError(f"{name}={value}: {error}; give a path") from error
 
 
 def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
@@ -125,9 +162,7 @@ def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
             axes[key] = [line]
             continue
         if not override.is_discrete_sweep():
-            raise UserError(
-                f"{line}: an interval has no end of values; list those to train, such as {key}=1,2,3"
-            )
+            raise UserError(f"{line}: an interval cannot be enumerated; list its values: {key}=.1,.2,.4")
         values = list(override.sweep_string_iterator())
         if is_list(SweepConfig, key) and not all(value.startswith("[") for value in values):
             raise UserError(
@@ -135,16 +170,6 @@ def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
             )
         axes[key] = [f"{key}={value}" for value in values]
     return [list(point) for point in itertools.product(*axes.values())]
-
-
-def _at_home(config: DictConfig) -> None:
-    """Folders that begin with ~ are the person's own; a shell does not always see to it (runs='~/x')."""
-    for key in ("runs", "corpora"):
-        if isinstance(config[key], str) and config[key].startswith("~"):
-            try:
-                config[key] = str(Path(config[key]).expanduser())
-            except RuntimeError as error:
-                raise UserError(f"{key}={config[key]}: {error}") from error
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
