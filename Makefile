@@ -4,8 +4,11 @@ EXPERIMENT ?= cpu
 RUNS ?= runs
 ARGS ?=
 PY := .venv/bin/python
-RUN := $(RUNS)/$(EXPERIMENT)
-LAUNCH := $(PY) -m lmscale.launch experiment=$(EXPERIMENT) runs=$(RUNS)
+# one word for the shell, whatever it holds
+quote = '$(subst ','\'',$(1))'
+HERE := $(if $(filter ~/%,$(RUNS)),$(patsubst ~/%,$(HOME)/%,$(RUNS)),$(RUNS))
+RUN := $(call quote,$(HERE)/$(EXPERIMENT))
+LAUNCH := $(PY) -m lmscale.launch $(call quote,experiment=$(EXPERIMENT)) $(call quote,runs="$(subst ",\",$(HERE))")
 .DEFAULT_GOAL := help
 # make ignores a misspelt variable, and would train another experiment
 VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET

@@ -7,9 +7,10 @@ import argparse
 import importlib
 import importlib.metadata
 import json
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ VERBS = ("fit", "extrapolate", "isoflop", "emergence", "plots", "report")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; 0, or 2 with one line on stderr that says what is wrong and where."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no × shows a question mark in its place.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         args = _parser(argv).parse_args(argv)
-        if args.json and args.json != "-" and not Path(args.json).parent.is_dir():
-            raise UserError(f"--json {args.json}: the folder {Path(args.json).parent} does not exist")
+        _check_target(args.json)
         verb = importlib.import_module(f"analysis.verbs.{args.verb}")
         kind: Kind = getattr(verb, "TABLE", "runs")
         table = load_table(args.table, kind, args.columns, args.where, args.same)
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(answer.text)
         sys.stdout.flush()
     except UserError as error:
-        print(f"analysis: {error}", file=sys.stderr)
+        print(f"analysis: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # `... | head` has read enough; Python would complain again when it closes stdout.
@@ -87,13 +90,38 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see `python -m {self.prog} --help`)")
 
 
-def _write_json(target: str, answer: Any) -> None:
-    text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
+def _check_target(target: str | None) -> None:
+    """Raise UserError, before any work, where the answer could not be written."""
+    if not target or target == "-":
+        return
     path = Path(target)
-    if target == "-":
-        sys.stdout.write(text)
-    elif path.exists() and not path.is_file():
-        # A pipe or a device is written to, never replaced.
-        path.write_text(text)
-    else:
-        write_text(path, text)
+    if not path.parent.is_dir():
+        raise UserError(f"--json {target}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise UserError(f"--json {target}: a folder; name a file in it")
+
+
+def _plain(value: Any) -> Any:
+    """The answer with null for what is not a finite number: JSON has no word for it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_json(target: str, answer: Any) -> None:
+    text = json.dumps(_plain(answer), indent=1, allow_nan=False) + "\n"
+    path = Path(target)
+    try:
+        if target == "-":
+            sys.stdout.write(text)
+        elif path.exists() and not path.is_file():
+            # A pipe or a device is written to, never replaced.
+            path.write_text(text)
+        else:
+            write_text(path, text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"--json {target}: cannot be written ({error.strerror}); name another") from None

@@ -8,10 +8,8 @@ from lmscale.typed import build
 
 
 def config(*overrides: str) -> SweepConfig:
-    """Experiment cpu, with Hydra overrides."""
+    """Compose experiment cpu, with Hydra overrides."""
     with initialize_config_module("sweeps", version_base=None):
         values = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     assert isinstance(values, dict)
-    for key in ("retry", "job"):
-        values.pop(key, None)
     return build(SweepConfig, values)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Write what README and docs/ have from the code: `python -m benchmarks.docs_tables`.
 
-A page holds a table, or the tree of files, between `<!-- NAME -->` and `<!-- end -->`; a test says when one of them is out of date.
+A page holds a table, or the tree of files, between `<!-- NAME -->` and `<!-- end -->`; a test says when one of
+them is out of date.
 """
 
 import ast
@@ -38,13 +39,13 @@ def tree() -> str:
             about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
             modules = " ".join(path.stem for path in sorted(folder.glob("*.py")) if path.stem != "__init__")
             lines.append(f"{name:<23} {_sentence(about)}")
-            lines += textwrap.wrap(modules, 86, initial_indent=" " * 24, subsequent_indent=" " * 24)
+            lines += textwrap.wrap(modules, 96, initial_indent=" " * 24, subsequent_indent=" " * 24)
     return "\n".join(["```", *lines, "```"])
 
 
 def _sentence(text: str) -> str:
-    """The first sentence, up to its full stop or colon."""
-    return re.split(r"(?<=[^.])[.:](?:\s|$)", text, maxsplit=1)[0].replace("\n", " ")
+    """The first sentence."""
+    return re.split(r"\.(?:\s|$)", text, maxsplit=1)[0].replace("\n", " ")
 
 
 def _mark(code: Code) -> str:

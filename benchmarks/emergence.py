@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.detection.curves import Curve
 from analysis.detection.emergence import Emergence, Verdict, emergence
-from analysis.detection.published import published
+from analysis.detection.metrics import published
 from analysis.detection.shortcut import beats_shortcut_from
 from benchmarks.emergence_seed_worlds import BETWEEN, JUMPS, draw_seeds
 from benchmarks.emergence_seed_worlds import KINDS as KINDS_OF_SEEDS

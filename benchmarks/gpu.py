@@ -2,161 +2,91 @@
 
     right     a step, an evaluation and lanes against the CPU; a killed run against one that was not
     packs     model-steps a second by lanes, for four sizes
-    mfu       the share of the dense bf16 peak at sequences of 1,024, 10M to 1B parameters
-    ladder    experiment gpu, as far as the time goes
+    mfu       the share of the dense bf16 peak at sequences of 1,024, 10M to 1B parameters, with either attention
+    profile   what a dispatch's time goes to, by kind of kernel
+    ladder    experiment gpu, as far as the time goes, and a forecast of its largest rung from before it
 
 Every line is kept in docs/results/gpu-CHIP-DATE-PART.json as soon as it is there; the same command goes on where
-it stopped. On a CPU the parts run in miniature, into a folder that is thrown away: to see that they run.
+it stopped. `--seconds` bounds what is begun; `--ahead` only compiles what the part needs, into the cache of runs/,
+and may run beside other parts that time nothing. On a CPU the parts run in miniature, into a folder that is
+thrown away: to see that they run.
 """
 
 import argparse
-import functools
 import json
 import os
 import re
-import signal
-import subprocess
+import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from benchmarks.gpu_right import Item, lane_numbers, on_cpu, program_of, random_batches, right
-from lmscale.config import OptimConfig, PackConfig
-from lmscale.family import FamilyConfig, Shape, parameter_conventions, shape_of
-from lmscale.flops import training_flops_per_token
-from lmscale.step import init_lane
+from benchmarks.gpu_ladder import Ladder
+from benchmarks.gpu_profile import profile
+from benchmarks.gpu_rates import mfu, packs
+from benchmarks.gpu_right import Item, on_cpu, right
+from lmscale.config import PackConfig
+from lmscale.train import configure_jax
 
 SECONDS = 460.0
-# Dense bf16 FLOPs a second, as the makers state them.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 # Where more lanes, or rows, give less than this share of the best so far, more are not tried.
 FALL = 0.95
-DEEP = FamilyConfig(name="deep", n_layer=None, aspect=64, d_head=64)
-NOT_HERE = {
-    "mfu": "cuDNN attention (the network has one attention); a profile of where the rest goes",
-    "ladder": "a forecast registered before the largest rung is trained (the report holds it out by a fixed rule)",
-}
+COMPILERS = 12  # threads; XLA lets go of the interpreter
+
+
+class Call(NamedTuple):
+    """What a part is given: a folder for what is not kept, its seconds left, and Hydra's overrides (the ladder)."""
+
+    folder: Path
+    left: Callable[[], float]
+    overrides: Sequence[str] = ()
 
 
 def chip() -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", jax.devices()[0].device_kind).strip("-").lower()
 
 
-def packs(_: Path) -> Iterator[Item]:
-    """Model-steps a second of packs of 8 rows of 256 bytes, bf16, sixteen steps a dispatch."""
-    dials, widths = ((64,), (1, 2)) if on_cpu() else ((64, 192, 384, 512), (1, 4, 16, 64, 256))
-    for dial in dials:
-        shape = shape_of(DEEP, dial, context=64 if on_cpu() else 256, vocab_size=260)
-        for lanes in widths:
-            yield Item(
-                f"{_size(shape)}, {lanes} lanes",
-                f"d {dial}",
-                functools.partial(_pack_rate, shape, lanes, 8, 16),
-            )
-
-
-def mfu(_: Path) -> Iterator[Item]:
-    """Model FLOPs utilisation: exact FLOPs, attention as computed, over the dense bf16 peak."""
-    dials, heights = (
-        ((64,), (1,)) if on_cpu() else ((384, 512, 768, 896, 1216, 1728), (4, 8, 16, 32, 64, 128))
-    )
-    for dial in dials:
-        shape = shape_of(DEEP, dial, context=64 if on_cpu() else 1024, vocab_size=260)
-        for rows in heights:
-            yield Item(
-                f"{_size(shape)}, {rows} rows", f"d {dial}", functools.partial(_pack_rate, shape, 1, rows, 2)
-            )
-
-
-def _size(shape: Shape) -> str:
-    return f"{parameter_conventions(shape)['params'] / 1e6:.3g}M parameters"
-
-
-def _pack_rate(shape: Shape, lanes: int, rows: int, steps: int) -> dict[str, Any]:
-    """Best of dispatches over two seconds, after the one that compiles."""
-    optim = OptimConfig()
-    program, numbers = program_of(shape, optim, rows, jnp.bfloat16), lane_numbers(lanes)
-    state = jax.jit(jax.vmap(functools.partial(init_lane, shape, optim)))(jnp.arange(lanes))
-    batches = jax.device_put(random_batches(shape, lanes, steps, rows))
-    compiled = time.perf_counter()
-    state, metrics = program(state, numbers, batches, np.int32(steps))
-    jax.block_until_ready(metrics)
-    compiled = time.perf_counter() - compiled
-    took: list[float] = []
-    began = time.perf_counter()
-    while time.perf_counter() - began < 2.0 or len(took) < 3:
-        at = time.perf_counter()
-        state, metrics = program(state, numbers, batches, np.int32(steps))
-        jax.block_until_ready(metrics)
-        took.append(time.perf_counter() - at)
-    rate = lanes * steps / min(took)
-    flops = rate * rows * shape.context * training_flops_per_token(shape)
-    peak = next((peak for name, peak in PEAKS.items() if name in jax.devices()[0].device_kind.upper()), None)
-    return {
-        "model-steps a second": rate,
-        "tokens a second": rate * rows * shape.context,
-        "mfu": flops / peak if peak else None,
-        "first dispatch, s": compiled,
-    }
-
-
-def ladder(folder: Path) -> Iterator[Item]:
-    """Experiment gpu in this folder's runs/: slices, each ended by Ctrl-C; then its report."""
-    yield Item("experiment gpu", "ladder", lambda: _slice(folder))
-
-
-def _slice(folder: Path) -> dict[str, Any]:
-    experiment = "smoke" if on_cpu() else "gpu"
-    runs = folder / "runs" if on_cpu() else Path("runs")
-    command = [sys.executable, "-m", "lmscale.launch", f"experiment={experiment}", f"runs={runs}"]
-    command += [f"corpora={folder / 'corpora'}"] if on_cpu() else []
-    child = subprocess.Popen(command)
-    try:
-        code = child.wait(SECONDS)
-    except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGINT)
-        code = child.wait()
-    done = len(list((runs / experiment).glob("*/outcome.json")))
-    row: dict[str, Any] = {"runs with an outcome": done, "exit code": code}
-    if code == 0:
-        report = [sys.executable, "-m", "analysis", "report", str(runs / experiment)]
-        row["report"] = subprocess.run(report, capture_output=True, text=True).stdout.splitlines()
-        return row
-    return row | {"again": "run this part again: it goes on"}
-
-
-PARTS: dict[str, Callable[[Path], Iterator[Item]]] = {
-    "right": right,
-    "packs": packs,
-    "mfu": mfu,
-    "ladder": ladder,
+PARTS: dict[str, Callable[[Call], Iterator[Item]]] = {
+    "right": lambda call: right(call.folder),
+    "packs": lambda _: packs(),
+    "mfu": lambda _: mfu(),
+    "profile": lambda call: profile(call.folder),
+    "ladder": lambda call: Ladder(call.folder, call.overrides, call.left).items(),
 }
 
 
-def run(part: str, kept: Path, seconds: float) -> dict[str, Any]:
+def about(part: str) -> dict[str, Any]:
+    """What a result was measured on and with. XLA's flags change kernels, so they are named."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    command = shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
+    found = {"part": part, "chip": jax.devices()[0].device_kind, "jax": jax.__version__, "XLA_FLAGS": flags}
+    found |= {"date": str(date.today()), "command": command}
+    # the autotuner's pick is a constant today
+    return found | ({"auto lanes": PackConfig().max_lanes} if part == "packs" else {})
+
+
+def run(part: str, kept: Path, seconds: float, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Measure what `kept` lacks until the time is over; every line is written at once. Returns what is kept."""
     found = json.loads(kept.read_text()) if kept.is_file() else {}
-    found |= {"part": part, "chip": jax.devices()[0].device_kind, "jax": jax.__version__}
-    found |= {"auto lanes": PackConfig().max_lanes} if part == "packs" else {}
+    found |= about(part)
     rows = found.setdefault("rows", {})
-    began = time.perf_counter()
+    until = time.perf_counter() + seconds
     best: dict[str, float] = {}
     ended: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
-        for item in PARTS[part](Path(name)):
+        for item in PARTS[part](Call(Path(name), lambda: until - time.perf_counter(), overrides)):
             row = rows.get(item.name)
             if row is None or "again" in row:
                 if item.series in ended:
                     row = {"skipped": ended[item.series]}
-                elif time.perf_counter() - began > seconds:
+                elif time.perf_counter() > until:
                     print(f"{item.name:44} left for the next call")
                     continue
                 else:
@@ -172,9 +102,28 @@ def run(part: str, kept: Path, seconds: float) -> dict[str, Any]:
             print(f"{item.name:44} {said}", flush=True)
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(json.dumps(found, indent=1) + "\n")
-    if part in NOT_HERE:
-        print(f"not measured: {NOT_HERE[part]}")
     return found
+
+
+def compile_ahead(part: str, folder: Path, seconds: float, overrides: Sequence[str] = ()) -> None:
+    """What the lines of a part need, several at once and the first ones first, into jax's cache."""
+    began = time.perf_counter()
+    call = Call(folder, lambda: began + seconds - time.perf_counter(), overrides)
+    with ThreadPoolExecutor(COMPILERS) as pool:
+        for item in PARTS[part](call):
+            if item.ahead is not None:
+                pool.submit(_compiled, item, began, call.left)
+
+
+def _compiled(item: Item, began: float, left: Callable[[], float]) -> None:
+    if item.ahead is None or left() < 0:
+        return
+    try:
+        item.ahead()
+        said = "compiled"
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error)[:500]}"
+    print(f"{time.perf_counter() - began:6.1f} s  {item.name:44} {said}", flush=True)
 
 
 def _measured(item: Item) -> dict[str, Any]:
@@ -183,11 +132,15 @@ def _measured(item: Item) -> dict[str, Any]:
         return item.measure()
     except Exception as error:
         full = "RESOURCE_EXHAUSTED" in str(error)
-        return {"skipped": "out of memory"} if full else {"again": f"{type(error).__name__}: {error}"}
+        return (
+            {"skipped": "out of memory"}
+            if full
+            else {"again": f"{type(error).__name__}: {str(error)[:2000]}"}
+        )
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)[:400]
 
 
 def main() -> None:
@@ -195,13 +148,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=PARTS)
-    part = parser.parse_args().part
-    if part in ("right", "ladder"):
-        # These start processes that want the device too; left alone, this one would take most of its memory.
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="begin nothing after these")
+    parser.add_argument("--ahead", action="store_true", help="only compile what the part needs")
+    parser.add_argument(
+        "overrides", nargs="*", help="the ladder: fields of the config, as make ARGS takes them"
+    )
+    args = parser.parse_intermixed_args()
+    if args.ahead or args.part in ("right", "ladder"):
+        # These start processes that want the device too, or run beside others; left alone, this one would take
+        # most of its memory.
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     with tempfile.TemporaryDirectory() as thrown_away:
-        folder = Path(thrown_away) if on_cpu() else Path("docs/results")
-        found = run(part, folder / f"gpu-{chip()}-{date.today()}-{part}.json", SECONDS)
+        folder = Path(thrown_away)
+        configure_jax(folder if on_cpu() else Path("runs/.xla"))
+        if args.ahead:
+            compile_ahead(args.part, folder, args.seconds, args.overrides)
+            return
+        kept = (
+            folder if on_cpu() else Path("docs/results")
+        ) / f"gpu-{chip()}-{date.today()}-{args.part}.json"
+        found = run(args.part, kept, args.seconds, args.overrides)
     sys.exit(any("again" in row or row.get("agrees") is False for row in found["rows"].values()))
 
 

@@ -17,18 +17,24 @@ from lmscale import model
 from lmscale.config import OptimConfig, SweepConfig
 from lmscale.data import open_world
 from lmscale.evaluate import make_evaluator
-from lmscale.family import Shape, shape_of
+from lmscale.family import shape_of
 from lmscale.faults import VARIABLE
 from lmscale.lanes import Lane
+from lmscale.plan import DETERMINISTIC
+from lmscale.shape import Shape
 from lmscale.step import init_lane, pack_program
 
 
 class Item(NamedTuple):
-    """A line to be had: its name, the series in which a fall or a full memory ends what follows, and how."""
+    """A line to be had: its name, the series in which a fall or a full memory ends what follows, and how.
+
+    ahead: compiles what the line needs into jax's cache, for several can be at that at once.
+    """
 
     name: str
     series: str
     measure: Callable[[], dict[str, Any]]
+    ahead: Callable[[], Any] | None = None
 
 
 def on_cpu() -> bool:
@@ -134,27 +140,46 @@ def _evaluation_apart(config: SweepConfig, folder: Path) -> dict[str, Any]:
 
 def _resume(folder: Path) -> dict[str, Any]:
     """A sweep whole, and one that is killed at its third and then at its tenth dispatch, byte by byte."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    experiment = ["experiment=smoke"]
+    environment = dict(os.environ)
     if not on_cpu():
-        flags = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-        experiment = ["experiment=gpu", "dial=[64]", "one_seed=[]", "horizon.tokens=4e6", "horizon.dial=64"]
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --{DETERMINISTIC}=true"
+        environment |= {"XLA_FLAGS": flags.strip(), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
-    def sweep(name: str, fault: str) -> int:
-        command = [sys.executable, "-m", "lmscale.launch", *experiment, "hydra/launcher=basic", "seed=[0,1]"]
-        command += [f"runs={folder / name}", f"corpora={folder / 'corpora'}", "pack.checkpoint_seconds=0.01"]
-        environment = os.environ | {"XLA_FLAGS": flags, VARIABLE: fault}
-        return subprocess.run(command, env=environment, capture_output=True).returncode
+    def start(name: str, fault: str = "") -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lmscale.launch", *resumed(on_cpu()), f"runs={folder / name}"]
+        command += [f"corpora={folder / 'corpora' / name}"]
+        given = environment | {VARIABLE: fault}
+        return subprocess.Popen(command, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    codes = [sweep("whole", "")]
-    codes += [sweep("killed", f"train.stepped:{dispatch}=kill") for dispatch in (3, 10)]
-    codes += [sweep("killed", "")]
+    def ended(child: subprocess.Popen[str]) -> int:
+        said.append(child.communicate()[1].strip())
+        return child.returncode
+
+    said: list[str] = []
+    undisturbed = start("whole")  # beside the other, which shares nothing with it
+    codes = [ended(start("killed", f"train.stepped:{dispatch}=kill")) for dispatch in (3, 10)]
+    codes = [ended(undisturbed), *codes, ended(start("killed"))]
     whole, killed = folder / "whole", folder / "killed"
     names = ("records.jsonl", "items.npz", "outcome.json")
     files = sorted(path.relative_to(whole) for name in names for path in whole.glob(f"*/*/{name}"))
     different = [str(path) for path in files if not _same(whole / path, killed / path)]
     agrees = bool(files) and not different and codes == [0, -9, -9, 0]
-    return {"files": len(files), "different": different, "exit codes": codes, "agrees": agrees}
+    row = {"files": len(files), "different": different, "exit codes": codes, "agrees": agrees}
+    return row if agrees else row | {"said": [text[-1500:] for text in said if text]}
+
+
+def resumed(tiny: bool) -> list[str]:
+    """The sweep that is killed: on an accelerator a rung of experiment gpu, of some 13 dispatches a pack."""
+    shared = ["hydra/launcher=basic", "seed=[0,1]", "pack.checkpoint_seconds=0.01"]
+    if tiny:
+        return ["experiment=smoke", *shared]
+    short = [
+        "horizon.tokens=1.5e6",
+        "horizon.dial=64",
+        "horizon.multiples=[0.5,1]",
+        "schedule.warmup_steps=10",
+    ]
+    return ["experiment=gpu", "dial=[64]", "one_seed=[]", "pack.device=gpu", "pack.steps=8", *short, *shared]
 
 
 def _same(one: Path, other: Path) -> bool:

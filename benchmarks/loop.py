@@ -24,7 +24,8 @@ from lmscale import restore, train  # noqa: E402
 from lmscale.config import EvaluationConfig, HorizonConfig, PackConfig  # noqa: E402
 from lmscale.data import open_world  # noqa: E402
 from lmscale.ledger import Ledger  # noqa: E402
-from lmscale.plan import make_plan, write_specs  # noqa: E402
+from lmscale.plan import make_plan  # noqa: E402
+from lmscale.spec import write_specs  # noqa: E402
 from lmscale.timing import Clock  # noqa: E402
 
 
@@ -40,12 +41,12 @@ def main(dial: int | None = None, steps: int = 320, repeats: int = 7) -> None:
         batch = sum(c.rows for c in world.components) * world.context
         config = dataclasses.replace(
             config,
-            horizon=HorizonConfig(tokens=steps * batch, dial=dial),
+            horizon=HorizonConfig(tokens=steps * batch, dial=dial, multiples=(1.0,)),
             evaluation=EvaluationConfig(first_tokens=1e12),
             pack=PackConfig(checkpoint_seconds=1e9),
         )
         plan = make_plan([config], [world.manifest], "cpu")
-        write_specs(folder, plan)
+        write_specs(folder, plan.runs)
         (pack,) = plan.packs
         claim = Ledger(folder).claim(pack.pack_id, pack.execution)
         assert claim is not None

@@ -23,13 +23,14 @@ from lmscale import model  # noqa: E402
 from lmscale.data import World, open_world  # noqa: E402
 from lmscale.evaluate import make_evaluator  # noqa: E402
 from lmscale.loss import token_losses  # noqa: E402
-from lmscale.plan import evaluation_steps, make_plan  # noqa: E402
+from lmscale.plan import make_plan  # noqa: E402
+from lmscale.spec import evaluation_steps  # noqa: E402
 
 STEPS = 32  # a dispatch's worth of batches at a time, as the loop asks for them
 
 
 def main(dials: list[int]) -> None:
-    """A line a rung, then the sweep as a whole."""
+    """Print a line a rung, then the sweep as a whole."""
     config = default.config(*([f"dial={dials}", "one_seed=[]"] if dials else []))
     with tempfile.TemporaryDirectory() as name:
         world = open_world(config.data, config.tasks, Path(name))
@@ -83,7 +84,7 @@ def _evaluation_seconds(world: World, spec: Any) -> float:
 
 
 def _best(call: Any, repeats: int) -> float:
-    """The least CPU time of several calls: others may use the machine meanwhile."""
+    """Take the least CPU time of several calls: others may use the machine meanwhile."""
     call()
     times = []
     for _ in range(repeats):

@@ -36,7 +36,7 @@ class CheckpointMismatch(UserError):
 
 
 class _Bad(Exception):
-    """Why a file is no checkpoint."""
+    """The reason why a file is no checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _path(folder: Path, step: int, pinned: bool) -> Path:
 
 
 def saved(folder: Path) -> list[tuple[int, bool, Path]]:
-    """(step, pinned, path) of the checkpoints in a folder, oldest first, by their names alone."""
+    """Return (step, pinned, path) of the checkpoints in a folder, oldest first, by their names alone."""
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
@@ -64,7 +64,7 @@ def saved(folder: Path) -> list[tuple[int, bool, Path]]:
 
 
 def newest_step(folder: Path) -> int:
-    """The step of the newest checkpoint, by its name alone; -1 where there is none."""
+    """Return the step of the newest checkpoint, by its name alone; -1 where there is none."""
     return max((step for step, _, _ in saved(folder)), default=-1)
 
 
@@ -202,7 +202,7 @@ def _decode(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
 def load(
     folder: Path, meta: Mapping[str, Any], step: int | None = None, at_most: int | None = None
 ) -> Checkpoint | None:
-    """The newest good checkpoint of a folder, of those up to `at_most`, or the one of `step`; None where there
+    """Load the newest good checkpoint of a folder, of those up to `at_most`, or the one of `step`; None where there
     is none.
 
     A file that is truncated, damaged or foreign is renamed to *.bad, named in a warning and in
@@ -210,9 +210,9 @@ def load(
     checkpoint's.
     """
     problems: list[str] = []
-    wanted = [item for item in saved(folder) if step in (None, item[0])]
-    wanted = [item for item in wanted if at_most is None or item[0] <= at_most]
-    for named_step, _, path in reversed(wanted):
+    there = [item for item in saved(folder) if step in (None, item[0])]
+    there = [item for item in there if at_most is None or item[0] <= at_most]
+    for named_step, _, path in reversed(there):
         try:
             found_step, arrays, found_meta = _decode(path)
             if found_step != named_step:
@@ -234,7 +234,7 @@ def load(
 
 
 def differences(asked: Any, found: Any, where: str = "") -> list[str]:
-    """The keys, dotted, in which two JSON values differ, with both values."""
+    """List the keys, dotted, in which two JSON values differ, with both values."""
     if isinstance(asked, dict) and isinstance(found, dict):
         keys = sorted(set(asked) | set(found))
         absent = "(absent)"

@@ -1,7 +1,7 @@
 """A claim on a pack: the right to train it, the files that say who has it, and what came of those before.
 
 A claim is a file with a number, whose mtime is its holder's heartbeat; the highest number has the pack, and
-every write carries it (`files.Fence`). Which packs there are, and who may claim one, is the ledger's business.
+every write carries it (`durable.Fence`). Which packs there are, and who may claim one, is the ledger's business.
 """
 
 import json
@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class PastClaim:
 
     number: int
     holder: dict[str, Any]
+    lanes: tuple[str, ...]
     from_step: int
     end: dict[str, Any] | None
     beat: float  # the mtime: its last heartbeat
@@ -40,15 +42,17 @@ class PastClaim:
 
 @dataclass
 class Claim:
-    """The right to train one pack: a `files.Fence`. A thread keeps its heartbeat until it ends."""
+    """The right to train one pack: a `durable.Fence`. A thread keeps its heartbeat until it ends."""
 
     pack_id: str
     number: int
-    execution: dict[str, Any]  # as frozen, whatever was asked for
+    execution: dict[str, Any]  # as frozen, where it is; else as asked for
     folder: Path  # packs/<id>, for the checkpoints
     tries: int  # failures in a row before this claim
     max_tries: int
     lease: float
+    _freeze: Callable[[], bool]  # False where another pack has one of its runs
+    begun: bool = False  # the first step has run, in this process
     _ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -68,16 +72,25 @@ class Claim:
         with explained(self.folder):
             os.utime(claim_path(self.folder, self.number))
 
+    def freeze(self) -> None:
+        """Say that the first step has run: from now on this execution is that of the pack's runs. Before it
+        nothing may be written of them. Raises LostClaim where another pack was first."""
+        self.check()
+        if not self._freeze():
+            self.release("another pack has one of its runs")
+            raise LostClaim(f"pack {self.pack_id}: another pack has begun one of its runs meanwhile")
+        self.begun = True
+
     def release(self, reason: str = "interrupted") -> None:
         """Give the pack back, to be gone on with by whoever comes next. Not a try."""
         self._end({"end": "released", "reason": reason})
 
     def finish(self) -> None:
-        """The pack needs no more work."""
+        """Say that the pack needs no more work."""
         self._end({"end": "finished"})
 
     def fail(self, reason: str, log_tail: str = "") -> bool:
-        """The pack crashed. Returns whether it is parked now: then no claim is given for it any more."""
+        """Say that the pack crashed. Returns True where it is parked now: no claim is given for it any more."""
         self._end({"end": "failed", "reason": reason, "log_tail": log_tail})
         return in_vain(past_claims(self.folder), newest_step(self.folder), "failed") >= self.max_tries
 
@@ -98,17 +111,17 @@ class Claim:
 
 
 def claim_path(folder: Path, number: int) -> Path:
-    """Claim `number` on the pack of this folder."""
+    """Return the path of claim `number` on the pack of this folder."""
     return folder / "claims" / f"{number:06d}.json"
 
 
 def end_path(folder: Path, number: int) -> Path:
-    """How that claim ended, where its holder could say so."""
+    """Return the path of that claim's end, where its holder could say so."""
     return folder / "claims" / f"{number:06d}.end.json"
 
 
 def staging_of(folder: Path, number: int) -> Path:
-    """Where its files are written before they are renamed."""
+    """Return the folder in which its files are written before they are renamed."""
     return folder / f"staging-{number:06d}"
 
 
@@ -123,7 +136,7 @@ def fence_off(folder: Path, number: int) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file of the ledger. Raises UserError where it is damaged, DiskError where it cannot be read."""
+    """Read a file of the ledger. Raises UserError where it is damaged, DiskError where it cannot be read."""
     with explained(path, "read"):
         content = path.read_bytes()
     try:
@@ -136,7 +149,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def past_claims(folder: Path) -> list[PastClaim]:
-    """The claims on a pack, oldest first."""
+    """Read the claims on a pack, oldest first."""
     claims = folder / "claims"
     found = []
     for path in sorted(claims.iterdir()) if claims.is_dir() else ():
@@ -145,15 +158,14 @@ def past_claims(folder: Path) -> list[PastClaim]:
             number = int(match[1])
             content, end = read(path), end_path(folder, number)
             ended = read(end) if end.exists() else None
-            found.append(
-                PastClaim(number, content["holder"], content["from_step"], ended, path.stat().st_mtime)
-            )
+            lanes = tuple(content.get("lanes", ()))
+            beat = path.stat().st_mtime
+            found.append(PastClaim(number, content["holder"], lanes, content["from_step"], ended, beat))
     return found
 
 
 def in_vain(past: list[PastClaim], step: int, end: str | None) -> int:
-    """How many of the last claims, all from the checkpoint of `step`, ended like this (None: without a
-    word)."""
+    """Count the last claims, all from the checkpoint of `step`, that ended like this (None: without a word)."""
     count = 0
     for claim in reversed(past):
         how = claim.end["end"] if claim.end else None
@@ -164,7 +176,7 @@ def in_vain(past: list[PastClaim], step: int, end: str | None) -> int:
 
 
 def this_process() -> dict[str, Any]:
-    """Who holds a claim. Processes can be told dead only from the same boot and process namespace."""
+    """Describe the holder of a claim. Processes can be told dead only from the same boot and process namespace."""
     place = None
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -175,8 +187,8 @@ def this_process() -> dict[str, Any]:
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: a pid alone may have been given again. None if it is
-    not there."""
+    """The time at which a process began, in the kernel's ticks: a pid alone may have been given again. None if it
+    is not there."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -186,7 +198,7 @@ def _began(pid: int) -> str | None:
 
 
 def is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder is known to be dead (a living or an unknown one has its lease)."""
+    """Say if the holder is known to be dead (a living or an unknown one has its lease)."""
     here = this_process()
     if holder.get("place") is None or holder["place"] != here["place"]:
         return False

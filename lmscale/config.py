@@ -1,71 +1,40 @@
-"""The one place where YAML becomes types: frozen dataclasses, and `build`, which refuses what it does not know.
+"""Every field of a configuration and its default: frozen dataclasses, the only source of defaults.
 
-Only plain dictionaries come in and nothing below ever sees a config object of Hydra's.
+The groups of sweeps/ hold what makes a variant; Hydra composes them over `base`, which is made from here. Plain
+mappings become these types by `typed.build`, and nothing below ever sees a config object of Hydra's.
 """
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
+from lmscale.optim import OptimConfig
+from lmscale.schedule import ScheduleConfig
 from lmscale.transfer import TransferConfig
-from lmscale.typed import at_least, between, positive
+from lmscale.typed import among, at_least, at_most, between, positive
 
 ACTIONS = ("sweep", "data", "plan", "status", "peek")
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """AdamW. Rate and weight decay come from the transfer rules; gradients are clipped by their global norm."""
-
-    name: str = "adamw"
-    b1: float = 0.9
-    b2: float = 0.98
-    eps: float = 1e-8
-    clip_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        between("optim.b1", self.b1, 0, 1)
-        between("optim.b2", self.b2, 0, 1)
-        positive("optim.eps", self.eps)
-        positive("optim.clip_norm", self.clip_norm)
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """`wsd`: warm up, stay, fall in a line over the last `decay_share` of a horizon: one trunk serves all
-    horizons of a rung and seed. `cosine`: every horizon is a run of its own. floor: last rate / peak rate.
-    """
-
-    name: str = "wsd"
-    warmup_steps: int = 100
-    decay_share: float = 0.2
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.name not in ("wsd", "cosine"):
-            raise UserError(f"schedule.name={self.name}: no such schedule; there are wsd, cosine")
-        at_least("schedule.warmup_steps", self.warmup_steps, 0)
-        between("schedule.decay_share", self.decay_share, 0, 1)
-        if not 0 <= self.floor < 1:
-            raise UserError(f"schedule.floor={self.floor}: must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
 class HorizonConfig:
     """Tokens of a run: tokens x (N / N of the rung `dial`)^exponent x each of `multiples`.
 
-    N is params without embeddings. A multiple of 1 is the rung's longest horizon.
+    N is params without embeddings. A multiple of 1 is the rung's horizon; the default's longest is of multiple 1.
     """
 
-    tokens: float = 4.6e6
-    dial: int = 96
-    exponent: float = 0.3
-    multiples: tuple[float, ...] = (1.0,)
+    tokens: float = 7.2e6
+    dial: int = 88
+    exponent: float = 0.6
+    multiples: tuple[float, ...] = (0.25, 0.5, 1.0)
 
     def __post_init__(self) -> None:
         positive("horizon.tokens", self.tokens)
+        between("horizon.exponent", self.exponent, -10, 10)
         if not self.multiples:
             raise UserError("horizon.multiples=[]: give at least one, such as [1.0]")
         for multiple in self.multiples:
@@ -81,18 +50,21 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         positive("evaluation.first_tokens", self.first_tokens)
+        at_least("evaluation.first_tokens", self.first_tokens, 1)
+        at_most("evaluation.first_tokens", self.first_tokens, 1e18)
         positive("evaluation.per_doubling", self.per_doubling)
+        at_least("evaluation.per_doubling", self.per_doubling, 0.01)
+        at_most("evaluation.per_doubling", self.per_doubling, 100)
 
 
 @dataclass(frozen=True)
 class PackConfig:
-    """How runs are computed, never what they compute.
+    """The computing of runs, never what they compute.
 
     lanes: runs of one shape trained in one program; `auto` is 1 on a CPU, where a process a core is faster,
     and as many as there are up to max_lanes on an accelerator. steps: the most steps in a dispatch.
     """
 
-    name: str = "auto"
     lanes: int | str = "auto"
     max_lanes: int = 64
     steps: int = 16
@@ -104,10 +76,10 @@ class PackConfig:
     def __post_init__(self) -> None:
         if self.lanes != "auto" and (isinstance(self.lanes, str) or self.lanes < 1):
             raise UserError(f"pack.lanes={self.lanes}: must be auto or a number of at least 1")
-        if self.device not in ("auto", "cpu", "gpu", "tpu"):
-            raise UserError(f"pack.device={self.device}: must be one of auto, cpu, gpu, tpu")
+        among("pack.device", self.device, ("auto", "cpu", "gpu", "tpu"))
         for name in ("max_lanes", "steps", "checkpoints", "tries"):
             at_least(f"pack.{name}", getattr(self, name), 1)
+        at_most("pack.steps", self.steps, 2**16)
         positive("pack.checkpoint_seconds", self.checkpoint_seconds)
 
 
@@ -118,18 +90,19 @@ KINDS = ("stdlib", "packages", "text", "huggingface")
 class DataConfig:
     """The text component and the shape of a batch.
 
+    name: a label of the manifest, no part of a run's identity.
     kind: "stdlib", the running Python's standard library; "packages", that and the sources of this project's
     required packages; "text", `files` (paths and patterns: text, JSONL, Parquet, each also gzipped), of which
     `field` holds the text; "huggingface", the `dataset` of that name with its `subset` and `split`, streamed.
-    tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens. most_bytes: stop reading there (null: read all).
     rows: text rows a batch. context: T, targets a row. seed: fixes the split, every task's tables and the
     evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
+    most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
     """
 
     name: str = "stdlib"
     kind: str = "stdlib"
-    rows: int = 8
+    rows: int = 6
     context: int = 64
     seed: int = 0
     heldout_share: float = 0.05
@@ -145,13 +118,14 @@ class DataConfig:
     bpe_vocab: int = 1024
 
     def __post_init__(self) -> None:
-        _check(self.kind in KINDS, "data.kind", self.kind, "one of " + ", ".join(KINDS))
+        among("data.kind", self.kind, KINDS)
         _check(self.kind != "text" or bool(self.files), "data.files", "[]", "the files of data=text")
         _check(self.kind != "huggingface" or bool(self.dataset), "data.dataset", None, "a dataset's name")
         _check(self.tokenizer in ("bytes", "bpe"), "data.tokenizer", self.tokenizer, "bytes or bpe")
         _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
         _check(self.most_bytes is None or self.most_bytes > 0, "data.most_bytes", self.most_bytes, "above 0")
         _check(self.rows >= 1, "data.rows", self.rows, "at least 1")
+        _check(0 <= self.seed < 2**63, "data.seed", self.seed, f"from 0 to {2**63 - 1}")
         _check(self.context >= 32, "data.context", self.context, "at least 32: shorter rows hold no task")
         _check(0 < self.heldout_share < 0.5, "data.heldout_share", self.heldout_share, "between 0 and .5")
         _check(self.heldout_rows >= 1, "data.heldout_rows", self.heldout_rows, "at least 1")
@@ -162,7 +136,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """Which tasks are mixed in and how much they weigh.
+    """The tasks that are mixed in and their weights; by default none.
 
     weight: the share of the total loss that all tasks have together; text has the rest. weights: the
     relative weight of each task, by name. rows: rows a batch for each task. items: evaluation items a task
@@ -171,8 +145,7 @@ class TasksConfig:
     path: a BIG-bench task.json, or a folder of them, that is evaluated with path_shots examples before each.
     """
 
-    name: str = "cpu"
-    weight: float = 0.3
+    weight: float = 0.0
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
     rows: int = 1
     items: int = 200
@@ -188,6 +161,9 @@ class TasksConfig:
             _check(weight > 0, f"tasks.weights.{task}", weight, "above 0; leave a task out to drop it")
         _check(self.rows >= 1, "tasks.rows", self.rows, "at least 1")
         _check(self.variants in ("core", "all"), "tasks.variants", self.variants, "core or all")
+        _check(self.path != "", "tasks.path", self.path, "a task.json or a folder of them")
+        if not math.isfinite(sum(self.weights.values())):
+            raise UserError(f"tasks.weights={self.weights}: their sum is beyond floating point")
         for shots in self.path_shots:
             _check(shots >= 0, "tasks.path_shots", shots, "at least 0")
         _check(self.temperature > 0, "tasks.temperature", self.temperature, "above 0; greedy is a variant")
@@ -203,17 +179,14 @@ def _check(good: bool, name: str, value: object, remedy: str) -> None:
         raise UserError(f"{name}={value}: it must be {remedy}")
 
 
-def as_dict(config: DataConfig | TasksConfig) -> dict[str, object]:
-    """The configuration as plain values, for hashes and JSON."""
-    return dataclasses.asdict(config)
-
-
 @dataclass(frozen=True)
 class SweepConfig:
     """One composed configuration: a ladder of dials x seeds x horizons, and how to train it.
 
-    dial: the widths of the rungs. seed: every rung is trained with each, except the rungs in `one_seed`, which
-    are trained with the first only. job: set by the sweeper, the one pack that a job trains.
+    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status or
+    peek. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung is trained
+    with each, except the rungs in `one_seed`, which are trained with the first only. retry: try packs again that
+    were parked after too many failures. job: set by the sweeper, the one pack that a job trains.
     """
 
     name: str
@@ -221,8 +194,8 @@ class SweepConfig:
     runs: str = "runs"
     corpora: str = "corpora"
     job: str | None = None
-    dial: tuple[int, ...] = (16, 32)
-    seed: tuple[int, ...] = (0,)
+    dial: tuple[int, ...] = (8, 16, 24, 32, 40, 48, 64, 88)
+    seed: tuple[int, ...] = (0, 1, 2)
     one_seed: tuple[int, ...] = ()
     family: FamilyConfig = field(default_factory=FamilyConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -241,8 +214,7 @@ class SweepConfig:
             raise UserError(
                 f"name={self.name}: must be letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
-        if self.action not in ACTIONS:
-            raise UserError(f"action={self.action}: no such action; there are {', '.join(ACTIONS)}")
+        among("action", self.action, ACTIONS)
         for name in ("dial", "seed"):
             values = getattr(self, name)
             if not values:
@@ -252,6 +224,17 @@ class SweepConfig:
         for seed in self.seed:
             if not 0 <= seed < 2**31:
                 raise UserError(f"seed={seed}: must be from 0 to {2**31 - 1}")
-        strangers = sorted(set(self.one_seed) - set(self.dial))
-        if strangers:
-            raise UserError(f"one_seed={strangers}: not among dial={list(self.dial)}")
+        unknown = sorted(set(self.one_seed) - set(self.dial))
+        if unknown:
+            raise UserError(
+                f"one_seed={unknown}: not among dial={list(self.dial)}; with rungs of one's own give one_seed too, "
+                "such as one_seed=[]"
+            )
+
+
+def base() -> dict[str, Any]:
+    """Give every field at its default, as plain values, for Hydra to compose the groups of sweeps/ over.
+
+    The field that has no default is missing in Hydra's way.
+    """
+    return dataclasses.asdict(SweepConfig(name="x")) | {"name": "???"}

@@ -37,11 +37,20 @@ class DiskError(UserError):
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether the next write would meet it too: then going on with other runs is of no use."""
+        """Say if the next write would meet it too: then going on with other runs is of no use."""
         return self.errno in _EVERYWHERE
 
 
-_EVERYWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_EVERYWHERE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EMFILE,
+    errno.ENFILE,
+)
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space, then start again; it goes on where it was",
     errno.EDQUOT: "the quota is used up: free some space, then start again; it goes on where it was",
@@ -52,12 +61,15 @@ _REMEDIES = {
     errno.ENOENT: "its folder is gone (deleted meanwhile?): start again and it is made anew",
     errno.ENOTDIR: "a file stands where a folder should be: move it away",
     errno.EISDIR: "a folder stands where a file should be: move it away",
+    errno.EMFILE: "too few open files are allowed: raise the limit (ulimit -n 1024), then start again",
+    errno.ENFILE: "the machine has too many files open: end some of its processes, then start again",
+    errno.ENAMETOOLONG: "a name is too long for this file system: choose a shorter one",
     errno.EIO: "the disk fails (input/output error): look at the machine before going on",
 }
 
 
 def disk_error(error: OSError, path: Path, doing: str = "write") -> DiskError:
-    """The sentence for an OSError met at `path`."""
+    """Make the sentence for an OSError met at `path`."""
     what = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0, "see the system's message")
     return DiskError(f"cannot {doing} {path}: {what}; {remedy}", error.errno)

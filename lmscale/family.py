@@ -6,48 +6,48 @@ No jax here: a plan of a thousand runs prints at once. `model.py` builds exactly
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 from lmscale.errors import UserError
+from lmscale.mlp import KINDS
+from lmscale.shape import Parameter, Shape
+from lmscale.typed import among, at_most
 
 GROUPS = ("embedding", "unembedding", "attention", "mlp", "norm")
+MOST_CHANNELS, MOST_LAYERS, MOST_RATIO = (
+    2**20,
+    2**12,
+    2**10,
+)  # a typing error beyond them would be planned for hours
 
 
 @dataclass(frozen=True)
 class FamilyConfig:
-    """How the dial (d_model) sets the rest.
+    """A rule by which the dial (d_model) sets the rest.
 
-    Depth is `n_layer` when given, else d_model / aspect (at least one layer). Heads are `n_head` when given,
-    else as many as heads of about `d_head` channels fit.
+    kind: of the MLP of every block, an entry of `mlp.KINDS`.
+    Depth is `n_layer`, or d_model / aspect (at least one layer); heads are `n_head`, or as many as heads of about
+    `d_head` channels fit. Of each pair one is given.
     """
 
-    name: str = "dense"
+    kind: str = "dense"
     n_layer: int | None = 2
     aspect: float | None = None
-    n_head: int | None = None
-    d_head: int = 16
+    n_head: int | None = 4
+    d_head: int | None = None
     mlp_ratio: int = 4
 
-
-@dataclass(frozen=True)
-class Shape:
-    """Everything the network's arrays depend on."""
-
-    n_layer: int
-    d_model: int
-    n_head: int
-    d_head: int
-    d_mlp: int
-    context: int
-    vocab_size: int
+    renamed: ClassVar = {"name": "kind"}
 
 
 def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) -> Shape:
-    """The shape of the rung `dial`, or what is wrong with it."""
+    """Make the shape of the rung `dial`. UserError where it cannot be."""
     _check(family)
+    if dial > MOST_CHANNELS:
+        raise UserError(f"dial={dial}: a rung's width must be at most {MOST_CHANNELS}")
     if dial < 2:
         raise UserError(f"dial={dial}: a rung's width must be at least 2")
-    n_head = family.n_head if family.n_head is not None else _heads(dial, family.d_head)
+    n_head = family.n_head or _heads(dial, family.d_head or 1)
     if dial % n_head:
         divisors = [h for h in range(1, dial + 1) if dial % h == 0 and (dial // h) % 2 == 0]
         raise UserError(
@@ -59,19 +59,25 @@ def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) 
             f"dial={dial}: its head of {d_head} channels is odd and rotary positions pair channels"
         )
     layers = family.n_layer or max(1, round(dial / (family.aspect or 1.0)))
-    return Shape(layers, dial, n_head, d_head, family.mlp_ratio * dial, context, vocab_size)
+    if layers > MOST_LAYERS:
+        given = f"family.n_layer={family.n_layer}, family.aspect={family.aspect}"
+        raise UserError(f"{given}: the rung of dial {dial} has {layers} layers, more than {MOST_LAYERS}")
+    return Shape(layers, dial, n_head, d_head, family.mlp_ratio * dial, context, vocab_size, family.kind)
 
 
 def _check(family: FamilyConfig) -> None:
+    among("family.kind", family.kind, KINDS)
     for field in ("n_layer", "n_head", "d_head", "mlp_ratio", "aspect"):
         value = getattr(family, field)
         if value is not None and value <= 0:
             raise UserError(f"family.{field}={value}: must be positive")
-    if (family.n_layer is None) == (family.aspect is None):
-        raise UserError(
-            f"family.n_layer={family.n_layer}, family.aspect={family.aspect}: give one of them and leave "
-            "the other null"
-        )
+    at_most("family.mlp_ratio", family.mlp_ratio, MOST_RATIO)
+    for one, other in (("n_layer", "aspect"), ("n_head", "d_head")):
+        values = getattr(family, one), getattr(family, other)
+        if (values[0] is None) == (values[1] is None):
+            raise UserError(
+                f"family.{one}={values[0]}, family.{other}={values[1]}: give one of them and leave the other null"
+            )
 
 
 def _heads(d_model: int, d_head: int) -> int:
@@ -82,21 +88,13 @@ def _heads(d_model: int, d_head: int) -> int:
     return min(fits, key=lambda h: (max(d_model / h / d_head, d_head * h / d_model), h))
 
 
-class Parameter(NamedTuple):
-    """An array of the network: tagged with its group where it is made. std: of its normal start; None: ones."""
-
-    group: str
-    shape: tuple[int, ...]
-    std: float | None = None
-
-
 def norm_parameters(width: int) -> dict[str, Any]:
-    """A norm's gain."""
+    """List a norm's array, its gain."""
     return {"gain": Parameter("norm", (width,))}
 
 
 def attention_parameters(shape: Shape) -> dict[str, Any]:
-    """Queries, keys and values in one; the way out; the norms of queries and keys.
+    """List the arrays of attention: queries, keys and values in one; the way out; the norms of queries and keys.
 
     Ways out start small by depth, so that the residual stream does not grow with it (GPT-2).
     """
@@ -109,17 +107,8 @@ def attention_parameters(shape: Shape) -> dict[str, Any]:
     }
 
 
-def mlp_parameters(shape: Shape) -> dict[str, Any]:
-    """Two matrices."""
-    d, f = shape.d_model, shape.d_mlp
-    return {
-        "in": Parameter("mlp", (d, f), d**-0.5),
-        "out": Parameter("mlp", (f, d), (f * 2 * shape.n_layer) ** -0.5),
-    }
-
-
 def parameters(shape: Shape) -> dict[str, Any]:
-    """Every array of the network, by name, nested as the network is."""
+    """List every array of the network, by name, nested as the network is."""
     d, v = shape.d_model, shape.vocab_size
     found: dict[str, Any] = {
         "embedding": Parameter("embedding", (v, d), d**-0.5),
@@ -129,12 +118,12 @@ def parameters(shape: Shape) -> dict[str, Any]:
     for layer in range(shape.n_layer):
         found[f"attention_norm_{layer}"] = found[f"mlp_norm_{layer}"] = norm_parameters(d)
         found[f"attention_{layer}"] = attention_parameters(shape)
-        found[f"mlp_{layer}"] = mlp_parameters(shape)
+        found[f"mlp_{layer}"] = dict(KINDS[shape.mlp].parameters(shape))
     return found
 
 
 def parameter_groups(shape: Shape) -> dict[str, int]:
-    """The number of parameters by group."""
+    """Count the parameters by group."""
     counts = Counter(dict.fromkeys(GROUPS, 0))
     left = list(parameters(shape).values())
     while left:
@@ -147,7 +136,7 @@ def parameter_groups(shape: Shape) -> dict[str, int]:
 
 
 def parameter_conventions(shape: Shape) -> dict[str, int]:
-    """N as the field counts it. Published exponents move from .37 to .70 with this choice alone.
+    """Count N as the field does. Published exponents move from .37 to .70 with this choice alone.
 
     params: all of them (Hoffmann et al. 2022). params_nonembedding: without both embeddings (Kaplan et al.
     2020). params_matmul: those that a token is multiplied with, the unembedding included (Porian et al. 2024).

@@ -21,11 +21,11 @@ SIGNALS = {
 
 
 class InjectedCrash(RuntimeError):
-    """What the action `crash` raises."""
+    """The exception that the action `crash` raises."""
 
 
 def parse(text: str) -> dict[str, dict[int, str]]:
-    """{point: {nth: action}} of LMSCALE_FAULT's text; nth 0 is every time. Raises ValueError where it is
+    """Return {point: {nth: action}} of LMSCALE_FAULT's text; nth 0 is every time. Raises ValueError where it is
     wrong."""
     plan: dict[str, dict[int, str]] = {}
     for item in filter(None, text.split(",")):
@@ -42,13 +42,13 @@ _passed: Counter[str] = Counter()
 
 
 def point(name: str) -> None:
-    """A place where a test may ask for a fault."""
+    """Pass a place where a test may ask for a fault."""
     if _plan is not None and name in _plan:
         _act(name)
 
 
 def torn(name: str, fd: int, data: bytes) -> None:
-    """The point in the middle of writing `data` to `fd`: a fault here leaves its first half behind."""
+    """Pass the point in the middle of writing `data` to `fd`: a fault here leaves its first half behind."""
     if _plan is not None and name in _plan:
         if _due(name, _passed[name] + 1):
             os.write(fd, data[: len(data) // 2])

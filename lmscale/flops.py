@@ -5,31 +5,33 @@ scores count as they are computed, every query against every key of the context,
 A training token costs three forward passes (one forward, two backward).
 """
 
-from lmscale.family import Shape, parameter_conventions
+from lmscale.family import parameter_conventions
+from lmscale.mlp import KINDS
+from lmscale.shape import Shape
 
 TRAINING_FACTOR = 3
 
 
 def forward_terms(shape: Shape) -> dict[str, int]:
-    """FLOPs of one token's forward pass, by term."""
+    """Count the FLOPs of one token's forward pass, by term."""
     d, width = shape.d_model, shape.n_head * shape.d_head
     return {
         "qkv": shape.n_layer * 2 * d * 3 * width,
         "scores": shape.n_layer * 2 * shape.context * width,
         "mix": shape.n_layer * 2 * shape.context * width,
         "out": shape.n_layer * 2 * width * d,
-        "mlp": shape.n_layer * 2 * 2 * d * shape.d_mlp,
+        "mlp": shape.n_layer * KINDS[shape.mlp].flops(shape),
         "unembedding": 2 * d * shape.vocab_size,
     }
 
 
 def training_flops_per_token(shape: Shape) -> int:
-    """Exact C of one training token: three times the forward pass."""
+    """Count the exact C of one training token: three times the forward pass."""
     return TRAINING_FACTOR * sum(forward_terms(shape).values())
 
 
 def conventions(shape: Shape, tokens: int) -> dict[str, int]:
-    """C as the field counts it: exact, 6ND with all parameters (Hoffmann), 6ND without embeddings (Kaplan)."""
+    """Count C as the field does: exact, 6ND with all parameters (Hoffmann), 6ND without embeddings (Kaplan)."""
     n = parameter_conventions(shape)
     return {
         "flops": training_flops_per_token(shape) * tokens,

@@ -13,6 +13,7 @@ import numpy as np
 
 from lmscale.lanes import over_lanes
 from lmscale.model import Decoder
+from lmscale.scoring import Score, as_lengths, summarise
 from lmscale.tasks.rows import Rows
 
 END = ord("\n")
@@ -20,7 +21,7 @@ SPARE = 4  # bytes a chain may be longer than the longest true one
 
 
 def full_forward(forward: Callable[[Any, jax.Array], jax.Array]) -> Decoder:
-    """A decoder without a cache: a whole forward pass for each token. The yardstick for one with."""
+    """Make a decoder without a cache: a whole forward pass for each token. The yardstick for one with."""
 
     def start(params: Any, rows: int, length: int) -> jax.Array:
         return jnp.zeros((rows, length), jnp.int32)
@@ -56,11 +57,11 @@ def generate(
     return jnp.concatenate([given[:, :1], written.T], axis=1)
 
 
-Generation = Callable[[Any], list[tuple[dict[str, float | int | None], dict[str, np.ndarray]]]]
+Generation = Callable[[Any], list[tuple[Score, dict[str, np.ndarray]]]]
 
 
 def make_generation(rows: Rows, decoder: Decoder, temperature: float, seed: int) -> Generation:
-    """A function from params (leading lane axis) to a score and items for each lane.
+    """Make a function from params (leading lane axis) to a score and items for each lane.
 
     rows: one question a row, whose last counted stretch is chain and answer. What the model writes up to the
     end of the line is right when it ends with the answer, whatever stands before.
@@ -81,30 +82,27 @@ def make_generation(rows: Rows, decoder: Decoder, temperature: float, seed: int)
     def program(params: Any, given: jax.Array, limits: jax.Array) -> jax.Array:
         return over_lanes(lambda lane: generate(decoder, lane, given, limits, temperature, key))(params)
 
-    def run(params: Any) -> list[tuple[dict[str, float | int | None], dict[str, np.ndarray]]]:
+    def run(params: Any) -> list[tuple[Score, dict[str, np.ndarray]]]:
         return [score(lane) for lane in np.asarray(program(params, given, limits))]
 
-    def score(written: np.ndarray) -> tuple[dict[str, float | int | None], dict[str, np.ndarray]]:
-        matched = np.zeros(len(size), np.uint8)
+    def score(written: np.ndarray) -> tuple[Score, dict[str, np.ndarray]]:
+        matched = np.zeros(len(size), int)
         for row, answer in enumerate(answers):
             text = written[row, known[row] :]
             ends = np.flatnonzero(text == END)
             if len(ends) and ends[0] >= len(answer):
                 matched[row] = (text[ends[0] - len(answer) : ends[0]] == answer).sum()
-        correct = (matched == size).astype(np.uint8)
-        found: dict[str, float | int | None] = {
-            "n": len(size),
-            "correct": int(correct.sum()),
-            "nll": None,
-            "brier": None,
-            "byte_accuracy": float(matched.sum() / size.sum()),
+        items = {
+            "correct": (matched == size).astype(np.uint8),
+            "matched_bytes": as_lengths(matched, size),
+            "answer_bytes": as_lengths(size, size),
         }
-        return found, {"correct": correct, "matched_bytes": matched, "answer_bytes": size.astype(np.uint8)}
+        return summarise(items), items
 
     return run
 
 
 def _last_run(counted: np.ndarray) -> np.ndarray:
-    """Where the last unbroken stretch of counted targets begins in each row, int [R]."""
+    """The first target of the last unbroken stretch of counted ones in each row, int [R]."""
     begins = counted & ~np.pad(counted, ((0, 0), (1, 0)))[:, :-1]
     return counted.shape[1] - 1 - np.argmax(begins[:, ::-1], axis=1)

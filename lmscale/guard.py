@@ -11,7 +11,7 @@ PATIENCE = 64  # skipped steps in a row after which a lane counts as diverged
 
 
 class Guard(NamedTuple):
-    """What the guard of one lane remembers of its steps."""
+    """The memory that the guard of one lane has of its steps."""
 
     losses: jax.Array  # [WINDOW], a ring
     norms: jax.Array  # [WINDOW], a ring
@@ -21,12 +21,12 @@ class Guard(NamedTuple):
 
 
 def spikes(ring: jax.Array, seen: jax.Array, value: jax.Array) -> jax.Array:
-    """Whether `value` stands out above the ring; never before the ring is full."""
+    """Tell whether `value` stands out above the ring; never before the ring is full."""
     return (seen >= WINDOW) & (value > jnp.mean(ring) + SIGMAS * jnp.std(ring))
 
 
 def remember(guard: Guard, good: jax.Array, bad: jax.Array, loss: jax.Array, norm: jax.Array) -> Guard:
-    """A skipped step's values are remembered too where they are finite: a lasting change of level (a task that
+    """Remember a step, and a skipped one too where its values are finite: a lasting change of level (a task that
     begins to be learned doubles the gradient's norm) is then a spike for a few steps and not for ever."""
     seen = (good | bad) & jnp.isfinite(loss) & jnp.isfinite(norm)
     at = guard.seen % WINDOW

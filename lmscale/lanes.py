@@ -14,13 +14,13 @@ class Lane(NamedTuple):
     warmup_steps: jax.Array
     decay_start: jax.Array  # the step at which the rate begins to fall; beyond `end_step` for a trunk
     decay_end: jax.Array  # the step at which the rate would reach its floor
-    cosine: jax.Array  # 1.0: half a cosine; 0.0: a straight line
+    fall: jax.Array  # how: the place of the kind among `schedule.SCHEDULES`
     floor: jax.Array  # the last rate as a share of the peak
     end_step: jax.Array  # the first step that is not taken
 
 
 def over_lanes(one: Callable[..., Any]) -> Callable[..., Any]:
-    """`one` for every lane of its arguments (leading axis): vmapped. A lane alone goes without the axis: a
+    """Map `one` over the lanes of its arguments (leading axis): vmapped. A lane alone goes without the axis: a
     product with a batch axis of one costs a CPU an eighth of the step (docs/log.md)."""
 
     def lanes(*arguments: Any) -> Any:

@@ -3,25 +3,32 @@
 The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one pack.
 """
 
-import gc
+import contextlib
+import io
 import os
 import re
 import shlex
 import sys
 import warnings
+from pathlib import Path
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lmscale import stopping
+from lmscale import collector, stopping
+from lmscale.device import MORE_MEMORY
+from lmscale.durable import disk_error
 from lmscale.errors import UserError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:/+ {}\[\]-]*")
 
 
 @hydra.main(version_base="1.3", config_path="pkg://sweeps", config_name="config")
 def app(config: DictConfig) -> None:
-    """One job: train the pack that the sweeper named."""
+    """Do one job: train the pack that the sweeper named."""
     from lmscale.worker import train_job
 
     values = OmegaConf.to_container(config, resolve=True)
@@ -34,40 +41,89 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets errors through instead of printing and exiting
     # joblib renews a worker whose memory has grown by 300 MB, which compiled programs do; nothing is lost by it
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+    for stream in (sys.stdout, sys.stderr):  # an ASCII terminal shows a ? where it has no letter
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     stopping.lead()
-    gc.disable()  # until all is composed: see `job.train_job`
+    typed = sys.argv[1:]
+    sys.argv[1:] = readable(typed)
     try:
-        app()
+        with collector.resting():  # until all is composed
+            app()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print(
-            f"lmscale: stopped, and nothing that was saved is lost; to go on: {_command()}", file=sys.stderr
-        )
+        again = shlex.join(["python", "-m", "lmscale.launch", *typed])
+        with contextlib.suppress(OSError):  # the terminal may be what went away
+            print(f"lmscale: stopped, and nothing that was saved is lost; to go on: {again}", file=sys.stderr)
         return stopping.exit_status()
     except BrokenPipeError:
-        # the reader has what it wanted (`| head`); what Python still holds for it would fail at exit
+        # the reader has what it asked for (`| head`); what Python still holds for it would fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UserError as error:
         return _refuse(str(error))
     except OverrideParseException as error:
-        return _refuse(f"{error.override}: {error}")
+        return _refuse(_unreadable(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(_unknown_key(str(error)) or str(error))
+        return _refuse(_unknown_key(error) or str(error))
+    except RecursionError:
+        return _refuse("the arguments, or a file of sweeps/, are nested deeper than can be read")
+    except OSError as error:
+        return _refuse(str(disk_error(error, Path(error.filename or "a file"), "use")))
+    except MemoryError as error:
+        return _refuse(f"the system gives no more memory {error}; {MORE_MEMORY}")
     return 0
 
 
-def _unknown_key(message: str) -> str | None:
+def readable(arguments: list[str]) -> list[str]:
+    """Return the command line as Hydra can read it: -m first, and values that its grammar has no place for (letters
+    that are not ASCII, ~, parentheses, =) between quotes, whole or in a list."""
+    sweeps = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    return sweeps + [_quoted(argument) for argument in arguments if argument not in sweeps]
+
+
+def _quoted(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    if argument.startswith("-") or not equals or _PLAIN.fullmatch(value):
+        return argument
+    items = [_quote(item.strip()) for item in value[1:-1].split(",")]
+    is_list = value.startswith("[") and value.endswith("]")
+    for candidate in (value, f"[{','.join(items)}]" if is_list else _quote(value)):
+        with contextlib.suppress(HydraException):
+            OverridesParser.create().parse_override(f"{key}={candidate}")
+            return f"{key}={candidate}"
+    return argument
+
+
+def _quote(value: str) -> str:
+    """A value between double quotes; a backslash there counts only before a quote or at the end."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), value) + '"'
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """The sentence for an argument that Hydra cannot read."""
+    if "=" not in error.override:
+        remedy = "give NAME=VALUE; a value with blanks goes between quotes, name='two words'"
+        return f"{error.override}: {remedy} (in make: ARGS=\"'name=two words'\")"
+    name = error.override.partition("=")[0]
+    why = " ".join(str(error).split()).partition(" See https://")[0]
+    return (
+        f"{error.override}: not readable ({why}); a list is [a,b], text with special letters '{name}=\"...\"'"
+    )
+
+
+def _unknown_key(error: Exception) -> str | None:
     """Hydra's remedy for a misspelt field is to append it, which is refused after that."""
     from lmscale.config import SweepConfig
-    from lmscale.typed import unknown_key
+    from lmscale.typed import nearest, unknown_key
 
-    named = re.match(r"Could not override '([\w.]+)'", message)
+    named = re.match(r"Could not override '([\w.]+)'", str(error))
+    if named and named[1].startswith("hydra."):  # fields of Hydra's own, such as the launcher's
+        node, key = (getattr(error.__cause__, name, None) for name in ("parent_node", "key"))
+        known = [str(name) for name in node if not str(name).startswith("_")] if node is not None else []
+        parent = named[1][: named[1].find(f".{key}") + 1]
+        return f"{named[1]}: unknown key; {nearest(parent, str(key), known)}" if known else None
     return unknown_key(SweepConfig, named[1]) if named else None
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "lmscale.launch", *sys.argv[1:]])
 
 
 def _refuse(message: str) -> int:

@@ -1,21 +1,24 @@
-"""Who trains what: claims on packs, held by processes on any machine that shares the runs folder.
+"""Claims on packs: the right to train them, held by processes on any machine that shares the runs folder.
 
-    <folder>/frozen/000001.json         a log: entry n is the nth execution frozen by a first claim
+    <folder>/frozen/000001.json         a log: entry n is the nth execution frozen, after a pack's first step
     <folder>/packs/<id>/claims/000001.json   claim 1; its mtime is its holder's heartbeat
                                000001.end.json   how it ended, where its holder could say so
     <folder>/packs/<id>/staging-000001/  where the files of claim 1 are written before they are renamed
 
 Both logs grow by a hard link to the next free number, which one of all who try gets. The highest claim
 holds the pack: a number is a fencing token (Kleppmann, "How to do distributed locking", 2016), and
-`files.Fence` says how the writes carry it. Times are compared on the file system's clock only. What a
+`durable.Fence` says how the writes carry it. Times are compared on the file system's clock only. What a
 pack is, is the plan's business.
 """
 
+import contextlib
+import functools
 import json
+import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,7 @@ _PACK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 @dataclass(frozen=True)
 class PackStatus:
-    """A row of the ledger. `state`: frozen (never claimed), running, stale (its holder went silent),
+    """A row of the ledger. `state`: frozen (its claims are gone), running, stale (its holder went silent),
     released, failed (to be tried again), parked (it failed too often) or finished."""
 
     pack_id: str
@@ -68,8 +71,7 @@ class Ledger:
         self._log: list[dict[str, Any]] = []
 
     def frozen(self) -> list[dict[str, Any]]:
-        """[{"pack_id", "execution"}], in the order in which first claims froze them. A plan keeps to
-        these."""
+        """Return [{"pack_id", "execution"}] in the order in which first steps froze them. A plan keeps to these."""
         entries: dict[str, dict[str, Any]] = {}
         for entry in self._read_log():
             if "thawed" in entry:
@@ -79,8 +81,7 @@ class Ledger:
         return list(entries.values())
 
     def claim(self, pack_id: str, execution: Mapping[str, Any], reopen: bool = False) -> Claim | None:
-        """Claim a pack, and freeze its execution if this is the first claim. execution["lanes"] are its
-        run ids.
+        """Claim a pack. execution["lanes"] are its run ids; it is frozen when the claim says so, not yet.
 
         None where it is held by a live process, parked, finished (all its runs having an outcome.json), or
         where one of its runs is frozen in another pack. `reopen`: a finished pack too: the caller knows of
@@ -88,7 +89,7 @@ class Ledger:
         """
         if not _PACK_ID.fullmatch(pack_id):
             raise ValueError(f"pack id {pack_id!r}: letters, digits, _ . - only")
-        frozen = self._freeze(pack_id, json.loads(canonical(execution)))
+        frozen = self._execution(pack_id, json.loads(canonical(execution)))
         if frozen is None:
             return None
         folder = self._pack(pack_id)
@@ -98,7 +99,7 @@ class Ledger:
         if state in ("running", "parked") or (state == "finished" and not reopen):
             return None
         number = past[-1].number + 1 if past else 1
-        content: dict[str, Any] = {"holder": this_process(), "from_step": newest_step(folder)}
+        content = self._content(folder, frozen["lanes"])
         try:
             create(claim_path(folder, number), [canonical(content).encode()], kind="claim")
         except FileExistsError:
@@ -108,7 +109,8 @@ class Ledger:
             fence_off(folder, number)
             staging_of(folder, number).mkdir()
         tries = in_vain(past, content["from_step"], "failed")
-        claim = Claim(pack_id, number, frozen, folder, tries, self.max_tries, self.lease)
+        freeze = functools.partial(self._freeze, pack_id, frozen)
+        claim = Claim(pack_id, number, frozen, folder, tries, self.max_tries, self.lease, freeze)
         threading.Thread(target=claim._keep_alive, name=f"heartbeat {pack_id}", daemon=True).start()
         return claim
 
@@ -118,22 +120,38 @@ class Ledger:
         past = past_claims(folder)
         if past and self._state(past, [], folder) not in ("running", "finished"):
             number = past[-1].number + 1
-            content = {"holder": this_process(), "from_step": newest_step(folder)}
+            content = self._content(folder, past[-1].lanes)
             create(claim_path(folder, number), [canonical(content).encode()], kind="claim")
             create(end_path(folder, number), [canonical({"end": "retry"}).encode()], kind="claim")
 
+    def excuse(self, pack_id: str, reason: str) -> None:
+        """Say of claims whose holders died without a word that it was not the pack's fault."""
+        folder = self._pack(pack_id)
+        for claim in past_claims(folder):
+            if claim.end is None and is_dead(claim.holder):
+                end = {"end": "released", "reason": reason}
+                with contextlib.suppress(FileExistsError):
+                    create(end_path(folder, claim.number), [canonical(end).encode()], kind="claim")
+
     def thaw(self, pack_id: str) -> None:
-        """Forget a pack's execution, which can no more be had: its runs are free to be packed anew."""
+        """Forget a pack's execution, which cannot be had any more: its runs are free to be packed anew."""
         while any(entry["pack_id"] == pack_id for entry in self.frozen()):
             self._append({"thawed": pack_id})
 
     def status(self) -> list[PackStatus]:
-        """A row a frozen pack, in the order of their freezing."""
-        return [self._row(entry["pack_id"], tuple(entry["execution"]["lanes"])) for entry in self.frozen()]
+        """Return a row for each pack that was ever claimed or frozen: the frozen ones first, in that order."""
+        lanes: dict[str, tuple[str, ...] | None] = {
+            entry["pack_id"]: tuple(entry["execution"]["lanes"]) for entry in self.frozen()
+        }
+        for claims in sorted(self.folder.glob("packs/*/claims")):
+            lanes.setdefault(claims.parent.name, None)
+        return [self._row(pack_id, its) for pack_id, its in lanes.items()]
 
-    def _row(self, pack_id: str, lanes: tuple[str, ...]) -> PackStatus:
+    def _row(self, pack_id: str, lanes: tuple[str, ...] | None) -> PackStatus:
+        """lanes: as frozen; None where it is not, and its claims say them."""
         folder = self._pack(pack_id)
         past = past_claims(folder)
+        lanes = lanes if lanes is not None else past[-1].lanes if past else ()
         state = self._state(past, list(lanes), folder)
         if not past:
             return PackStatus(pack_id, state, lanes)
@@ -146,10 +164,14 @@ class Ledger:
             claims=last.number,
             tries=in_vain(past, newest_step(folder), "failed"),
             holder=f"{last.holder.get('host')}:{last.holder.get('pid')}",
-            age=self._now(folder) - last.beat,
+            age=self._age(folder, last),
             reason=end.get("reason"),
             log_tail=end.get("log_tail"),
         )
+
+    def _content(self, folder: Path, lanes: Sequence[str]) -> dict[str, Any]:
+        """The content of a claim's file."""
+        return {"holder": this_process(), "lanes": list(lanes), "from_step": newest_step(folder)}
 
     def _pack(self, pack_id: str) -> Path:
         return self.folder / "packs" / pack_id
@@ -165,13 +187,26 @@ class Ledger:
             return "finished" if whole else "released"
         if end in ("released", "retry"):
             return "released"
-        if end is None and not is_dead(last.holder) and self._now(folder) - last.beat < self.lease:
+        if end is None and not is_dead(last.holder) and self._age(folder, last) < self.lease:
             return "running"
         if in_vain(past, step, "failed") >= self.max_tries or in_vain(past, step, None) >= MAX_DEATHS:
             return "parked"
         if lanes and all((self.folder / lane / "outcome.json").exists() for lane in lanes):
             return "finished"  # it was killed before it could say so
         return "failed" if end else "stale"
+
+    def _age(self, folder: Path, claim: PastClaim) -> float:
+        """Seconds since a claim's last heartbeat.
+
+        One from the future says that a clock was wrong. It is dated now: if its holder lives, the next heartbeat
+        dates it again, and if not, its lease begins here and ends.
+        """
+        now = self._now(folder)
+        if claim.beat > now + 1:
+            with contextlib.suppress(OSError):
+                os.utime(claim_path(folder, claim.number), (now, now))
+            return 0.0
+        return now - claim.beat
 
     def _now(self, folder: Path) -> float:
         """The file system's clock: local clocks differ from machine to machine, and jump."""
@@ -191,20 +226,26 @@ class Ledger:
     def _log_path(self, number: int) -> Path:
         return self.folder / "frozen" / f"{number:06d}.json"
 
-    def _freeze(self, pack_id: str, execution: dict[str, Any]) -> dict[str, Any] | None:
-        """The execution of a pack, frozen now if it was not; None where another pack has one of its runs.
+    def _execution(self, pack_id: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """The execution of a pack: as frozen, else as asked; None where another pack has one of its runs."""
+        for entry in self.frozen():
+            if entry["pack_id"] == pack_id:
+                return entry["execution"]
+            if not set(entry["execution"]["lanes"]).isdisjoint(asked["lanes"]):
+                return None
+        return asked
+
+    def _freeze(self, pack_id: str, execution: dict[str, Any]) -> bool:
+        """Freeze a pack's execution if it is not; False where another pack has one of its runs.
 
         Every entry of the log is appended with all before it seen, so two plans cannot both have a run.
         """
         make_folder(self.folder / "frozen")
-        while True:
-            for entry in self.frozen():
-                if entry["pack_id"] == pack_id:
-                    return entry["execution"]
-                if not set(entry["execution"]["lanes"]).isdisjoint(execution["lanes"]):
-                    return None
-            if self._append({"pack_id": pack_id, "execution": execution}):
-                return execution
+        while self._execution(pack_id, execution) is not None:
+            if any(entry["pack_id"] == pack_id for entry in self.frozen()):
+                return True
+            self._append({"pack_id": pack_id, "execution": execution})
+        return False
 
     def _append(self, entry: dict[str, Any]) -> bool:
         """Add an entry to the log; False where another process has added one that was not seen."""

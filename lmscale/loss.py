@@ -5,13 +5,13 @@ import jax.numpy as jnp
 
 
 def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Cross-entropy of each target in nats: logits [..., V] float32, targets [...] -> [...]."""
+    """Compute the cross-entropy of each target in nats: logits [..., V] float32, targets [...] -> [...]."""
     picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
 def component_losses(losses: jax.Array, counted: jax.Array, component_of_row: jax.Array, n: int) -> jax.Array:
-    """Mean loss of each component over its counted targets: [B, T] twice and [B] -> [n]."""
+    """Average the loss of each component over its counted targets: [B, T] twice and [B] -> [n]."""
     one_hot = jax.nn.one_hot(component_of_row, n, axis=0)
     sums = one_hot @ (losses * counted).sum(axis=-1)
     return sums / jnp.maximum(one_hot @ counted.sum(axis=-1).astype(jnp.float32), 1.0)

@@ -2,7 +2,7 @@
 its arrays are those that `family` lists.
 
 Dimension letters, used in array names here and nowhere else:
-B rows, T positions, D d_model, H heads, K d_head, F width of the MLP, V vocabulary.
+B rows, T positions, D d_model, H heads, K d_head, V vocabulary, W positions that a cache holds.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmscale.family import Parameter, Shape, attention_parameters, mlp_parameters, norm_parameters, parameters
+from lmscale.family import attention_parameters, norm_parameters, parameters
+from lmscale.mlp import KINDS
+from lmscale.shape import Parameter, Shape
 
 Params = Any  # a plain pytree of arrays
 Cache = tuple[jax.Array, jax.Array]  # keys and values, [B, W, H, K] each
@@ -95,16 +97,17 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two matrices and a GELU (tanh approximation, as GPT-2)."""
+    """The MLP of the shape's kind."""
 
     shape: Shape
     dtype: Any
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        arrays = mlp_parameters(self.shape)
-        w_in, w_out = _made(self, "in", arrays), _made(self, "out", arrays)
-        return nn.gelu(x_BTD @ w_in.astype(self.dtype)) @ w_out.astype(self.dtype)
+        kind = KINDS[self.shape.mlp]
+        table = kind.parameters(self.shape)
+        arrays = {name: _made(self, name, table).astype(self.dtype) for name in table}
+        return kind.forward(arrays, x_BTD)
 
 
 class Transformer(nn.Module):
@@ -136,18 +139,18 @@ class Transformer(nn.Module):
 
 
 def init(shape: Shape, key: jax.Array) -> Params:
-    """Fresh parameters in float32, a plain pytree."""
+    """Make fresh parameters in float32, a plain pytree."""
     tokens = jnp.zeros((1, 2), jnp.int32)
     return Transformer(shape).init(key, tokens)["params"]
 
 
 def shapes(shape: Shape) -> Params:
-    """The pytree of `init` with each array's shape and type in its place."""
+    """Make the pytree of `init` with each array's shape and type in its place."""
     return _listed(shape, lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32))
 
 
 def groups(shape: Shape) -> Params:
-    """The pytree of `init` with each array's group name in its place."""
+    """Make the pytree of `init` with each array's group name in its place."""
     return _listed(shape, lambda leaf: leaf.group)
 
 
@@ -156,7 +159,7 @@ def _listed(shape: Shape, what: Callable[[Parameter], Any]) -> Params:
 
 
 def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:
-    """(params, tokens [B, T]) -> logits [B, T, V], for one model."""
+    """Make (params, tokens [B, T]) -> logits [B, T, V], for one model."""
     network = Transformer(shape, dtype)
 
     def logits(params: Params, tokens: jax.Array) -> jax.Array:
@@ -168,7 +171,7 @@ def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Arr
 
 
 def decoder(shape: Shape, dtype: Any = jnp.float32) -> Decoder:
-    """Going on by one token at a time, for one model, with the keys and values of earlier ones kept."""
+    """Make the decoder of one model, which goes on by a token at a time and keeps the keys and values before."""
     network = Transformer(shape, dtype)
 
     def start(params: Params, rows: int, length: int) -> list[Cache]:

@@ -10,8 +10,8 @@ from lmscale.claim import Claim
 from lmscale.config import PackConfig
 from lmscale.durable import make_folder
 from lmscale.jsonfiles import read_json, write_json
-from lmscale.plan import Pack, RunSpec
-from lmscale.typed import build
+from lmscale.plan import Pack
+from lmscale.spec import RunSpec, spec_of
 
 LOG_TAIL = 4000  # bytes
 
@@ -35,20 +35,20 @@ def write_pack(folder: Path, pack: Pack, context: Mapping[str, Any]) -> str:
 
 
 def read_pack(folder: Path, pack_id: str) -> tuple[Pack, dict[str, Any]]:
-    """The pack that `write_pack` wrote, and its context."""
+    """Read the pack that `write_pack` wrote, and its context."""
     found = read_json(folder / "packs" / pack_id / "pack.json")
     lanes = found["execution"]["lanes"]
-    runs = tuple(build(RunSpec, read_json(folder / lane / "spec.json")) for lane in lanes)
+    runs = tuple(spec_of(read_json(folder / lane / "spec.json")) for lane in lanes)
     return Pack(found["wave"], found["execution"], runs, tuple(found["pins"])), found
 
 
 def log_of(folder: Path) -> Path:
-    """The log of the pack that has this folder."""
+    """Return the path of the log of the pack that has this folder."""
     return folder / "log.txt"
 
 
 def log_tail(folder: Path) -> str:
-    """The end of a pack's log: what its outcome says of a crash."""
+    """Read the end of a pack's log: what its outcome says of a crash."""
     try:
         with log_of(folder).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL))
@@ -58,5 +58,5 @@ def log_tail(folder: Path) -> str:
 
 
 def outcome_path(job: Job, run: RunSpec) -> Path:
-    """Where it says how a run ended; no file while it has not."""
+    """Return the path of a run's outcome; no file stands there until it has ended."""
     return job.folder / run.run_id / "outcome.json"

@@ -12,10 +12,11 @@ from lmscale.tasks.sampling import Items
 from lmscale.text.vocab import PAD, START
 
 SPECIAL = {PAD: "_", START: "|", 0: "␀", 9: "⇥", 10: "⏎", 13: "␍"}
+ASCII = str.maketrans("␀⇥⏎␍·", "0>$&.")
 
 
 def peek(world: World, samples: int = 2, seed: int = 0) -> str:
-    """`samples` training rows of each component and evaluation rows of each variant, with what they are."""
+    """Show `samples` training rows of each component and evaluation rows of each variant, with what they are."""
     batch = world.batches(seed, 0, samples)
     component_of_row = world.component_of_row()
     blocks = []
@@ -39,6 +40,12 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
             head = f"{task.name}: {task.about}; evaluated, not trained on"
             blocks.append("\n".join([head, *_variants(world, task, samples)]))
     return "\n\n".join(blocks)
+
+
+def in_ascii(text: str) -> str:
+    """Turn it into ASCII, one letter for one, for a terminal with nothing else: marks stay under their bytes."""
+    legend = "$ a line break, > a tab, & a carriage return, 0 a zero byte, . any other byte"
+    return f"{text.translate(ASCII)}\n\n(in ASCII some letters stand for two things: {legend})"
 
 
 def _variants(world: World, task: Task, samples: int) -> list[str]:

@@ -1,5 +1,7 @@
-"""What a person sees of a sweep in the terminal: the plan, the ledger, the progress. Reads; decides nothing."""
+"""The progress of a sweep in the terminal. Reads; decides nothing."""
 
+import contextlib
+import os
 import sys
 import threading
 import time
@@ -60,14 +62,18 @@ class Display:
                 raise
 
     def say(self, text: str) -> None:
-        """One plain line, above the table if there is one."""
-        if self.live:
-            self.live.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, flush=True)
+        """Print one plain line, above the table if there is one. A terminal that was closed, or a reader that has
+        gone, stops the talk and not the training."""
+        try:
+            if self.live:
+                self.live.console.print(text, markup=False, highlight=False)
+            else:
+                print(text, flush=True)
+        except OSError:
+            _hush()
 
     def say_once(self, text: str) -> None:
-        """A line that would repeat while one waits."""
+        """Print a line that would repeat while one waits, once."""
         if text not in self.said_once:
             self.said_once.add(text)
             self.say(text)
@@ -91,7 +97,8 @@ class Display:
         for pack in ended:
             self.say(f"[{duration(time.time() - self.began):>4}] {self._ended(pack)}; {left} left")
         if self.live:
-            self.live.update(self._table(done, left))
+            with contextlib.suppress(OSError):
+                self.live.update(self._table(done, left))
 
     def _ended(self, pack: Pack) -> str:
         run, line = pack.runs[0], last_timing(self.folder, pack)
@@ -139,6 +146,13 @@ class Display:
                 f"{line['flops_per_second'] / 1e9:.1f}",
             )
         return table
+
+
+def _hush() -> None:
+    """Let what is still printed go nowhere: Python would fail at it when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _loss(value: float | None) -> str:

@@ -1,10 +1,11 @@
-"""Where a pack begins or goes on: from its newest checkpoint, its trunks' states, or step 0. And how a state
-becomes the named arrays of a checkpoint. What is trained from there is `train`'s business.
+"""The state that a pack begins or goes on from: its newest checkpoint, its trunks' states, or step 0; a state as
+the named arrays of a checkpoint. What is trained from there is `train`'s business.
 """
 
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,27 +13,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, jsonfiles, model, records
-from lmscale.config import OptimConfig
 from lmscale.errors import UserError
-from lmscale.family import Shape
 from lmscale.guard import PATIENCE
+from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
-from lmscale.plan import BRANCH, Pack, RunSpec
+from lmscale.plan import Pack
+from lmscale.schedule import BRANCH
+from lmscale.shape import Shape
+from lmscale.spec import RunSpec
 from lmscale.step import State, init_lane, state_at_start
 
 _log = logging.getLogger(__name__)
 
 
 def meta_of(job: Job) -> dict[str, Any]:
-    """What a checkpoint must match: the science of every lane, by id, and the execution."""
+    """Return what a checkpoint must match: the science of every lane, by id, and the execution."""
     return {"lanes": [run.run_id for run in job.pack.runs], "execution": job.pack.execution}
 
 
-def restore(job: Job) -> State:
-    """The newest state of this pack; else its trunks' states where the branches begin; else step 0.
+@dataclass(frozen=True)
+class Start:
+    """A state to go on from, and the step up to which each lane's records stand: None where none do. A lane that
+    is not in `records_until` is padding: its records are left alone."""
 
-    Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another lane's folder
-    was deleted) are padding: they begin as ended ones.
+    state: State
+    records_until: dict[int, int | None]
+
+
+def restore(job: Job) -> Start:
+    """Find the newest state of this pack; else its trunks' states where the branches begin; else step 0.
+
+    It only reads. Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another
+    lane's folder was deleted) are padding: they begin as ended ones.
     """
     pack = job.pack
     found = checkpoint.load(job.claim.folder, meta_of(job), at_most=_resume_step(job))
@@ -54,18 +66,27 @@ def restore(job: Job) -> State:
         in_row = jnp.where(jnp.asarray(ended), PATIENCE, state.guard.skipped_in_row)
         state = state._replace(guard=state.guard._replace(skipped_in_row=in_row))
     steps = np.asarray(state.step)
-    for lane, run in enumerate(pack.runs):
-        if not ended[lane]:
-            path = job.folder / run.run_id / "records.jsonl"
-            for problem in records.truncate_after(path, int(steps[lane]) if found else None, job.claim):
-                _log.warning("%s", problem)
-    return state
+    stand = {lane: int(steps[lane]) if found else None for lane in range(len(ended)) if not ended[lane]}
+    return Start(state, stand)
+
+
+def begin(job: Job, start: Start) -> None:
+    """Make the pack's runs this process's, after its first step: freeze the execution, then cut their records at
+    the step that they go on from. Raises LostClaim where another pack has begun one of them."""
+    job.claim.freeze()
+    for run in job.pack.runs:
+        execution = {"pack_id": job.pack.pack_id, **job.pack.execution}
+        jsonfiles.write_json(job.folder / run.run_id / "execution.json", execution, job.claim)
+    for lane, step in start.records_until.items():
+        path = job.folder / job.pack.runs[lane].run_id / "records.jsonl"
+        for problem in records.truncate_after(path, step, job.claim):
+            _log.warning("%s", problem)
 
 
 def _template(pack: Pack) -> State:
     """A state's tree, whose leaves are one lane's shapes."""
     spec = pack.runs[0]
-    return jax.eval_shape(functools.partial(state_at_start, spec.optim), model.shapes(spec.shape))
+    return jax.eval_shape(functools.partial(state_at_start, spec.shape, spec.optim), model.shapes(spec.shape))
 
 
 def _resume_step(job: Job) -> int | None:
@@ -75,7 +96,7 @@ def _resume_step(job: Job) -> int | None:
 
 
 def fresh(pack: Pack) -> State:
-    """Every lane at step 0."""
+    """Start every lane at step 0."""
     spec = pack.runs[0]
     return _init(spec.shape, spec.optim)(jnp.asarray([run.seed for run in pack.runs]))
 
@@ -103,7 +124,7 @@ def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
 
 
 def to_arrays(state: State) -> dict[str, np.ndarray]:
-    """A state as named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
+    """Turn a state into named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
 
@@ -114,6 +135,6 @@ def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
 
 
 def on_device(tree: Any) -> Any:
-    """Arrays of numpy on the device, as copies: the state is donated to the step, and a checkpoint's arrays are
+    """Put arrays of numpy on the device, as copies: the state is donated to the step, and a checkpoint's arrays are
     views of one buffer. No program is compiled for it, as `jnp.array` would for each shape."""
     return jax.device_put(tree, may_alias=False)

@@ -1,4 +1,4 @@
-"""How fast packs went: tokens per second by shape, batch, lanes and device, kept for the next plan."""
+"""Speeds of packs: tokens per second by shape, batch, lanes and device, kept for the next plan."""
 
 import json
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ SPEEDS = "speeds.json"
 
 
 def speed_key(pack: Pack) -> str:
-    """What a measured speed belongs to: the shape, the batch, the lanes and the device."""
+    """Name what a measured speed belongs to: the shape, the batch, the lanes and the device."""
     run = pack.runs[0]
-    shape = f"{run.n_layer}x{run.d_model}h{run.n_head}t{run.context}"
+    shape = f"{run.shape.n_layer}x{run.shape.d_model}h{run.shape.n_head}t{run.shape.context}"
     return f"{pack.execution['device']} {shape} batch {run.batch_tokens} lanes {len(pack.runs)}"
 
 
 def speeds_of(runs: Path) -> dict[str, float]:
-    """Tokens per second of packs trained before, by `speed_key`."""
+    """Read the tokens per second of packs trained before, by `speed_key`."""
     path = runs / SPEEDS
     return read_json(path) if path.exists() else {}
 
@@ -27,21 +27,23 @@ def speeds_of(runs: Path) -> dict[str, float]:
 def record_speeds(folder: Path, packs: Iterable[Pack]) -> None:
     """Remember how fast the packs of a sweep went, for the next plan's estimates."""
     speeds = speeds_of(folder.parent)
+    before = dict(speeds)
     for pack in packs:
         line = last_timing(folder, pack)
         if line and line["seconds"] > 5 and (speed := mean_speed(pack, line)):
             speeds[speed_key(pack)] = speed
-    write_json(folder.parent / SPEEDS, speeds)
+    if speeds != before:
+        write_json(folder.parent / SPEEDS, speeds)
 
 
 def mean_speed(pack: Pack, line: dict[str, Any]) -> int:
-    """Tokens per second from a process's first step to this line, compilation and evaluations included."""
+    """Return tokens per second from a process's first step to this line, compilation and evaluations included."""
     tokens = (line["step"] - min(pack.start_steps)) * pack.runs[0].batch_tokens * len(pack.runs)
     return max(0, round(tokens / max(line["seconds"], 1e-9)))
 
 
 def last_timing(folder: Path, pack: Pack) -> dict[str, Any] | None:
-    """The last line of a pack's timing.jsonl, if it has one."""
+    """Read the last line of a pack's timing.jsonl, if it has one."""
     path = folder / pack.runs[0].run_id / "timing.jsonl"
     try:
         lines = path.read_text().splitlines()

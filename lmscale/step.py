@@ -1,5 +1,6 @@
 """One training step of a pack: every lane its own model, data, rate, schedule and end, in one program.
 
+Array axes: L lanes, S steps of a dispatch, B rows, T positions; a lane's own arrays have no L.
 Guard: a step whose loss or gradient norm is not finite, or lies more than six standard deviations above the
 mean of the last 128, changes nothing but its count. All of it happens on the device, lane by lane.
 """
@@ -11,12 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from lmscale import model
-from lmscale.config import OptimConfig
-from lmscale.family import Shape
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses
-from lmscale.optim import adam, update
+from lmscale.optim import OptimConfig, direction, update
+from lmscale.shape import Shape
 
 
 class State(NamedTuple):
@@ -29,7 +29,7 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a step says, a lane: losses in nats."""
+    """The report of a step, a lane: losses in nats."""
 
     total: jax.Array
     components: jax.Array
@@ -38,21 +38,22 @@ class Metrics(NamedTuple):
 
 
 def init_lane(shape: Shape, optim: OptimConfig, seed: jax.Array) -> State:
-    """A lane at step 0. The seed alone decides its parameters."""
-    return state_at_start(optim, model.init(shape, jax.random.key(seed)))
+    """Make a lane at step 0. The seed alone decides its parameters."""
+    return state_at_start(shape, optim, model.init(shape, jax.random.key(seed)))
 
 
-def state_at_start(optim: OptimConfig, params: Any) -> State:
-    """The state at step 0 of a lane with these parameters."""
+def state_at_start(shape: Shape, optim: OptimConfig, params: Any) -> State:
+    """Make the state at step 0 of a lane with these parameters."""
+    memory = direction(optim, model.groups(shape)).init(params)
     zeros = jnp.zeros(WINDOW, jnp.float32)
     zero = jnp.zeros((), jnp.int32)
-    return State(params, adam(optim).init(params), Guard(zeros, zeros, zero, zero, zero), zero)
+    return State(params, memory, Guard(zeros, zeros, zero, zero, zero), zero)
 
 
 def lane_step(
     shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
 ) -> Callable[..., tuple[State, Metrics]]:
-    """The step of one lane: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
+    """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
     forward = model.forward(shape, dtype)
     groups = model.groups(shape)
 
@@ -87,7 +88,7 @@ def lane_step(
 def pack_program(
     shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any = jnp.float32
 ) -> Callable[..., tuple[State, Metrics]]:
-    """Several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
+    """Make several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
 
     (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.

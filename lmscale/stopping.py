@@ -1,5 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: while packs train they are a wish, which each pack fulfils by saving its state and
-giving its claim back. At any other time they end the process at once; then there is nothing to save.
+"""Ctrl-C, SIGTERM and SIGHUP: while packs train they are a request, which each pack fulfils by saving its state
+and giving its claim back. At any other time they end the process at once; then there is nothing to save.
+
+A signal that the parent had ignored (`nohup`, a job that a script left in the background) stays ignored.
 """
 
 import contextlib
@@ -11,12 +13,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LAST = 20.0  # seconds in which a worker whose parent is dead must come to a step where it can save its state
 _leads = False
 _follows = False
-_wished: int | None = None
-_since = 0.0  # time.monotonic() when it was wished first
+_asked: int | None = None  # the signal
+_since = 0.0  # time.monotonic() when it came first
+_work: "Work | None" = None  # what this process is at
+
+
+class Work(Protocol):
+    """A claim, as far as it matters here. begun: there is a state that is worth saving."""
+
+    begun: bool
+
+    def release(self, reason: str) -> None: ...
 
 
 class Interrupted(Exception):
@@ -24,51 +37,68 @@ class Interrupted(Exception):
 
 
 def requested() -> bool:
-    """Whether this process has been asked to stop."""
-    return _wished is not None
+    """Say if this process has been asked to stop."""
+    return _asked is not None
 
 
 def waited() -> float:
-    """Seconds since this process was asked to stop, 0 where it was not."""
+    """Return the seconds since this process was asked to stop, 0 where it was not."""
     return time.monotonic() - _since if requested() else 0.0
 
 
 def exit_status() -> int:
-    """What a shell expects of a process that a signal ended: 128 and its number."""
-    return 128 + (_wished or signal.SIGINT)
+    """Return the status that a shell expects of a process that a signal ended: 128 and its number."""
+    return 128 + (_asked or signal.SIGINT)
 
 
 def lead() -> None:
-    """For the process that a person started: a signal ends it as Ctrl-C does."""
+    """Lead, as the process that a person started: a signal ends it as Ctrl-C does."""
     global _leads
     _leads = True
-    for number in SIGNALS:
+    for number in _heeded():
         signal.signal(number, _interrupt)
 
 
-def follow() -> None:
-    """For a worker that trains packs: a signal, or the end of the process that started it, is a wish."""
+def follow(parent: int | None = None) -> None:
+    """Follow, as a worker that trains packs: a signal is a request, and the end of the process that started it ends
+    it too. parent: the pid of that process; without it, that of the process which is the parent now."""
     global _follows
     if _leads or _follows or threading.current_thread() is not threading.main_thread():
         return
     _follows = True
-    for number in SIGNALS:
+    for number in _heeded():
         signal.signal(number, _note)
-    threading.Thread(target=_watch, args=(os.getppid(),), name="parent watch", daemon=True).start()
+    parent = os.getppid() if parent is None else parent
+    threading.Thread(target=_watch, args=(parent,), name="parent watch", daemon=True).start()
+
+
+@contextlib.contextmanager
+def at_work(work: Work) -> Iterator[None]:
+    """Mark the time in which a worker has a claim to give back."""
+    global _work
+    _work = work
+    try:
+        yield
+    finally:
+        _work = None
 
 
 @contextlib.contextmanager
 def patiently() -> Iterator[None]:
-    """For the leading process while workers train: the first signal is passed on to them as a wish, the second
+    """Pass the first signal on to the workers as a request, in the leading process while they train; the second
     ends them where they are. KeyboardInterrupt at the end where there was one."""
-    before = {number: signal.signal(number, _pass_on) for number in SIGNALS} if _leads else {}
+    before = {number: signal.signal(number, _pass_on) for number in _heeded()} if _leads else {}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if _wished is not None:
+    if _asked is not None:
         raise KeyboardInterrupt
+
+
+def _heeded() -> list[signal.Signals]:
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -77,18 +107,19 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    global _wished, _since
+    global _asked, _since
     _since = _since if requested() else time.monotonic()
-    _wished = number
+    _asked = number
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    again = _wished is not None
+    again = _asked is not None
     _note(number, frame)
     children = _children()
     if again or children is None:
         raise KeyboardInterrupt
-    print("stopping: every pack saves its state first; once more to stop at once", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may be what went away
+        print("stopping: every pack saves its state first; once more to stop at once", file=sys.stderr)
     for child in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGTERM)
@@ -104,6 +135,16 @@ def _children() -> list[int] | None:
 
 
 def _watch(parent: int) -> None:
+    """End this process soon after its parent: nobody would give it work or stop it, and it holds a core and its
+    memory. PR_SET_PDEATHSIG would not do: it goes by the parent's thread, and a launcher starts workers from
+    threads that end."""
     while os.getppid() == parent:
         time.sleep(1)
     _note(signal.SIGTERM, None)
+    died = time.monotonic()
+    while (work := _work) and work.begun and time.monotonic() - died < LAST:
+        time.sleep(0.1)
+    if work:
+        with contextlib.suppress(Exception):
+            work.release("the process that started this one has died")
+    os._exit(exit_status())

@@ -1,8 +1,9 @@
-"""How a pack is doing, in clock time: timing.jsonl of its runs, which the display and the plan read.
+"""The progress of a pack in clock time: timing.jsonl of its runs, which the display and the plan read.
 
 Never read back by training: nothing here decides a result.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -46,7 +47,7 @@ class Timer:
         self.diverged: np.ndarray | None = None  # [lanes], as of the dispatch before the last
 
     def tick(self, steps: np.ndarray, metrics: Any, clock: Clock) -> None:
-        """After a dispatch: take the metrics of the one before, and write a line when it is time."""
+        """Take the metrics of the dispatch before the last, and write a line when it is time."""
         self.waiting.append(metrics)
         if len(self.waiting) > 1:
             ready = self.waiting.popleft()
@@ -56,7 +57,8 @@ class Timer:
             self.write(steps, clock)
 
     def write(self, steps: np.ndarray, clock: Clock) -> None:
-        """A line: where the pack is and how fast it went since the line before."""
+        """Write a line: the step that the pack is at, and its speed since the line before. A line that cannot be
+        written is left out: nothing depends on it."""
         now = time.perf_counter()
         spec = self.pack.runs[0]
         rate = int((steps - self.steps).sum()) * spec.batch_tokens / max(now - self.at, 1e-9)
@@ -74,7 +76,10 @@ class Timer:
             "process": os.getpid(),
         }
         for run in self.pack.runs:
-            with (self.folder / run.run_id / "timing.jsonl").open("a") as file:
+            with (
+                contextlib.suppress(OSError),
+                (self.folder / run.run_id / "timing.jsonl").open("a") as file,
+            ):
                 file.write(json.dumps(line) + "\n")
         self.at, self.steps = now, steps
 

@@ -6,8 +6,8 @@ is the business of `ledger`, `checkpoint` and `records`, and leaves no trace in 
 
 import dataclasses
 import functools
-import gc
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,22 +18,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, faults, jsonfiles, model, records, stopping
+from lmscale import checkpoint, collector, faults, jsonfiles, model, records, stopping
 from lmscale.compiled import KeptFunction
-from lmscale.config import OptimConfig
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
-from lmscale.family import Shape
 from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
+from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
-from lmscale.plan import TRUNK, Pack, RunSpec, evaluation_steps, versions
-from lmscale.restore import meta_of, on_device, restore, to_arrays
+from lmscale.plan import Pack, versions
+from lmscale.restore import Start, begin, meta_of, on_device, restore, to_arrays
+from lmscale.schedule import SCHEDULES, TRUNK, traced
+from lmscale.shape import Shape
+from lmscale.spec import RunSpec, evaluation_steps
 from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
-GRACE = 3.0  # seconds that an evaluation goes on for after a wish to stop
+FAR_ABOVE = 2.0  # times ln V, from which on a last loss is no result
+GRACE = 3.0  # seconds that an evaluation goes on for after a request to stop
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +55,6 @@ def train(job: Job, world: World) -> None:
     saved, but amid an evaluation), DiskError, CheckpointMismatch, or whatever went wrong; the claim is the
     caller's to end.
     """
-    _check_execution(job.pack)
     spec = job.pack.runs[0]
     precision = job.pack.execution["precision"]
     program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
@@ -68,32 +70,27 @@ def train(job: Job, world: World) -> None:
 
 
 def _train(job: Job, world: World, program: KeptFunction) -> None:
-    pack, claim = job.pack, job.claim
+    pack = job.pack
     spec, precision = pack.runs[0], pack.execution["precision"]
     numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
     lanes = on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
-    state = restore(job)
-    for run in pack.runs:
-        run_folder = job.folder / run.run_id
-        jsonfiles.write_json(
-            run_folder / "execution.json", {"pack_id": pack.pack_id, **pack.execution}, claim
-        )
+    start = restore(job)
     clock = Clock(time.perf_counter())
     # made when it is first asked for: a process that resumes is then at its first step sooner
     evaluator = functools.partial(_evaluator, world, spec.shape, precision)
-    _finish(job, _loop(job, world, program, evaluator, lanes, state, clock))
+    _finish(job, _loop(job, world, program, evaluator, lanes, start, clock))
 
 
-def _check_execution(pack: Pack) -> None:
-    """A pack goes on under the execution it was frozen with, or not at all."""
-    frozen = {"device": pack.execution["device"], **pack.execution["versions"]}
+def check_execution(pack: Pack) -> None:
+    """Raise UserError where this process cannot give a pack the device and the versions of its execution."""
+    planned = {"device": pack.execution["device"], **pack.execution["versions"]}
     here = {"device": jax.default_backend(), **versions()}
-    changed = [key for key in {**frozen, **here} if frozen.get(key) != here.get(key)]
-    different = [f"{key} {frozen.get(key, 'unset')}, here {here.get(key, 'unset')}" for key in changed]
+    changed = [key for key in {**planned, **here} if planned.get(key) != here.get(key)]
+    different = [f"{key} {planned.get(key, 'unset')}, here {here.get(key, 'unset')}" for key in changed]
     if different:
         raise UserError(
-            f"pack {pack.pack_id} was begun with {'; '.join(different)}: have these again to go on with it, or "
-            "start over what it has not finished: retry=true"
+            f"pack {pack.pack_id} was begun or planned with {'; '.join(different)}: have these again to go on with "
+            "it (pack.device=... names a device), or start over what it has not finished: retry=true"
         )
 
 
@@ -107,6 +104,7 @@ def _program(
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
+        "schedules": list(SCHEDULES),
         "rows": rows.tolist(),
         "n_components": n_components,
         "precision": precision,
@@ -132,22 +130,15 @@ def _dtype(precision: str) -> Any:
 
 
 def lane_numbers(spec: RunSpec, end: int) -> Lane:
-    """The traced numbers of a lane."""
-    never = np.iinfo(np.int32).max // 2
-    decay_start, decay_end = never, never + 1
-    if spec.kind != TRUNK:
-        assert spec.decay_start is not None and spec.horizon_steps is not None, "only a trunk has no horizon"
-        decay_start, decay_end = spec.decay_start, spec.horizon_steps
+    """Collect the traced numbers of a lane."""
     numbers: dict[str, Any] = {
-        "peak_rate": np.float32(spec.learning_rate),
-        "weight_decay": np.float32(spec.weight_decay),
-        "warmup_steps": np.int32(spec.schedule["warmup_steps"]),
-        "decay_start": np.int32(decay_start),
-        "decay_end": np.int32(decay_end),
-        "cosine": np.float32(spec.schedule["name"] == "cosine"),
-        "floor": np.float32(spec.schedule.get("floor", 0.0)),
-        "end_step": np.int32(end),
+        "peak_rate": spec.learning_rate,
+        "weight_decay": spec.weight_decay,
+        **traced(spec.schedule, spec.horizon_steps, spec.decay_start),
+        "end_step": end,
     }
+    for name, value in numbers.items():
+        numbers[name] = np.int32(value) if isinstance(value, int) else np.float32(value)
     return Lane(**numbers)
 
 
@@ -183,10 +174,10 @@ def _loop(
     program: Any,
     evaluator: Callable[[], Evaluator],
     lanes: Lane,
-    state: State,
+    start: Start,
     clock: Clock,
 ) -> State:
-    pack, grid = job.pack, _grid(job.pack)
+    pack, grid, state, begun = job.pack, _grid(job.pack), start.state, False
     ends = np.asarray(grid.ends)
     steps = _steps(state, ends)
     timer = Timer(job.folder, pack, steps)
@@ -196,9 +187,11 @@ def _loop(
         while (left := grid.next_stop(steps)) > 0:
             count = min(left, pack.execution["steps"])
             state, metrics = program(state, lanes, batches, np.int32(count))
-            if not gc.isenabled():  # the start is over: see `job.train_job`
-                gc.freeze()
-                gc.enable()
+            collector.wake()
+            if not begun:
+                jax.block_until_ready(state)  # nothing is frozen or written before the device has run a step
+                begin(job, start)
+                begun, saved_at = True, time.perf_counter()
             before, steps = steps, np.minimum(steps + count, ends)
             if grid.next_stop(steps):
                 batches = _batches(pack, world, steps, clock)  # while the device works
@@ -207,18 +200,20 @@ def _loop(
             ]
             if due:
                 _evaluate(job, evaluator, state, steps, due, clock)
-            step, wished = _checkpoint_step(pack, steps), stopping.requested()
+            step, asked = _checkpoint_step(pack, steps), stopping.requested()
             pinned = step in grid.pins
-            if pinned or wished or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
+            if pinned or asked or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
                 _save(job, saver, state, step, pinned, clock)
                 saved_at = time.perf_counter()
             timer.tick(steps, metrics, clock)
             faults.point("train.stepped")
-            if wished:
+            if asked:
                 saver.wait()
                 raise stopping.Interrupted(f"interrupted at step {step}")
             if timer.diverged is not None:
                 steps = np.where(timer.diverged, ends, steps)  # the device stopped them already
+        if not begun:  # a process ended after its last step and before its outcome
+            begin(job, start)
         began = time.perf_counter()
         saver.wait()
         clock.saving += time.perf_counter() - began
@@ -302,6 +297,30 @@ def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bo
     clock.saving += time.perf_counter() - began
 
 
+def _no_result(job: Job, spec: RunSpec) -> str | None:
+    """Say what is wrong with the last loss of a run that went through all its steps, or None.
+
+    It is not finite, or far above that of a uniform guess, ln V, which all that learned anything are below.
+    A trunk is not judged: the fall of its branches may yet bring them down.
+    """
+    path = job.folder / spec.run_id / "records.jsonl"
+    if spec.kind == TRUNK or not path.exists():
+        return None
+    evaluated, _ = records.read(path)
+    if not evaluated:
+        return None
+    loss, guess = evaluated[-1]["loss"].get(spec.data["primary"]), math.log(spec.shape.vocab_size)
+    if loss is None:
+        return "its last loss is not finite"
+    if loss <= FAR_ABOVE * guess:
+        return None
+    best = min(value for record in evaluated if (value := record["loss"][spec.data["primary"]]) is not None)
+    return (
+        f"its last loss is {loss:.4g} nats a token, the least on the way {best:.4g}; guessing has "
+        f"ln {spec.shape.vocab_size} = {guess:.3g}: give a lower rate (transfer.rate, transfer.rate_cap)"
+    )
+
+
 def _finish(job: Job, state: State) -> None:
     """outcome.json of every lane that lacks it; the checkpoints that nobody starts from are removed."""
     rows = np.asarray(state.guard.skipped_in_row)
@@ -309,10 +328,12 @@ def _finish(job: Job, state: State) -> None:
     for lane, spec in enumerate(job.pack.runs):
         if outcome_path(job, spec).exists():
             continue
-        outcome, reason = "done", None
+        reason: str | None
         if rows[lane] >= PATIENCE:
-            outcome = "diverged"
             reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
+        else:
+            reason = _no_result(job, spec)
+        outcome = "diverged" if reason else "done"
         tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
         jsonfiles.write_json(
             outcome_path(job, spec),

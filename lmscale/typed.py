@@ -5,7 +5,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from lmscale.errors import UserError
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """`kind` from a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
+    """Make a `kind` of a plain mapping; an unknown key, a missing one or a wrong type is a UserError naming it."""
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
@@ -27,7 +27,7 @@ def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
 
 
 def unknown_key(kind: Any, name: str) -> str | None:
-    """What to say of the dotted `name`, no field of `kind`; None inside a mapping, whose keys are free."""
+    """Say why the dotted `name` is no field of `kind`; None inside a mapping, whose keys are free."""
     path = ""
     for key in name.split("."):
         hints = typing.get_type_hints(kind)
@@ -39,18 +39,34 @@ def unknown_key(kind: Any, name: str) -> str | None:
     return None
 
 
+def is_list(kind: Any, name: str) -> bool:
+    """Tell whether the dotted `name` is a field of `kind` that holds a list."""
+    for key in name.split("."):
+        if not dataclasses.is_dataclass(kind):
+            return False
+        kind = typing.get_type_hints(kind).get(key)
+    return typing.get_origin(kind) is tuple
+
+
 def _known(kind: type, path: str, key: str) -> str:
     fields = [f.name for f in dataclasses.fields(kind)]
-    near = difflib.get_close_matches(key, fields, n=1)
-    return (
-        f"did you mean {path}{near[0]}?"
-        if near
-        else f"known are {', '.join(path + f for f in sorted(fields))}"
-    )
+    renamed = getattr(kind, "renamed", {})
+    if key in renamed:
+        return f"it is called {path}{renamed[key]}"
+    return nearest(path, key, fields)
+
+
+def nearest(path: str, key: str, known: Iterable[str]) -> str:
+    """Say which of the known keys below `path` was meant, or which there are."""
+    known = sorted(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {path}{near[0]}?" if near else f"known are {', '.join(path + k for k in known)}"
 
 
 def _cast(hint: Any, value: Any, path: str) -> Any:
     """`value` as `hint`: numbers widen (1 -> 1.0, 1e6 -> 1000000), nothing else is guessed."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError(f"{path}={str(value)[:20]}...: must be a number of at most 64 bits")
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise UserError(f"{path}={value}: must be a group of keys, such as {path}.name")
@@ -65,6 +81,8 @@ def _cast(hint: Any, value: Any, path: str) -> Any:
             except UserError:
                 continue
     elif origin is tuple:
+        if not isinstance(value, list | tuple | Mapping | None):
+            raise UserError(f"{path}={value}: must be a {_name(hint)}, such as {path}=[{value}]")
         if isinstance(value, list | tuple):
             return tuple(
                 _cast(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value)
@@ -81,6 +99,8 @@ def _cast(hint: Any, value: Any, path: str) -> Any:
             return float(value)
     elif hint is int:
         if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+            if abs(value) >= 2**63:
+                raise UserError(f"{path}={value}: must be a number of at most 64 bits")
             return int(value)
     elif isinstance(value, hint):
         return value
@@ -100,6 +120,16 @@ def _name(hint: Any) -> str:
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 
+def among(name: str, value: str, registry: Iterable[str]) -> None:
+    """Refuse a name that no entry of the registry has."""
+    if value not in registry:
+        near = difflib.get_close_matches(value, registry, n=1)
+        remedy = f"did you mean {near[0]}? " if near else ""
+        raise UserError(
+            f"{name}={value}: no such {name.split('.')[-1]}; {remedy}there are {', '.join(registry)}"
+        )
+
+
 def positive(name: str, value: float) -> None:
     if value <= 0:
         raise UserError(f"{name}={value}: must be above 0")
@@ -108,6 +138,11 @@ def positive(name: str, value: float) -> None:
 def at_least(name: str, value: float, least: float) -> None:
     if value < least:
         raise UserError(f"{name}={value}: must be at least {least}")
+
+
+def at_most(name: str, value: float, most: float) -> None:
+    if value > most:
+        raise UserError(f"{name}={value}: must be at most {most}")
 
 
 def between(name: str, value: float, low: float, high: float) -> None:

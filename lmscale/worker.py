@@ -6,23 +6,22 @@ Kept from `launch` so that workers, which unpickle the application, import what 
 
 import contextlib
 import faulthandler
-import fcntl
 import functools
-import gc
 import hashlib
 import json
 import logging
 import os
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from lmscale import stopping
+from lmscale import collector, stopping
 from lmscale.claim import Claim, LostClaim
 from lmscale.config import DataConfig, PackConfig, TasksConfig
+from lmscale.cores import take_core
 from lmscale.data import Manifest, World, open_world
+from lmscale.device import MORE_MEMORY, lacks_memory
 from lmscale.durable import DiskError, explained
 from lmscale.errors import UserError
 from lmscale.jsonfiles import canonical
@@ -32,58 +31,96 @@ from lmscale.plan import Pack
 from lmscale.typed import build
 
 _log = logging.getLogger(__name__)
-_core: IO[str] | None = None  # the lock on this process's core, held until it ends
 
 
 def train_job(values: Mapping[str, Any]) -> None:
-    """Train the pack that `values` (a composed configuration) names; return at once if another has it."""
-    folder = Path(values["runs"]) / values["name"]
+    """Train the pack that `values` (a composed configuration) names; return at once if another has it.
+
+    What comes before the claim does not depend on the pack: trouble there is everybody's, so it is raised as a
+    UserError, which ends the sweep, and no pack is charged with it. So is a lack of memory before the first step.
+    """
+    runs = Path(values["runs"])
+    folder = runs / values["name"]
     pack, context = read_pack(folder, str(values["job"]).removeprefix("pack_"))
     config = build(PackConfig, context["pack"])
     stopping.follow()
     if stopping.requested():
         raise stopping.Interrupted
-    claim = Ledger(folder, max_tries=config.tries).claim(pack.pack_id, pack.execution)
-    if claim is None:
-        return
-    with _logged(claim):
-        try:
-            # Imports and traces make a million objects and little garbage: until the first step is on the device
-            # the collector would only walk them, a tenth of the start; and what is there then stays (`train`).
-            gc.collect()  # lest that be an earlier pack's garbage
-            gc.disable()
-            if pack.execution["device"] == "cpu":
-                take_core()
-            from lmscale import train
+    with _logged(folder / "packs" / pack.pack_id), collector.resting():
+        with _everybodys("training cannot start here"):
+            world = _start(pack, context, runs / ".xla")
+        claim = Ledger(folder, max_tries=config.tries).claim(pack.pack_id, pack.execution)
+        if claim is not None:
+            _log.info("claim %d by process %d", claim.number, os.getpid())
+            with stopping.at_work(claim):
+                _train(Job(pack, config, folder, claim), world)
 
-            train.configure_jax(Path(values["runs"]) / ".xla")
-            world = _world(
-                canonical({"data": context["data"], "tasks": context["tasks"]}), Path(context["corpora"])
-            )
-            _check_world(world, pack)
-            train.train(Job(pack, config, folder, claim), world)
-            claim.finish()
-        except LostClaim as lost:
-            _log.warning("%s", lost)
-        except (stopping.Interrupted, KeyboardInterrupt) as error:
-            _give_back(claim, str(error) or "interrupted")
+
+def _start(pack: Pack, context: Mapping[str, Any], compiled: Path) -> World:
+    """Make this process ready to train: its core, jax with the device of the pack, the corpus."""
+    if pack.execution["device"] == "cpu":
+        take_core()
+    from lmscale import train
+
+    train.configure_jax(compiled)
+    train.check_execution(pack)
+    configs = canonical({"data": context["data"], "tasks": context["tasks"]})
+    world = _world(configs, Path(context["corpora"]))
+    _check_world(world, pack)
+    return world
+
+
+def _train(job: Job, world: World) -> None:
+    """Train a claimed pack, and end its claim as the training ended."""
+    from lmscale import train
+
+    claim = job.claim
+    try:
+        train.train(job, world)
+        claim.finish()
+    except LostClaim as lost:
+        _log.warning("%s", lost)
+    except (stopping.Interrupted, KeyboardInterrupt) as error:
+        _give_back(claim, str(error) or "interrupted")
+        raise
+    except Exception as error:
+        _log.info("%s", traceback.format_exc())
+        own = isinstance(error, DiskError) and not error.is_everywhere
+        if isinstance(error, UserError) and not own:
+            _give_back(claim, str(error))
             raise
-        except Exception as error:
-            _log.info("%s", traceback.format_exc())
-            own = isinstance(error, DiskError) and not error.is_everywhere
-            if isinstance(error, UserError) and not own:
-                _give_back(claim, str(error))
-                raise
-            _fail(claim, f"{type(error).__name__}: {error}")
-        finally:
-            gc.enable()
+        if not claim.begun and lacks_memory(_brief(error)):
+            reason = f"pack {claim.pack_id} did not come to its first step ({_brief(error)}); {MORE_MEMORY}"
+            _give_back(claim, reason)
+            raise UserError(reason) from error
+        _fail(claim, f"{type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager
-def _logged(claim: Claim) -> Iterator[None]:
+def _everybodys(what: str) -> Iterator[None]:
+    """Raise what goes wrong in the body as a UserError."""
+    try:
+        yield
+    except (UserError, stopping.Interrupted):
+        raise
+    except Exception as error:
+        _log.info("%s", traceback.format_exc())
+        remedy = f"; {MORE_MEMORY}" if lacks_memory(_brief(error)) else ""
+        raise UserError(f"{what}: {_brief(error)}{remedy}") from error
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def _logged(folder: Path) -> Iterator[None]:
     """Warnings go to the terminal, and with the tracebacks to the pack's log; even that of a crash of Python."""
     logger = logging.getLogger("lmscale")
-    with explained(log_of(claim.folder)), log_of(claim.folder).open("a") as file:
+    with explained(log_of(folder), "open"):
+        opened = log_of(folder).open("a")
+    with opened as file:
         handlers: list[logging.Handler] = [logging.StreamHandler(), logging.StreamHandler(file)]
         for handler, level, form in zip(
             handlers,
@@ -96,7 +133,6 @@ def _logged(claim: Claim) -> Iterator[None]:
             logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         faulthandler.enable(file)
-        _log.info("claim %d by process %d", claim.number, os.getpid())
         try:
             yield
         finally:
@@ -152,28 +188,3 @@ def _world(configs: str, corpora: Path) -> World:
     world = open_world(build(DataConfig, found["data"]), build(TasksConfig, found["tasks"]), corpora)
     _check_tokens(world.manifest, corpora / world.manifest.text_key)
     return world
-
-
-def take_core() -> None:
-    """Pin this process to a core of its own and to one thread, before jax starts its pools.
-
-    Two single-threaded processes train 1.26 to 2 times as fast as one process of two threads. Where every core
-    is taken already, the process shares all of them.
-    """
-    global _core
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    flag = "--xla_cpu_multi_thread_eigen=false"
-    if flag not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-    if _core is not None or not hasattr(os, "sched_setaffinity"):
-        return
-    for core in sorted(os.sched_getaffinity(0)):
-        lock = (Path(tempfile.gettempdir()) / f"lmscale-{os.getuid()}-core-{core}.lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        _core = lock
-        os.sched_setaffinity(0, {core})
-        return

@@ -12,3 +12,9 @@ def published() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the published tables are not at {folder}: their figures are not checked")
     return folder
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for corpora, each scanned once for all the tests that train on it."""
+    return tmp_path_factory.mktemp("corpora")

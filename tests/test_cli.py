@@ -9,6 +9,7 @@ import pytest
 from made_ladder import write_ladder
 
 from analysis.cli import main
+from analysis.verbs import Answer
 
 
 @pytest.fixture
@@ -74,6 +75,37 @@ def test_the_json_goes_where_it_is_asked(
     assert json.loads(capsys.readouterr().out) == json.loads(target.read_text())
     said = _refused(capsys, *argv, "--json", str(tmp_path / "no" / "answer.json"))
     assert "does not exist" in said
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("analysis ")
+
+
+def test_a_device_is_written_to_and_a_folder_is_no_file(
+    csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["fit", str(csv), "--columns", "params=N,tokens=D", "--form", "power", "--bootstrap", "0"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert main([*argv, "--json", str(pipe)]) == 0
+    assert json.loads(os.read(reader, 1 << 20))["form"] == "power"
+    os.close(reader)
+    assert pipe.is_fifo()
+    capsys.readouterr()
+    assert "a folder; name a file" in _refused(capsys, *argv, "--json", str(tmp_path))
+
+
+def test_what_is_no_number_is_null_in_json(
+    csv: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = Answer({"tasks": [{"loss": float("nan"), "at": (1.0, float("inf"))}]}, "text")
+    monkeypatch.setattr("analysis.verbs.fit.run", lambda table, args: answer)
+    assert main(["fit", str(csv), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"tasks": [{"loss": None, "at": [1.0, None]}]}
 
 
 def test_make_refuses_a_variable_that_it_does_not_know() -> None:

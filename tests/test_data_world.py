@@ -183,7 +183,7 @@ def test_a_long_row_holds_items_of_a_task_with_few_questions() -> None:
     """Of the twenty examples in a row of 256, two nearly always ask the same: rows end before."""
     task = build_task("facts", 0, "core")
     items = task_items(
-        DataConfig(context=256), TasksConfig(weights={"facts": 1.0}, items=100), task, "direct"
+        DataConfig(context=256), TasksConfig(weight=0.3, weights={"facts": 1.0}, items=100), task, "direct"
     )
     assert len(items.shot) >= 100
     for row in items.rows.tokens:
@@ -243,6 +243,6 @@ def test_bad_configuration_is_named(make: "object", words: str) -> None:
 
 def test_unknown_task_and_too_large_corpus_are_named(corpus: Path) -> None:
     with pytest.raises(UserError, match=r"tasks\.weights\.juggling"):
-        scan(DataConfig(), TasksConfig(weights={"juggling": 1.0}), corpus)
+        scan(DataConfig(), TasksConfig(weight=0.3, weights={"juggling": 1.0}), corpus)
     with pytest.raises(UserError, match=r"data\.unique_tokens=1000000000000"):
         scan(DataConfig(unique_tokens=10**12), ALL, corpus)

@@ -11,7 +11,7 @@ from made_curves import CURVES, SIZES, X, classes, scores
 from analysis.cli import main
 from analysis.detection.curves import expand_metrics
 from analysis.detection.emergence import emergence
-from analysis.detection.published import published
+from analysis.detection.metrics import published
 from analysis.detection.twins import by_shots, related
 from analysis.tables.run_folder import answer_lengths
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_curves import CURVES, SIZES, X, scores
 
-from analysis.detection.curves import read_curves
 from analysis.detection.emergence import Verdict, emergence
+from analysis.detection.scores import read_scores
 from analysis.detection.shortcut import beats_shortcut_from
 from analysis.errors import Warn
 
@@ -53,16 +53,17 @@ def test_what_does_not_gain_has_nothing_to_beat(curve: str) -> None:
 
 
 def test_chance_is_to_be_beaten_where_it_is_more_than_the_shortcut() -> None:
-    (curve,) = read_curves(scores({"a": np.full(12, 0.25)}).assign(shortcut=0.0))
+    (curve,) = read_scores(scores({"a": np.full(12, 0.25)}).assign(shortcut=0.0)).curves
     assert beats_shortcut_from(curve, 0.0, 0.05) is None
     assert beats_shortcut_from(replace(curve, chance=np.nan), 0.0, 0.05) == SIZES[0]
 
 
 def test_scores_of_bytes_and_losses_have_no_shortcut() -> None:
     table = scores({"a": CURVES["smooth_line"]}).assign(byte_accuracy=0.9, shortcut=0.5)
-    exact, byte = read_curves(table)
+    exact, byte = read_scores(table).curves
     assert exact.shortcut == 0.5 and np.isnan(byte.shortcut)
-    (loss,) = read_curves(table.drop(columns="byte_accuracy").assign(metric="nll"))
+    losses = table.drop(columns=["byte_accuracy", "correct", "total", "chance"])
+    (loss,) = read_scores(losses.assign(metric="nll", score=np.linspace(3, 1, 12), stderr=0.05)).curves
     assert np.isnan(loss.shortcut)
 
 
@@ -70,7 +71,7 @@ def test_scores_of_bytes_and_losses_have_no_shortcut() -> None:
 def test_a_model_that_is_the_shortcut_seldom_seems_to_beat_it(items: int, seeds: int) -> None:
     """Both are scored on items of their own: of 12 sizes none may be said to be above, but by luck."""
     rng = np.random.default_rng(0)
-    (like,) = read_curves(scores({"a": CURVES["flat"]}))
+    (like,) = read_scores(scores({"a": CURVES["flat"]})).curves
     beaten = 0
     for _ in range(300):
         drawn = replace(
@@ -78,6 +79,7 @@ def test_a_model_that_is_the_shortcut_seldom_seems_to_beat_it(items: int, seeds:
             score=rng.binomial(items, 0.4, (seeds, 12)) / items,
             items=np.full((seeds, 12), float(items)),
             stderr=np.full((seeds, 12), np.nan),
+            loss=np.full((seeds, 12), np.nan),
             shortcut=float(rng.binomial(items, 0.4)) / items,
             seeds=tuple(map(str, range(seeds))),
         )

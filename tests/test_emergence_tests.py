@@ -7,25 +7,25 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_curves import CURVES, X, classes, scores
+from made_curves import CURVES, SIZES, X, classes, scores
 
 from analysis.detection.bootstrap import benjamini_hochberg, break_p_value, departure_p_value
+from analysis.detection.curves import Curve
 from analysis.detection.emergence import emergence
 from analysis.detection.noise import average_seeds
-from analysis.detection.posterior import evidence, posterior
+from analysis.detection.posterior import GENERAL, fit_tasks
 from analysis.detection.shapes import FINE, library, rising_kind
 
 
 def p_values(curve: np.ndarray, tasks: int, items: int, which: str) -> np.ndarray:
     rng = np.random.default_rng(11)
     score = rng.binomial(items, np.tile(curve, (tasks, 1))) / items
-    means = average_seeds(
-        score[None], np.full((1, *score.shape), float(items)), np.full((1, *score.shape), np.nan)
-    )
-    shapes = library(X)
-    post = posterior(evidence(means, shapes, 0.05))
+    behind, nothing = np.full((1, len(X)), float(items)), np.full((1, len(X)), np.nan)
+    drawn = [
+        Curve("", "", "", SIZES, row[None], behind, nothing, np.nan, 1.0, nothing, ("0",)) for row in score
+    ]
     test = departure_p_value if which == "departure" else break_p_value
-    return np.array([test(means, shapes, post, t, rng, 400) for t in range(tasks)])
+    return np.array([test(fit, rng, 400) for fit in fit_tasks(drawn, 0.05, GENERAL)])
 
 
 @pytest.mark.parametrize(

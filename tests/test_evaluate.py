@@ -9,10 +9,11 @@ import pytest
 
 from lmscale import evaluate, model
 from lmscale.data import DataConfig, TasksConfig, World, open_world
-from lmscale.evaluate import Evaluator, make_evaluator, stack_rows
+from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.family import FamilyConfig, shape_of
 from lmscale.generate import full_forward, generate, make_generation
 from lmscale.model import Decoder
+from lmscale.stack import stack_rows
 
 NAMES = ("bigram", "copy", "labels", "list_ops", "parity", "parity_chain", "language")
 SOME = TasksConfig(weight=0.3, weights={name: 1 + i / 7 for i, name in enumerate(NAMES)}, items=40)
@@ -133,7 +134,7 @@ def test_the_program_is_compiled_once(evaluator: Evaluator) -> None:
 
 
 def test_a_cache_generates_what_whole_passes_do() -> None:
-    shape = shape_of(FamilyConfig(), 16, context=12, vocab_size=260)
+    shape = shape_of(FamilyConfig(n_head=1), 16, context=12, vocab_size=260)
     rng = np.random.default_rng(0)
     empty = jax.eval_shape(lambda: model.init(shape, jax.random.key(0)))
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), empty)

@@ -6,12 +6,15 @@ import pytest
 
 from lmscale import model
 from lmscale.errors import UserError
-from lmscale.family import GROUPS, FamilyConfig, Shape, parameter_conventions, parameter_groups, shape_of
+from lmscale.family import GROUPS, FamilyConfig, parameter_conventions, parameter_groups, shape_of
 from lmscale.flops import conventions, forward_terms, training_flops_per_token
+from lmscale.shape import Shape
 
 
 def shape(dial: int, **changes: object) -> Shape:
-    return shape_of(FamilyConfig(**changes), dial, context=64, vocab_size=260)  # type: ignore[arg-type]
+    heads: dict[str, object] = {} if "n_head" in changes else {"n_head": None, "d_head": 16}
+    family = FamilyConfig(**heads, **changes)  # type: ignore[arg-type]
+    return shape_of(family, dial, context=64, vocab_size=260)
 
 
 @pytest.mark.parametrize("dial", [2, 8, 12, 48, 96])
@@ -63,6 +66,7 @@ def test_six_n_d_and_exact_c_differ_greatly_for_small_byte_models() -> None:
         ({"n_layer": None}, "give one of them"),
         ({"n_layer": 2, "aspect": 64.0}, "give one of them"),
         ({"n_head": 16}, "is odd"),
+        ({"n_head": 4, "d_head": 8}, "family.n_head=4, family.d_head=8: give one of them"),
     ],
 )
 def test_an_impossible_shape_is_refused_by_name(changes: dict[str, object], sentence: str) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import UserError, load_table
-from analysis.forecasting.target import choose_target
-from analysis.tables.finished import final_rows, finished_rows
+from analysis.forecasting.target import choose_target, law_rows
+from analysis.tables.finished import finished_rows
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(p.relative_to(GOLDEN) for p in GOLDEN.rglob("*") if p.suffix in (".json", ".jsonl"))
@@ -34,7 +34,7 @@ _VALUES = st.recursive(
 def _read(folder: Path) -> None:
     try:
         table = load_table(folder)
-        rows = final_rows(table)
+        rows = law_rows(table).rows
         assert np.isfinite(rows["params"]).all()
         choose_target(table)
         finished_rows(load_table(folder, kind="tasks"), longest=True)

@@ -13,9 +13,10 @@ import pytest
 from analysis import load_table
 
 
-@pytest.fixture
-def golden(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(Path(__file__).parent / "golden", tmp_path / "golden"))
+@pytest.fixture(params=["golden", "golden_2"])
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Folders of two layouts of spec.json: the first of 22 November 2026, the second with its shape nested."""
+    return Path(shutil.copytree(Path(__file__).parent / request.param, tmp_path / "golden"))
 
 
 def _only(rows: pd.DataFrame) -> pd.Series:
@@ -73,3 +74,13 @@ def test_tasks(golden: Path) -> None:
     assert (direct.chance, chain.chance) == (0.5, 0.25)
     assert (direct.intended_class, chain.intended_class) == ("flat", "emergent")
     assert (direct.loss, direct.tokens, direct.params) == (2.375, 49_500, 5768)
+
+
+def test_runs_of_either_layout_are_of_one_science(tmp_path: Path) -> None:
+    """A folder that was grown by a later version holds both."""
+    tables = [
+        load_table(shutil.copytree(Path(__file__).parent / name, tmp_path / name))
+        for name in ("golden", "golden_2")
+    ]
+    first, second = (table.set_index(["run_id", "step"])["science"].to_dict() for table in tables)
+    assert first == second

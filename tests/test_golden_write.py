@@ -1,7 +1,9 @@
 """One side of the contract: the golden run folder is what lmscale's own writers make, byte for byte.
 
 The other side is test_golden_read.py. Where this fails, the run folder's format has changed: if that is meant,
-teach analysis/folders.py, then write the folder again with `python tests/test_golden_write.py`.
+teach analysis/tables/run_folder.py, then write a new folder with `python tests/test_golden_write.py` and leave
+those before to test_golden_read.py and test_identity.py: every later version reads them, under their ids.
+golden: written before the shape was nested in spec.json (22 November 2026). golden_2: as it is written now.
 """
 
 import dataclasses
@@ -12,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from lmscale import jsonfiles, records
-from lmscale.plan import RunSpec
-from lmscale.typed import build
+from lmscale.spec import RunSpec, spec_of, written
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden_2"
 COMPONENTS = [
     {"name": "text", "rows": 8, "weight": 0.75, "counted": "all"},
     {"name": "parity", "rows": 1, "weight": 0.25, "counted": "answer"},
@@ -38,13 +39,15 @@ SPEC: dict[str, Any] = {
     "kind": "trunk",
     "trunk": None,
     "dial": 8,
-    "n_layer": 2,
-    "d_model": 8,
-    "n_head": 1,
-    "d_head": 8,
-    "d_mlp": 32,
-    "context": 64,
-    "vocab_size": 260,
+    "shape": {
+        "n_layer": 2,
+        "d_model": 8,
+        "n_head": 1,
+        "d_head": 8,
+        "d_mlp": 32,
+        "context": 64,
+        "vocab_size": 260,
+    },
     "seed": 3,
     "horizon_tokens": None,
     "horizon_steps": None,
@@ -53,8 +56,8 @@ SPEC: dict[str, Any] = {
     "batch_tokens": 500,
     "learning_rate": 0.08,
     "weight_decay": 0.0,
-    "schedule": {"name": "wsd", "decay_share": 0.2, "floor": 0.0, "warmup_steps": 10},
-    "optim": {"name": "adamw", "b1": 0.9, "b2": 0.98, "eps": 1e-8, "clip_norm": 1.0},
+    "schedule": {"kind": "wsd", "decay_share": 0.2, "floor": 0.0, "warmup_steps": 10},
+    "optim": {"kind": "adamw", "b1": 0.9, "b2": 0.98, "eps": 1e-8, "clip_norm": 1.0},
     "evaluation": {"first_tokens": 5e4, "per_doubling": 1.0, "heldout_rows": 192, "items": 60},
     "params": {"embedding": 2080, "unembedding": 2080, "attention": 512, "mlp": 1024, "norm": 72},
     "data": {
@@ -91,7 +94,7 @@ def evaluation(spec: RunSpec, step: int, text: float, parity: float, skipped: in
 
 def specs() -> list[RunSpec]:
     """A trunk, a branch of it, and a branch of it with another horizon."""
-    trunk = build(RunSpec, SPEC)
+    trunk = spec_of(SPEC)
 
     def branch(steps: int) -> RunSpec:
         changes = {"kind": "branch", "trunk": trunk.run_id, "horizon_steps": steps}
@@ -113,7 +116,7 @@ def write(folder: Path) -> None:
     for spec, lines, (outcome, reason, step, tokens) in runs:
         run = folder / spec.run_id
         run.mkdir(parents=True)
-        jsonfiles.write_json(run / "spec.json", dataclasses.asdict(spec))
+        jsonfiles.write_json(run / "spec.json", written(spec))
         execution = {"lanes": [spec.run_id], "device": "cpu", "precision": "float32", "steps": 16}
         jsonfiles.write_json(run / "execution.json", {"pack_id": "golden", **execution})
         for at, text, parity, skipped in lines:

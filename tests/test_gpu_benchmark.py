@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import gpu, gpu_right
+from benchmarks import default, gpu, gpu_ladder, gpu_profile, gpu_right
+from benchmarks.gpu_profile import Kernel
 from benchmarks.gpu_right import Item
+from lmscale import sweep
 
 
 @pytest.fixture
@@ -62,6 +64,75 @@ def test_when_the_time_is_over_the_rest_is_left(
     measured = part({"a 1": 5.0})
     assert gpu.run("packs", tmp_path / "kept.json", -1.0)["rows"] == {} and not measured
     assert "a 1" in capsys.readouterr().out
+
+
+def test_compiling_ahead_measures_nothing_and_survives_what_does_not_compile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+
+    def broken() -> None:
+        raise ValueError("no such kernel")
+
+    lines = [
+        Item("a", "a", lambda: {"measured": done.append("measured")}, lambda: done.append("a")),
+        Item("b", "b", dict, broken),
+        Item("c", "c", dict),
+    ]
+    monkeypatch.setitem(gpu.PARTS, "mfu", lambda _: iter(lines))
+    gpu.compile_ahead("mfu", tmp_path, 60.0)
+    assert done == ["a"] and "ValueError: no such kernel" in capsys.readouterr().out
+    gpu.compile_ahead("mfu", tmp_path, -1.0)
+    assert done == ["a"]
+
+
+def test_the_sweep_that_is_killed_on_an_accelerator_can_be_planned() -> None:
+    """On a GPU only is it trained; its shortest horizon once lay within the warm-up, and it was refused there."""
+    overrides = [text for text in gpu_right.resumed(tiny=False) if not text.startswith("hydra/")]
+    config = default.config(*overrides)
+    assert config.pack.device == "gpu"
+    sweep.check(config)
+
+
+def test_a_moment_of_two_streams_counts_once_and_kernels_are_told_apart() -> None:
+    network = "jit(run)/while/body/jvp(Transformer)"
+    kernels = [
+        Kernel("nvjet_sm90_tst_128x128", "", 0.0, 10.0),
+        Kernel("loop_add_fusion_3", f"{network}/mlp_0/add", 5.0, 20.0),
+        Kernel("cudnn_generated_fort_native_sdpa_sm90_flash_fprop", "", 30.0, 40.0),
+        Kernel("fusion_7", f"{network}/attention_0/mul", 40.0, 60.0),
+        Kernel("loop_multiply_fusion", "jit(run)/while/body/mul", 60.0, 70.0),
+        Kernel("MemcpyD2D", "", 70.0, 80.0),
+    ]
+    found = gpu_profile.shares(kernels)
+    assert found.pop("longest") and found.pop("kernels") == 6 and found.pop("span, ms") == 80e-6
+    assert found == {
+        "attention, the rest": 0.25,
+        "matrix products": 0.125,
+        "network, elementwise and sums": 0.125,
+        "attention, cuDNN": 0.125,
+        "optimiser, guard, loss": 0.125,
+        "copies": 0.125,
+        "idle": 0.125,
+    }
+
+
+def test_a_scope_is_found_by_the_name_that_its_kernel_has() -> None:
+    text = '  %loop_add_fusion.3 = f32[2]{0} fusion(%x), kind=kLoop, metadata={op_name="jit(run)/add" id=1}\n'
+    assert gpu_profile._scopes(text) == {"loop_add_fusion_3": "jit(run)/add"}
+
+
+def test_no_forecast_once_its_target_was_begun_and_nothing_after_a_step_that_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ladder = gpu_ladder.Ladder(tmp_path, [], lambda: 60.0)
+    monkeypatch.setattr(ladder, "_begun", lambda: True)
+    with pytest.raises(RuntimeError, match="was begun before its forecast"):
+        ladder.forecast()
+    ladder.broken = True
+    for step in (ladder.forecast, ladder.train):
+        with pytest.raises(RuntimeError, match="a step before it failed"):
+            step()
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from made_ladder import write_ladder
 
 from analysis import UserError, load_table
-from analysis.forecasting.target import CUT, choose_target
-from analysis.tables.finished import final_rows, last_rows
+from analysis.forecasting.target import CUT, choose_target, law_rows
+from analysis.tables.finished import last_rows
 
 
 @given(
@@ -66,7 +66,7 @@ def test_a_target_that_diverged_is_replaced_and_said(tmp_path: Path) -> None:
 
 def test_only_finished_horizons_are_rows_of_a_law(tmp_path: Path) -> None:
     table = load_table(write_ladder(tmp_path / "made", widths=(16, 24), seeds=(0,), diverge=[(24, 0)]))
-    rows = final_rows(table)
+    rows = law_rows(table).rows
     assert set(rows.kind) == {"branch"}
     assert set(rows.outcome) == {"done"}
     assert len(rows) == 5
@@ -74,7 +74,7 @@ def test_only_finished_horizons_are_rows_of_a_law(tmp_path: Path) -> None:
 
 
 def test_a_plain_table_is_taken_whole_with_6nd() -> None:
-    rows = final_rows(pd.DataFrame({"params": [1e6, 2e6], "tokens": [1e8, 1e8], "loss": [3.0, 2.9]}))
+    rows = law_rows(pd.DataFrame({"params": [1e6, 2e6], "tokens": [1e8, 1e8], "loss": [3.0, 2.9]})).rows
     assert np.allclose(rows.flops, [6e14, 12e14])
 
 
@@ -88,4 +88,4 @@ def test_a_plain_table_is_taken_whole_with_6nd() -> None:
 )
 def test_missing_columns_and_text_are_named(table: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        final_rows(pd.DataFrame(table))
+        law_rows(pd.DataFrame(table))

@@ -48,8 +48,24 @@ def test_a_deleted_run_folder_reopens_its_pack(tmp_path: Path) -> None:
     assert ledger.claim("p1", EXECUTION).number == 2
 
 
-def test_the_first_claim_freezes_the_execution(tmp_path: Path) -> None:
+def begin_and_release(folder: Path) -> None:
+    """A pack that took its first step and was interrupted."""
+    claim = Ledger(folder).claim("p1", EXECUTION)
+    claim.freeze()
+    claim.release()
+
+
+def test_a_claim_alone_freezes_nothing(tmp_path: Path) -> None:
+    """A pack that never took a step may be planned anew, on another device or in another pack."""
     Ledger(tmp_path).claim("p1", EXECUTION).release()
+    assert Ledger(tmp_path).frozen() == [] and not (tmp_path / "frozen").exists()
+    (row,) = Ledger(tmp_path).status()
+    assert (row.pack_id, row.state, row.lanes) == ("p1", "released", ("run-a", "run-b"))
+    assert Ledger(tmp_path).claim("p2", EXECUTION | {"device": "cpu"}) is not None
+
+
+def test_the_first_step_freezes_the_execution(tmp_path: Path) -> None:
+    begin_and_release(tmp_path)
     again = Ledger(tmp_path).claim("p1", EXECUTION | {"width": 8})
     assert again.number == 2 and again.execution == EXECUTION
     assert Ledger(tmp_path).frozen() == [{"pack_id": "p1", "execution": EXECUTION}]
@@ -57,20 +73,36 @@ def test_the_first_claim_freezes_the_execution(tmp_path: Path) -> None:
 
 def test_a_run_belongs_to_one_pack(tmp_path: Path) -> None:
     """Two sweeps that pack differently never train one run twice."""
+    begin_and_release(tmp_path)
     ledger = Ledger(tmp_path)
-    ledger.claim("p1", EXECUTION).release()
     assert ledger.claim("p2", {"lanes": ["run-b", "run-c"]}) is None
     assert ledger.claim("p3", {"lanes": ["run-c"]}) is not None
 
 
+def test_of_two_packs_at_their_first_step_one_gets_the_run(tmp_path: Path) -> None:
+    first, second = (
+        Ledger(tmp_path).claim("p1", EXECUTION),
+        Ledger(tmp_path).claim("p2", {"lanes": ["run-b"]}),
+    )
+    second.freeze()
+    second.freeze()  # once more changes nothing
+    with pytest.raises(LostClaim, match="another pack has begun"):
+        first.freeze()
+    assert [entry["pack_id"] for entry in Ledger(tmp_path).frozen()] == ["p2"]
+    assert {row.pack_id: row.state for row in Ledger(tmp_path).status()} == {
+        "p1": "released",
+        "p2": "running",
+    }
+
+
 def test_a_thawed_execution_leaves_its_runs_free(tmp_path: Path) -> None:
+    begin_and_release(tmp_path)
     ledger = Ledger(tmp_path)
-    ledger.claim("p1", EXECUTION).release()
     Ledger(tmp_path).thaw("p1")
     ledger.thaw("never frozen")
     assert ledger.frozen() == []
     anew = {"lanes": ["run-b"], "versions": "new"}
-    assert ledger.claim("p2", anew) is not None
+    ledger.claim("p2", anew).freeze()
     assert Ledger(tmp_path).frozen() == [{"pack_id": "p2", "execution": anew}]
 
 
@@ -149,6 +181,43 @@ def test_a_holder_of_unknown_place_has_its_lease(tmp_path: Path, monkeypatch: py
     assert Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION).number == 2
     with pytest.raises(LostClaim):
         first.heartbeat()
+
+
+@pytest.mark.parametrize("ahead", [90.0, 86400.0 * 365])
+def test_a_heartbeat_from_the_future_is_taken_over_within_a_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """A machine whose clock was ahead left it, and is gone."""
+    monkeypatch.setattr("lmscale.ledger.is_dead", lambda holder: False)
+    first = Ledger(tmp_path).claim("p1", EXECUTION)
+    first._ended.set()
+    future = time.time() + ahead
+    os.utime(first.folder / "claims" / "000001.json", (future, future))
+    (row,) = Ledger(tmp_path, lease=0.4).status()
+    assert row.state == "running" and 0 <= row.age < 1
+    time.sleep(0.6)
+    assert Ledger(tmp_path, lease=0.4).claim("p1", EXECUTION).number == 2
+
+
+def test_a_living_holder_with_a_fast_clock_keeps_its_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmscale.ledger.is_dead", lambda holder: False)
+    first = Ledger(tmp_path).claim("p1", EXECUTION)
+    for _ in range(3):
+        time.sleep(0.2)
+        future = time.time() + 3600
+        os.utime(first.folder / "claims" / "000001.json", (future, future))  # its heartbeat, by its clock
+        assert Ledger(tmp_path, lease=0.5).claim("p1", EXECUTION) is None
+    first.check()
+
+
+def test_deaths_that_are_not_the_packs_fault_are_excused(tmp_path: Path, holder) -> None:
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    Ledger(tmp_path).excuse("p1", "no memory")
+    (row,) = Ledger(tmp_path).status()
+    assert (row.state, row.reason) == ("released", "no memory")
 
 
 def let_lapse(claim: Claim) -> None:

@@ -8,7 +8,7 @@ from lmscale import model
 from lmscale.family import FamilyConfig, shape_of
 from lmscale.loss import component_losses, token_losses
 
-SHAPE = shape_of(FamilyConfig(d_head=8), 16, context=12, vocab_size=20)
+SHAPE = shape_of(FamilyConfig(n_head=2), 16, context=12, vocab_size=20)
 
 
 def test_a_later_token_never_changes_an_earlier_logit() -> None:

@@ -99,7 +99,9 @@ def test_passes_over_the_text_are_counted(tmp_path: Path) -> None:
     manifest = scan(own(write_jsonl(tmp_path / "a.jsonl")), NO_TASKS, tmp_path / "corpus")
     assert manifest.passes(3 * manifest.unique_tokens) == pytest.approx(3)
     half = scan(
-        own(tmp_path / "a.jsonl", rows=2), TasksConfig(weights={"copy": 1.0}, rows=2), tmp_path / "corpus"
+        own(tmp_path / "a.jsonl", rows=2),
+        TasksConfig(weight=0.3, weights={"copy": 1.0}, rows=2),
+        tmp_path / "corpus",
     )
     assert half.passes(half.unique_tokens) == pytest.approx(0.5)
 
@@ -107,7 +109,7 @@ def test_passes_over_the_text_are_counted(tmp_path: Path) -> None:
 def test_bpe_keeps_the_text_and_the_bytes_of_tasks(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     data = own(write_jsonl(tmp_path / "a.jsonl"), tokenizer="bpe", bpe_vocab=320)
-    world = open_world(data, TasksConfig(weights={"copy": 1.0}, items=20), tmp_path / "corpus")
+    world = open_world(data, TasksConfig(weight=0.3, weights={"copy": 1.0}, items=20), tmp_path / "corpus")
     assert world.vocab_size == 320
     assert len(world.token_bytes) == 320
     text = b"".join(world.token_bytes[token] for token in np.asarray(world._train))
@@ -158,7 +160,7 @@ def bad(name: str, content: bytes) -> Callable[[Path], DataConfig]:
         (bad("a.jsonl", b'{"text": 7}\n'), r"line 1 holds int, not text"),
         (bad("a.txt.gz", b"plain"), r"not a whole gzip file"),
         (bad("a.parquet", b"plain"), r"not a Parquet file"),
-        (bad("a.txt", b"one line\n"), r"none left for the train split"),
+        (bad("a.txt", b"one line\n"), r"1 different document\(s\); two are needed"),
         (lambda folder: DataConfig(kind="text"), r"data\.files=\[\]"),
         (lambda folder: DataConfig(kind="huggingface"), r"data\.dataset=None"),
         (lambda folder: DataConfig(tokenizer="words"), r"data\.tokenizer=words"),

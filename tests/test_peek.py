@@ -9,10 +9,11 @@ from lmscale.peek import peek
 
 
 def test_every_component_and_variant_is_shown_with_its_answers_marked(tmp_path: Path) -> None:
-    tasks = TasksConfig(weights={"copy": 1.0, "labels": 1.0, "parity_chain": 2.0}, items=20, variants="all")
+    weights = {"copy": 1.0, "labels": 1.0, "parity_chain": 2.0}
+    tasks = TasksConfig(weight=0.3, weights=weights, items=20, variants="all")
     world = open_world(DataConfig(), tasks, tmp_path)
     text = peek(world)
-    assert "text: 70.0% of the loss, 8 row(s)" in text
+    assert "text: 70.0% of the loss, 6 row(s)" in text
     for name, task in world.families.items():
         assert f"\n{name}: " in text
         for variant in task.variants:

@@ -15,10 +15,13 @@ from lmscale.config import (
 )
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
-from lmscale.plan import BRANCH, RUN, TRUNK, Plan, evaluation_steps, make_plan, run_specs
+from lmscale.ladder import run_specs
+from lmscale.plan import Plan, make_plan
+from lmscale.schedule import BRANCH, RUN, TRUNK, has_room, least_steps
+from lmscale.spec import evaluation_steps
 from lmscale.transfer import TransferConfig, batch_multiple, decay_of, peak_rate
 
-TASKS = TasksConfig(name="two", weight=0.3, weights={"copy": 1.0, "parity": 1.0})
+TASKS = TasksConfig(weight=0.3, weights={"copy": 1.0, "parity": 1.0})
 MANIFEST = draft_manifest(DataConfig(), TASKS)
 BASE = SweepConfig(
     name="test",
@@ -42,7 +45,7 @@ def test_a_ladder_is_dials_times_seeds_times_horizons_and_their_trunks() -> None
     kinds = [spec.kind for spec in plan().runs.values()]
     assert kinds.count(TRUNK) == 4
     assert kinds.count(BRANCH) == 8
-    cosine = plan(change(schedule=ScheduleConfig(name="cosine", warmup_steps=10)))
+    cosine = plan(change(schedule=ScheduleConfig(kind="cosine", warmup_steps=10)))
     assert {spec.kind for spec in cosine.runs.values()} == {RUN}
     assert len(cosine.runs) == 8
 
@@ -54,7 +57,7 @@ def test_a_ladder_is_dials_times_seeds_times_horizons_and_their_trunks() -> None
         change(runs="elsewhere", corpora="elsewhere"),
         change(name="renamed"),
         # another way to type the same rates
-        change(transfer=TransferConfig(rate_rule="constant", rate=0.075), dial=(16,)),
+        change(transfer=TransferConfig(kind="constant", rate=0.01875), dial=(16,)),
     ],
 )
 def test_execution_and_spelling_change_no_id(config: SweepConfig) -> None:
@@ -111,6 +114,23 @@ def test_lanes_are_runs_of_one_shape_and_a_frozen_pack_keeps_its_own() -> None:
     frozen = tuple({"pack_id": pack.pack_id, "execution": pack.execution} for pack in packed.packs)
     again = plan(BASE, frozen)
     assert {pack.pack_id for pack in again.packs} == {pack.pack_id for pack in packed.packs}
+
+
+def test_whole_runs_and_trunks_are_never_lanes_of_one_pack() -> None:
+    """A pack with a trunk is saved where its branches begin; a whole run has no such steps."""
+    both = [change(pack=PackConfig(lanes=4), schedule=ScheduleConfig(kind, 10)) for kind in ("cosine", "wsd")]
+    packed = make_plan(both, [MANIFEST, MANIFEST], "cpu")
+    assert {len({run.kind for run in pack.runs}) for pack in packed.packs} == {1}
+    assert all(bool(pack.pins) == (pack.runs[0].kind == TRUNK) for pack in packed.packs)
+    assert len(packed.runs) == 8 + 12
+
+
+@pytest.mark.parametrize("kind", ["wsd", "cosine"])
+@pytest.mark.parametrize(("warmup", "share"), [(0, 0.5), (1, 0.2), (40, 0.2), (40, 0.95), (1000, 0.01)])
+def test_the_shortest_run_with_room_is_the_shortest(kind: str, warmup: int, share: float) -> None:
+    config = ScheduleConfig(kind, warmup, share)
+    least = least_steps(config)
+    assert has_room(config, least) and not any(has_room(config, steps) for steps in range(least))
 
 
 def test_the_evaluation_grid_is_the_same_tokens_for_every_run() -> None:

@@ -1,20 +1,26 @@
 """The pictures: written as files, drawn for odd tables too, labels that say what they should."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_curves import CURVES, scores
 from made_ladder import TASKS, write_ladder
 from matplotlib.figure import Figure
 
-from analysis import load_table
+from analysis import emergence, load_table
 from analysis.cli import main
+from analysis.detection.noise import level_and_error
 from analysis.figures import ladder, style, tasks
 from analysis.report.findings import findings
 from analysis.report.pictures import pictures
+from analysis.report.source import Source
 from analysis.tables.finished import finished_rows
 
 
@@ -92,7 +98,7 @@ def test_curves_show_the_longest_horizon_of_every_seed(tmp_path: Path) -> None:
     variants = sum(len(t.variants) for t in TASKS.values())
     assert len(rows) == 2 * 2 * variants
     assert (rows.tokens == rows.groupby("size").tokens.transform("max")).all()
-    runs, _ = finished_rows(load_table(folder, where="final"), longest=True)
+    runs = finished_rows(load_table(folder, where="final"), longest=True)[0]
     assert len(runs) == 4
 
 
@@ -102,15 +108,15 @@ def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None
         spec = json.loads(path.read_text())
         spec["tasks"]["copy"]["floor"], spec["tasks"]["facts"]["floor"] = 0.25, None
         path.write_text(json.dumps(spec))
-    rows, _ = finished_rows(load_table(folder, where="final"), longest=True)
-    fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding")
+    rows = finished_rows(load_table(folder, where="final"), longest=True)[0]
+    fig = ladder.components(rows, ["copy", "facts"], "params_nonembedding", "loss (nats per byte)")
     levels = [[float(line.get_ydata()[0]) for line in ax.lines if line.get_ls() == "--"] for ax in fig.axes]
     assert levels == [[0.25], []]
 
 
 def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,), diverge=[(32, 0)])
-    found = findings(load_table(folder), str(folder))
+    found = findings(load_table(folder), Source(str(folder)))
     fig = next(picture.figure for picture in pictures(found) if picture.name == "loss_compute")
     crosses = [line for ax in fig.axes for line in ax.lines if line.get_marker() == "X"]
     lost = found.table[found.table.outcome == "diverged"].groupby("run_id").flops.max()
@@ -128,3 +134,67 @@ def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Pat
         [("parity", "direct"), ("parity", "chain")],
     ]
     assert [("parity", "direct"), ("parity_chain", "chain")] in tasks.find_twins(renamed)
+
+
+def test_the_band_that_is_drawn_is_the_error_that_was_judged() -> None:
+    parts = [
+        scores({"jump": CURVES["emergent_step"], "line": CURVES["smooth_line"]}, 200, seed=s, scatter=0.04)
+        for s in range(3)
+    ]
+    table = pd.concat([part.assign(seed=s) for s, part in enumerate(parts)], ignore_index=True)
+    wrong = table.assign(metric="error_rate", correct=table["total"] - table["correct"])
+    for found in (emergence(table, draws=100), emergence(wrong, draws=100)):
+        fig = tasks.small_curves(found)
+        for ax, verdict in zip(fig.axes, sorted(found.tasks, key=lambda v: v.label), strict=True):
+            band = (
+                next(c for c in ax.collections if len(c.get_paths()[0].vertices) > 6).get_paths()[0].vertices
+            )
+            mean, error = level_and_error(verdict.curve, verdict.scatter)
+            drawn = verdict.curve.shift + verdict.curve.scale * mean
+            assert verdict.scatter > 0
+            assert band[:, 1].max() == pytest.approx((drawn + 2 * error).max())
+            assert band[:, 1].min() == pytest.approx((drawn - 2 * error).min())
+            widest = [np.ptp(band[np.isclose(band[:, 0], size), 1]) for size in verdict.curve.size]
+            assert widest == pytest.approx(4 * error)
+
+
+def test_report_and_verb_draw_tasks_with_the_same_strokes(tmp_path: Path) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16, 24, 32, 48), seeds=(0, 1))
+    table = load_table(folder, kind="tasks")
+    found = emergence(table, draws=100)
+    rows, _ = finished_rows(table, longest=True)
+    report = tasks.accuracy(rows, tasks.by_curve(found))
+    verb = tasks.small_curves(found)
+
+    def lines(fig: Figure) -> dict[str, list[list[float]]]:
+        return {
+            ax.get_title(loc="left").split("\n")[0].split("/")[0].split(":")[0]: sorted(
+                np.asarray(line.get_ydata(), float).tolist() for line in ax.lines
+            )
+            for ax in fig.axes
+            if "facts" not in ax.get_title(loc="left") and "parity" not in ax.get_title(loc="left")
+        }
+
+    assert lines(report) == lines(verb) and len(lines(report)) == len(TASKS) - 2
+
+
+@given(st.text("ab_./:- ", min_size=1, max_size=70))
+def test_a_wrapped_name_fits_two_lines(name: str) -> None:
+    shown = tasks._wrapped(name, 24)
+    assert len(shown.split("\n")) <= 2 and all(len(line) <= 24 for line in shown.split("\n"))
+    assert "…" in shown or shown.replace("\n", "") == name
+
+
+def test_an_answer_draws_itself_and_is_a_frame() -> None:
+    found = emergence(scores({"<b>": CURVES["emergent_step"], "line": CURVES["smooth_line"]}, 300), draws=100)
+    assert len(found.plot().axes) == 2
+    frame = found.to_frame()
+    assert frame[["task", "class"]].to_numpy().tolist() == [["<b>", "emergent"], ["line", "smooth"]]
+    assert frame["threshold"].notna().tolist() == [True, False]
+    page = found._repr_html_()
+    assert "&lt;b&gt;" in page and "<b>" not in page and "one run a size" in page
+
+
+def test_pictures_are_drawn_without_pyplot() -> None:
+    code = "import sys, analysis.figures.tasks, analysis.report.tasks; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from made_ladder import LAW, SEED_NOISE, TASKS, text_loss, write_ladder
 
 from analysis import load_table
 from analysis.cli import main
-from analysis.forecasting.target import CUT, RULE
-from analysis.report.findings import Findings, findings, seed_noise
+from analysis.forecasting.target import CUT, RULE, choose_target, law_rows
+from analysis.report.findings import Findings, hold_out, seed_noise
 from analysis.report.page import report
-from analysis.tables.finished import final_rows
+from analysis.report.source import Source
+
+DAY = date(2026, 11, 27)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(experiment: Path) -> tuple[str, Findings]:
     (experiment / "report").mkdir()
-    path, found = report(load_table(experiment), str(experiment), experiment / "report")
+    path, found = report(load_table(experiment), Source(str(experiment)), experiment / "report", DAY)
     return path.read_text(encoding="utf-8"), found
 
 
@@ -61,11 +64,11 @@ def test_the_page_opens_offline(written: tuple[str, Findings]) -> None:
 
 
 def test_the_order_in_which_a_person_asks(written: tuple[str, Findings]) -> None:
-    headings = re.findall(r"<h2>(.*?)</h2>", written[0])
+    headings = re.findall(r"<h2 id=[^>]*>(.*?)</h2>", written[0])
     expected = ["The fit", "The next decision", "Residuals", "Components of the loss", "Tasks", "Runs"]
-    assert headings == [*expected, "Conventions, versions, commands"]
+    assert headings == [*expected, "Rows left out", "Conventions, versions, commands"]
     text = _Page(written[0]).text
-    assert text.index("Forecast") < text.index("The rule, stated beforehand") < text.index("The fit")
+    assert text.index("Forecast") < text.index("The rule, stated beforehand") < text.index("The law behind")
     assert " ".join(RULE.split()) in text
 
 
@@ -90,7 +93,7 @@ def test_the_target_does_not_leak_into_its_forecast(experiment: Path, written: t
     table = load_table(experiment)
     spoilt = table.copy()
     spoilt.loc[spoilt.params == spoilt.params.max(), "loss"] = 9.0
-    before, after = written[1].held_out, findings(spoilt, "elsewhere.csv").held_out
+    before, after = written[1].held_out, hold_out(law_rows(spoilt).rows, choose_target(spoilt))
     assert not isinstance(before, str)
     assert not isinstance(after, str)
     assert before.prediction.loss == after.prediction.loss
@@ -113,7 +116,7 @@ def test_the_law_of_all_runs_is_near_the_true_one(written: tuple[str, Findings])
 
 def test_seed_noise_is_what_was_put_in(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 24, 32, 48, 64, 96), seeds=range(6), evaluations=1)
-    noise = seed_noise(final_rows(load_table(folder)))
+    noise = seed_noise(law_rows(load_table(folder)).rows)
     assert noise == pytest.approx(SEED_NOISE, rel=0.25)
 
 
@@ -141,7 +144,7 @@ def test_what_the_runs_call_themselves_is_escaped(tmp_path: Path) -> None:
             record["tasks"][harm] = record["tasks"].pop("copy")
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "report").mkdir()
-    path, _ = report(load_table(folder), str(folder), folder / "report")
+    path, _ = report(load_table(folder), Source(str(folder)), folder / "report", DAY)
     page = _Page(path.read_text(encoding="utf-8"))
     assert "script" not in {tag for tag, _ in page.tags}
     assert "b" not in {tag for tag, _ in page.tags}
@@ -189,11 +192,13 @@ def test_a_stage_that_cannot_run_is_a_sentence(tmp_path: Path, make, said: str) 
 
 def test_few_runs_below_the_cut_are_a_warning(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 24, 128), seeds=(0,))
-    found = findings(load_table(folder), str(folder))
-    assert found.target is not None
-    assert not isinstance(found.held_out, str)
-    assert len(found.target.below) < 8
-    assert "too_few_runs" in {w.code for w in found.held_out.warnings}
+    table = load_table(folder)
+    target = choose_target(table)
+    assert target is not None
+    held = hold_out(law_rows(table).rows, target)
+    assert not isinstance(held, str)
+    assert len(target.below) < 8
+    assert "too_few_runs" in {w.code for w in held.warnings}
 
 
 def test_a_csv_has_a_report_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,11 +216,11 @@ def test_a_csv_has_a_report_too(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert target["relative_error"] == pytest.approx(0, abs=0.01)
 
 
-def test_the_page_holds_no_clock(experiment: Path, tmp_path: Path) -> None:
+def test_the_page_holds_a_date_and_no_clock(experiment: Path, tmp_path: Path) -> None:
     table = load_table(experiment, where="d_model < 17 and final")
     pages = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        path, _ = report(table, "elsewhere.csv", tmp_path / name)
+        path, _ = report(table, Source("elsewhere.csv"), tmp_path / name, DAY)
         pages.append(path.read_bytes())
     assert pages[0] == pages[1]

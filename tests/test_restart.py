@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lmscale import checkpoint
+from lmscale import checkpoint, device
 from lmscale.faults import VARIABLE
 from lmscale.ledger import Ledger
 
@@ -41,6 +41,7 @@ class Place:
         self.experiment = self.runs / "smoke"
         if compiled:
             shutil.copytree(compiled, self.runs / ".xla")
+            shutil.copy(compiled.with_name(device.KEPT), self.runs)  # and what jax answered
 
     def start(
         self, *overrides: str, fault: str = "", python: tuple[str, ...] = ("-m", "lmscale.launch")
@@ -78,11 +79,6 @@ class Place:
             except FileNotFoundError:
                 continue
         return sizes
-
-
-@pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("corpora")
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,15 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from lmscale import compiled, faults, stopping, sweep, train, worker
+from lmscale import checkpoint, compiled, faults, stopping, sweep, train, worker
 from lmscale.data import World
+from lmscale.device import Device
 from lmscale.durable import DiskError
 from lmscale.errors import UserError
 from lmscale.guard import PATIENCE
 from lmscale.ledger import Ledger
 from lmscale.plan import versions
+from lmscale.spec import digest
 
 OVERRIDES = [
     "experiment=smoke",
@@ -36,17 +38,18 @@ OVERRIDES = [
 
 
 @pytest.fixture(scope="module")
-def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def values(corpora: Path) -> dict[str, Any]:
     """A composed configuration, as the application gets it."""
     with initialize_config_module("sweeps", version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", OVERRIDES), resolve=True)
     assert isinstance(composed, dict)
-    return {**composed, "corpora": str(tmp_path_factory.mktemp("corpora"))}
+    return {**composed, "corpora": str(corpora)}
 
 
 @pytest.fixture(autouse=True)
 def quietly_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process keeps its cores and its compilation cache."""
+    """This process keeps its cores and its compilation cache, and has asked jax."""
+    monkeypatch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
     monkeypatch.setattr(worker, "take_core", lambda: None)
     monkeypatch.setattr(train, "configure_jax", lambda cache: None)
 
@@ -88,6 +91,7 @@ def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "take_core", lambda: None)
+        patch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
         patch.setattr(train, "configure_jax", lambda cache: None)
         assert run(values, folder) == 0
     return content(folder)
@@ -182,12 +186,12 @@ def test_a_long_evaluation_gives_way_to_a_stop(
 ) -> None:
     """It leaves no record and no checkpoint of its step; the next start comes to it again."""
     monkeypatch.setattr(train, "GRACE", 0.0)
-    monkeypatch.setattr(stopping, "_wished", None)  # what follows is undone with the test
+    monkeypatch.setattr(stopping, "_asked", None)  # what follows is undone with the test
     with pytest.raises(KeyboardInterrupt):
         run(values, tmp_path, "evaluation.piece:3=terminate")
     assert [row.state for row in Ledger(tmp_path / "smoke").status()] == ["released"]
     assert "amid an evaluation" in next(tmp_path.glob("smoke/packs/*/claims/*")).read_text()
-    stopping._wished = None
+    stopping._asked = None
     assert run(values, tmp_path) == 0
     assert content(tmp_path) == whole
 
@@ -267,7 +271,9 @@ def test_what_began_with_one_version_goes_on_with_no_other(
     with pytest.raises(UserError):
         run(values, tmp_path, "checkpoint.written:4=ENOSPC")
     monkeypatch.setitem(versions(), "jax", "0.1.0")
-    with pytest.raises(UserError, match=r"was begun with jax [0-9.]+, here 0\.1\.0: .* retry=true"):
+    with pytest.raises(
+        UserError, match=r"was begun or planned with jax [0-9.]+, here 0\.1\.0: .* retry=true"
+    ):
         run(values, tmp_path)
     assert run(values, tmp_path, retry=True) == 0
     executions = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/execution.json")]
@@ -287,6 +293,98 @@ def test_what_began_with_deterministic_operations_does_not_go_on_without_them(
     versions.cache_clear()
     with pytest.raises(UserError, match=r"xla_gpu_deterministic_ops true, here unset: .* retry=true"):
         run(values, tmp_path)
+
+
+def freeze_for(values: dict[str, Any], folder: Path, device: str, with_state: bool) -> str:
+    """Leave the folder as a sweep does that began its trunk for another device."""
+    with pytest.raises(UserError):
+        run(values, folder, "checkpoint.written:4=ENOSPC")
+    (entry,) = Ledger(folder / "smoke").frozen()
+    Ledger(folder / "smoke").thaw(entry["pack_id"])
+    for state in folder.glob("smoke/packs/*/*.ckpt"):
+        state.unlink()
+    execution = entry["execution"] | {"device": device, "precision": "bfloat16"}
+    claim = Ledger(folder / "smoke").claim(digest(execution), execution)
+    assert claim is not None
+    claim.freeze()
+    if with_state:
+        checkpoint.save(claim.folder, 1, {}, {}, fence=claim)
+    claim.release()
+    return claim.pack_id
+
+
+def test_a_folder_that_was_frozen_for_a_device_nobody_has_is_used_again(
+    values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """As older versions left it on a machine with a card that jax could not use: no state depends on it."""
+    freeze_for(values, tmp_path, "gpu", with_state=False)
+    assert run(values, tmp_path) == 0
+    now = content(tmp_path)
+    assert {name: now[name] for name in whole if "frozen" not in name} == {
+        name: data for name, data in whole.items() if "frozen" not in name
+    }
+
+
+def test_a_state_of_another_device_is_kept_until_it_is_given_up(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    pack_id = freeze_for(values, tmp_path, "gpu", with_state=True)
+    with pytest.raises(
+        UserError, match=r"pack \w+ was begun or planned with device gpu, here cpu: .*retry=true"
+    ):
+        run(values, tmp_path)
+    assert [row.state for row in Ledger(tmp_path / "smoke").status() if row.pack_id == pack_id] == [
+        "released"
+    ]
+    assert run(values, tmp_path, retry=True) == 0
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_no_memory_for_the_first_step_parks_nothing(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def restore(job: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(train, "restore", restore)
+    for _ in range(4):  # more often than a pack is tried
+        with pytest.raises(UserError, match=r"did not come to its first step .*needs more memory"):
+            run(values, tmp_path)
+    assert [row.state for row in Ledger(tmp_path / "smoke").status()] == ["released"]
+    assert Ledger(tmp_path / "smoke").frozen() == []
+
+
+def test_what_no_process_can_do_is_said_before_any_claim(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def configure(cache: Path) -> None:
+        raise RuntimeError("Unable to initialize backend 'x':\n no driver")
+
+    monkeypatch.setattr(train, "configure_jax", configure)
+    with pytest.raises(UserError, match=r"training cannot start here: RuntimeError: Unable .* no driver$"):
+        run(values, tmp_path)
+    assert Ledger(tmp_path / "smoke").status() == []
+    (log,) = tmp_path.glob("smoke/packs/*/log.txt")
+    assert "Traceback" in log.read_text()
+
+
+def test_a_finished_sweep_in_a_folder_that_cannot_be_written_is_no_error(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(values, tmp_path) == 0
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise DiskError("cannot write")
+
+    monkeypatch.setattr("lmscale.durable.replace", refuse)
+    monkeypatch.setattr("lmscale.jsonfiles.replace", refuse)
+    assert run(values, tmp_path) == 0
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, steps: dict[int, range], value: float) -> None:

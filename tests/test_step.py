@@ -18,7 +18,7 @@ from lmscale.optim import DECAYED
 from lmscale.schedule import learning_rate
 from lmscale.step import State, init_lane, pack_program
 
-SHAPE = shape_of(FamilyConfig(n_layer=1, d_head=8), 8, context=8, vocab_size=16)
+SHAPE = shape_of(FamilyConfig(n_layer=1, n_head=1), 8, context=8, vocab_size=16)
 OPTIM = OptimConfig()
 ROWS = np.array([0, 0, 1])
 PROGRAM = pack_program(SHAPE, OPTIM, ROWS, 2)
@@ -31,12 +31,12 @@ def lane(**changes: float) -> Lane:
         "warmup_steps": 4,
         "decay_start": 10,
         "decay_end": 20,
-        "cosine": 0.0,
+        "fall": 0,
         "floor": 0.0,
         "end_step": 1000,
     }
     numbers |= changes
-    floats = ("peak_rate", "weight_decay", "cosine", "floor")
+    floats = ("peak_rate", "weight_decay", "floor")
     return Lane(**{k: jnp.float32(v) if k in floats else jnp.int32(v) for k, v in numbers.items()})
 
 
@@ -91,7 +91,7 @@ def test_an_update_is_optaxs_adamw_after_clipping() -> None:
 
 def test_schedules_are_optaxs() -> None:
     steps = np.arange(20)
-    cosine = lane(cosine=1.0, warmup_steps=4, decay_start=4, decay_end=20, floor=0.1)
+    cosine = lane(fall=1, warmup_steps=4, decay_start=4, decay_end=20, floor=0.1)
     ours = [float(learning_rate(cosine, jnp.int32(t))) for t in steps[4:]]
     theirs = optax.cosine_decay_schedule(0.01, 16, alpha=0.1)
     np.testing.assert_allclose(ours, [float(theirs(t)) for t in range(16)], rtol=1e-5)

@@ -1,42 +1,10 @@
 """The application as a person runs it: real processes, a tiny ladder, real files."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-TINY = (
-    "experiment=smoke",
-    "dial=[8]",
-    "horizon.dial=8",
-    "horizon.tokens=3e4",
-    "horizon.multiples=[1.0]",
-    "schedule.warmup_steps=5",
-    "evaluation.first_tokens=1e4",
-    "data.heldout_rows=16",
-    "tasks.items=20",
-)
-
-
-@pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("corpora")
-
-
-def launch(folder: Path, corpora: Path, *overrides: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lmscale.launch", *TINY, f"runs={folder}/runs", f"corpora={corpora}"]
-    return subprocess.run(
-        [*command, *overrides],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **env},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+from launching import launch
 
 
 def outcomes(folder: Path) -> dict[str, str]:
@@ -94,7 +62,7 @@ def test_one_failing_run_stops_no_other_and_shows_in_the_exit_status(tmp_path: P
         (["experiment=nowhere"], "nowhere"),
         (["+surprise=1"], "surprise=1: unknown key"),
         (["name=../../out"], "name=../../out: must be letters"),
-        (["schedule.name=linear"], "schedule.name=linear: no such schedule"),
+        (["schedule.kind=linear"], "schedule.kind=linear: no such kind; there are wsd, cosine"),
         (["seed=[0,0]"], "a value stands twice"),
         (["dial=[8"], "dial=[8"),
     ],

@@ -93,8 +93,26 @@ READ: dict[str, str | bytes] = {
     "an index without a name": FRAME.to_csv(),
     "comments above": "# run 7, exported\n# by hand\n" + text(),
     "comments among the rows": text().replace("\n4500000", "\n# the second size, with care\n4500000", 1),
+    "numbered rows of R": "\n".join(
+        [" ".join(HEADER), *(f"{i} {n} {d} {x}" for i, (n, d, x) in enumerate(ROWS, 1))]
+    ),
+    "a print of pandas": FRAME.to_string(),
+    "numbered rows": "\n".join([",".join(HEADER), *(f"{i},{n},{d},{x}" for i, (n, d, x) in enumerate(ROWS))]),
+    "marks of UTF-8 in the middle": text() + "\ufeff" + ",".join(HEADER) + "\n",
+    "powers of ten with decimal commas": text(";", [(f"{n:.5E}", f"{d:.1E}", x) for n, d, x in ROWS]).replace(
+        ".", ","
+    ),
     "a header in a comment": "# " + text(" "),
     "the header again in the middle": text().replace("\n17000000", "\nparams,tokens,loss\n17000000", 1),
+    "the header twice": ",".join(HEADER) + "\n" + text(),
+    "the header again at the end": text() + ",".join(HEADER),
+    "what lm-eval prints": "\n".join(
+        [
+            "|params|tokens|Filter|n-shot|Metric|   |loss|   |Stderr|",
+            "|------|-----:|------|-----:|------|---|---:|---|-----:|",
+            *(f"|{n}|{d}|none|0|acc|↑  |{x}|±  |0.01|" for n, d, x in ROWS),
+        ]
+    ),
     "thousands in quotes": text(rows=[(f'"{n:,}"', f'"{d:,}"', loss) for n, d, loss in ROWS]),
     "thousands of continental Europe": text(";", rows=[tuple(map(european, row)) for row in ROWS]),
     "thousands of Switzerland": text(rows=[(f"{n:,}".replace(",", "'"), d, loss) for n, d, loss in ROWS]),
@@ -105,6 +123,8 @@ READ: dict[str, str | bytes] = {
         rows=[(f"{n / 1e6:g} million", f"{d / 1e9:g} billion tokens", x) for n, d, x in ROWS]
     ),
     "powers of ten": text(rows=[(f"{n:.6e}", f"{d / 1e9:g}E9", loss) for n, d, loss in ROWS]),
+    "powers of ten of Fortran": text(rows=[(f"{n:.6e}".replace("e", "D"), d, loss) for n, d, loss in ROWS]),
+    "formulas that keep zeros": text(rows=[(f'="{n}"', d, loss) for n, d, loss in ROWS]),
     "powers of ten in print": text(rows=[(f"{n / 1e6:g} × 10^6", d, loss) for n, d, loss in ROWS]),
     "Markdown": "\n".join([BARS[0], "|---|---:|:---:|", *BARS[1:]]),
     "Markdown in prose": "\n".join(
@@ -207,6 +227,16 @@ REFUSED: dict[str, tuple[str | bytes, list[str]]] = {
         ),
         ["line 20: name is Average"],
     ),
+    "a mean without a name": (
+        text() + ",".join(str(total / len(ROWS)) for total in TOTAL) + "\n",
+        ["line 20", "sums up", '--where "params !='],
+    ),
+    "every line in quotes": (
+        text().replace("\n", '"\n"').join(['"', ""])[:-1],
+        ["one column called", "quotes"],
+    ),
+    "an unknown separator": (text("^"), ["one column called 'params^tokens^loss'", "semicolons"]),
+    "a name twice in an object": ('[{"params": 1, "params": 2}]', ["'params' appears twice"]),
     "a missing loss": (with_cell(5, 2, ""), ["loss: line 7 holds nan (1 such)", '--where "loss > 0"']),
     "a quote left open": (with_cell(5, 2, '"2.5'), ["line 7: loss is", "quote left open"]),
     "an Excel workbook": (
@@ -218,6 +248,7 @@ REFUSED: dict[str, tuple[str | bytes, list[str]]] = {
     "an archive of two": (zipped({"a.csv": PLAIN, "b.csv": PLAIN}), ["holds 2 files"]),
     "a damaged gzip": (gzip.compress(PLAIN)[:60], ["cannot be read"]),
     "a turned gzip": (gzip.compress(PLAIN)[:30] + b"\xff" * 40, ["cannot be read"]),
+    "a LaTeX table": (text(" & ").replace("\n", " \\\\\n"), ["LaTeX", "CSV"]),
     "a web page": ("<!DOCTYPE html><html>Please log in</html>", ["web page"]),
     "a PDF": (b"%PDF-1.7\n", ["PDF"]),
     "an HDF5 file": (b"\x89HDF\r\n\x1a\n", ["HDF5", "Parquet"]),
@@ -255,6 +286,14 @@ def test_what_nobody_can_read_is_one_line(
     assert out == "" and last.startswith("analysis: ")
     assert all(line.startswith("analysis: note: ") for line in err.splitlines()[:-1])
     assert [part for part in said if part not in last] == []
+
+
+def test_texts_in_where_are_numbers_where_the_column_is(tmp_path: Path) -> None:
+    path = write(tmp_path, "size,score\n70M,25%\n350M,50%\n1.2B,75%\n")
+    assert load_table(path, where="size != '350M'")["size"].tolist() == [7e7, 1.2e9]
+    assert load_table(path, where="size in ['70M', 1.2e9] and score > '30%'")["size"].tolist() == [1.2e9]
+    with pytest.raises(UserError, match="size holds numbers, and 'large' is text"):
+        load_table(path, where="size == 'large'")
 
 
 def test_lines_left_out_are_said(tmp_path: Path) -> None:

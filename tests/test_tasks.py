@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from lmscale.data import DataConfig, TasksConfig
+from lmscale.data import DataConfig, TasksConfig, open_world
+from lmscale.peek import peek
 from lmscale.tasks import BUILDERS, build
 from lmscale.tasks.base import Examples, Task
 from lmscale.tasks.sampling import evaluation_items, generator, task_items, training_rows
@@ -322,3 +323,21 @@ def test_the_task_of_the_documentation_works() -> None:
     examples = task.sample(np.random.default_rng(0), 50)
     for line, answer in zip(lines(examples), answers(examples), strict=True):
         assert line.count("a") == int(answer)
+
+
+def test_a_task_is_one_file_and_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documentation's recipe: nothing else has to know a task that is trained, scored, described and shown."""
+    text = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text()
+    space: dict[str, Callable[[int], Task]] = {}
+    exec(text.split("```python\n")[1].split("```")[0], space)
+    monkeypatch.setitem(BUILDERS, "counting", space["counting"])
+    (tmp_path / "a.txt").write_text("".join(f"line {i} of {i * i}\n" for i in range(2000)))
+    data = DataConfig(kind="text", files=(str(tmp_path / "a.txt"),), heldout_rows=4)
+    world = open_world(
+        data, TasksConfig(weight=0.3, weights={"counting": 1.0}, items=30), tmp_path / "corpus"
+    )
+    assert [component.name for component in world.components] == ["text", "counting"]
+    assert world.batches(0, 0, 1).counted[0, -1].any()
+    assert len(world.items("counting", "direct").shot) >= 30
+    assert world.tasks["counting"]["variants"]["direct"]["intended_class"] == "smooth"
+    assert "how many of 9 letters are an a" in peek(world)

@@ -29,6 +29,7 @@ def main(folder: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)
         jsonfiles.write_json(run / "spec.json", {"lane": lane}, claim)
     found = checkpoint.load(claim.folder, META)
+    claim.freeze()
     start = found.step if found else 0
     for run in runs:
         records.truncate_after(run / "records.jsonl", start if found else None, claim)

@@ -1,4 +1,4 @@
-"""Score against loss: do the thresholds of runs of different size and tokens line up in loss?
+"""Score against loss: the thresholds of runs of different size and tokens, and if they line up in loss.
 
 Du et al. 2024 (arXiv 2403.15796) found that they do for large models. Here each horizon of a ladder has its
 own threshold in size; in loss they are one, or they are not.
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.detection.shapes import Floats
+from analysis.arrays import Array
 from analysis.detection.verdict import Verdict
-from analysis.tables.finished import finished_rows
 
 # Thresholds line up where their spread in loss is at most this share of their spread in size, each as a
 # share of the range that the table covers.
@@ -22,7 +21,7 @@ ALIGNED = 0.5
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where a task's score passes the middle of its gain, for each horizon (by rank, shortest first).
+    """The place where a task's score passes the middle of its gain, for each horizon (by rank, shortest first).
 
     `size` and `loss` at the crossing (None: not crossed); `spread_size` and `spread_loss` are their ranges as
     shares of the table's range of log size and of loss; `lines_up` None with fewer than two crossings.
@@ -51,24 +50,26 @@ class Alignment:
         )
 
 
-def alignments(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[Alignment]:
-    """For the emergent and smooth tasks of a table with columns loss, tokens, correct and total."""
-    needed = {"task", "size", "loss", "tokens", "correct", "total"}
-    if not needed <= set(table.columns):
+def alignments(rows: pd.DataFrame, verdicts: Sequence[Verdict]) -> list[Alignment]:
+    """Compare thresholds of the emergent and smooth tasks over `rows` of all horizons, as scores gives them.
+
+    Nothing is said of a table without loss, tokens, correct and total; rows that lack one of them are passed over.
+    """
+    if not {"loss", "tokens", "correct", "total"} <= set(rows.columns):
         return []
-    rows, _ = finished_rows(table)
+    rows = rows.assign(score=rows["correct"] / rows["total"])
+    known = np.isfinite(rows[["score", "loss", "tokens"]].to_numpy(dtype=float)).all(axis=1)
+    rows = rows[known & (rows["size"] > 0).to_numpy()]
     found = []
     for verdict in verdicts:
         curve = verdict.curve
         if verdict.label not in ("emergent", "smooth") or curve.metric not in ("", "exact_match"):
             continue
-        mine = rows[rows["task"].astype(str).eq(curve.task)]
-        if curve.variant:
-            mine = mine[mine["variant"].astype(str).eq(curve.variant)]
-        mine = mine.assign(score=mine["correct"] / mine["total"])
+        mine = rows[rows["task"].eq(curve.task) & rows["variant"].eq(curve.variant)]
+        mine = mine[mine["metric"].isin(["", curve.metric])]
         # Horizons are told apart by their rank in a size and seed: tokens differ between sizes by design, and
         # between seeds by the steps that were skipped.
-        rank = mine.groupby([key for key in ("size", "seed") if key in mine])["tokens"].rank(method="dense")
+        rank = mine.groupby(["size", "seed"])["tokens"].rank(method="dense")
         bar = float((verdict.fitted.min() + verdict.fitted.max()) / 2)
         found.append(_alignment(curve.task, curve.variant, bar, mine.assign(horizon=rank)))
     return found
@@ -87,15 +88,17 @@ def _alignment(task: str, variant: str, bar: float, rows: pd.DataFrame) -> Align
     spread_size = spread_loss = aligned = None
     if len(crossed) >= 2:
         log_sizes, crossed_loss = np.log([s for s, _ in crossed]), [l for _, l in crossed]
-        spread_size = float(np.ptp(log_sizes) / np.ptp(np.log(rows["size"])))
-        spread_loss = float(np.ptp(crossed_loss) / np.ptp(rows["loss"]))
-        aligned = bool(spread_loss <= ALIGNED * spread_size)
+        size_range, loss_range = float(np.ptp(np.log(rows["size"]))), float(np.ptp(rows["loss"]))
+        if loss_range > 0:
+            spread_size = float(np.ptp(log_sizes)) / size_range
+            spread_loss = float(np.ptp(crossed_loss)) / loss_range
+            aligned = bool(spread_loss <= ALIGNED * spread_size)
     out = (tuple(tokens), tuple(sizes), tuple(losses))
     return Alignment(task, variant, bar, *out, spread_size, spread_loss, aligned)
 
 
-def _crossing(x: Floats, y: Floats, bar: float) -> float | None:
-    """The last upward crossing of `bar` by straight lines between the points; None where there is none."""
+def _crossing(x: Array, y: Array, bar: float) -> float | None:
+    """Return the last upward crossing of `bar` by straight lines between the points; None where there is none."""
     up = np.flatnonzero((y[:-1] < bar) & (y[1:] >= bar))
     if not len(up):
         return None

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from analysis.detection.noise import SCATTER, Means, noise_variance, one_task, smoothed
-from analysis.detection.posterior import Posterior
-from analysis.detection.shapes import RISING, Floats, Library
+from analysis.arrays import Array
+from analysis.detection.noise import SCATTER, Means, noise_variance, smoothed
+from analysis.detection.posterior import TaskFit
+from analysis.detection.shapes import Library
 
 # Scatters over which the statistic is maximised; the draws use the whole grid.
 _COARSE = np.array([0.0, 0.012, 0.03, 0.08])
@@ -26,23 +28,26 @@ _EXCEEDANCES = 20
 
 @dataclass(frozen=True)
 class Search:
-    """Log-likelihood maxima [B] over the flat curve, the smooth ones and the emergent ones."""
+    """Log-likelihood maxima over the flat curve, the smooth ones and the emergent ones."""
 
-    flat: Floats
-    smooth: Floats
-    emergent: Floats
+    flat: Float[Array, " B"]
+    smooth: Float[Array, " B"]
+    emergent: Float[Array, " B"]
 
     @property
-    def departure(self) -> Floats:
+    def departure(self) -> Float[Array, " B"]:
+        """The statistic of a departure from a plateau."""
         return self.emergent - self.flat
 
     @property
-    def break_(self) -> Floats:
+    def break_(self) -> Float[Array, " B"]:
+        """The statistic of a break against a smooth curve."""
         return self.emergent - np.maximum(self.smooth, self.flat)
 
 
-def search(means: Means, shapes: Library) -> Search:
-    """The exhaustive search over shapes (every break is among them), scatter and level for [B, K] means."""
+def search_shapes(means: Means, shapes: Library) -> Search:
+    """Search all shapes (every break is among them), scatters and levels for the means [J] or [B, J]."""
+    means = Means(*map(np.atleast_2d, (means.score, means.items, means.variance, means.extra)))
     score = means.score.astype(np.float32)
     base = noise_variance(means, smoothed(means.score)).astype(np.float32)
     names = ("smooth", "emergent")
@@ -67,73 +72,64 @@ def search(means: Means, shapes: Library) -> Search:
     return Search(best["flat"], best["smooth"], best["emergent"])
 
 
-def departure_p_value(
-    means: Means, shapes: Library, post: Posterior, task: int, rng: np.random.Generator, draws: int
-) -> float:
-    """p of a departure from a plateau, against a flat curve at the task's own level."""
-    one = one_task(means, task)
+def departure_p_value(fit: TaskFit, rng: np.random.Generator, draws: int) -> float:
+    """Return p of a departure from a plateau, against a flat curve at the task's own level."""
+    means = fit.means
 
-    def drawn(count: int) -> Floats:
-        scatter = rng.choice(SCATTER, count, p=post.scatter[task])
-        weight = 1 / (noise_variance(one, smoothed(one.score)) + scatter[:, None] ** 2)
-        level = (weight * one.score).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
+    def drawn(count: int) -> Array:
+        scatter = rng.choice(SCATTER, count, p=fit.posterior.scatter)
+        weight = 1 / (noise_variance(means, smoothed(means.score)) + scatter[:, None] ** 2)
+        level = (weight * means.score).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
         flat = np.broadcast_to(level, weight.shape)
-        return search(_draw(one, flat, scatter, rng), shapes).departure
+        return search_shapes(_draw(means, flat, scatter, rng), fit.shapes).departure
 
-    return _sequential(search(one, shapes).departure[0], drawn, draws)
+    return _sequential(search_shapes(means, fit.shapes).departure[0], drawn, draws)
 
 
-def break_p_value(
-    means: Means, shapes: Library, post: Posterior, task: int, rng: np.random.Generator, draws: int
-) -> float:
-    """p of a break, against the smooth curves that the data leave likely (a flat one among them)."""
-    return common_break_p_value([(means, shapes, post, task)], post.scatter[task], rng, draws)
+def break_p_value(fit: TaskFit, rng: np.random.Generator, draws: int) -> float:
+    """Return p of a break, against the smooth curves that the data leave likely (a flat one among them)."""
+    return common_break_p_value([fit], fit.posterior.scatter, rng, draws)
 
 
 def common_break_p_value(
-    parts: Sequence[tuple[Means, Library, Posterior, int]],
-    scatter: Floats,
-    rng: np.random.Generator,
-    draws: int,
+    fits: Sequence[TaskFit], scatter: Float[Array, " W"], rng: np.random.Generator, draws: int
 ) -> float:
-    """p of a break in every one of several curves, each a seed's own, against a smooth curve for each.
+    """Return p of a break in every one of several curves, each a seed's own, against a smooth curve for each.
 
-    `parts`: means, shapes, posterior and the task's place in them; `scatter` [W]: probabilities of the
-    scatters, common to the curves. The statistic is the sum of theirs.
+    scatter: probabilities of the scatters, common to the curves. The statistic is the sum of theirs.
     """
-    ones = [one_task(means, task) for means, _, _, task in parts]
 
-    def drawn(count: int) -> Floats:
+    def drawn(count: int) -> Array:
         at = rng.choice(len(SCATTER), count, p=scatter)
         total = np.zeros(count)
-        for one, (_, shapes, post, task) in zip(ones, parts, strict=True):
-            curve = _smooth_curves(one, shapes, post, task, at, rng)
-            total += search(_draw(one, curve, SCATTER[at], rng), shapes).break_
+        for fit in fits:
+            curve = _smooth_curves(fit, at, rng)
+            total += search_shapes(_draw(fit.means, curve, SCATTER[at], rng), fit.shapes).break_
         return total
 
-    observed = sum(search(one, part[1]).break_[0] for one, part in zip(ones, parts, strict=True))
+    observed = sum(search_shapes(fit.means, fit.shapes).break_[0] for fit in fits)
     return _sequential(float(observed), drawn, draws)
 
 
 def _smooth_curves(
-    one: Means, shapes: Library, post: Posterior, task: int, at: NDArray[np.intp], rng: np.random.Generator
-) -> Floats:
-    """Smooth curves [B, K] as likely as the data leave them, at the scatters SCATTER[at]."""
-    smooth = np.flatnonzero(shapes.kind[np.isin(shapes.kind, RISING)] == "smooth")
-    values = shapes.values[shapes.of("smooth")]
-    log_joint = post.log_joint[task][:, smooth]
+    fit: TaskFit, at: Int[NDArray[np.intp], " B"], rng: np.random.Generator
+) -> Float[Array, "B J"]:
+    """Draw smooth curves as likely as the data leave them, at the scatters SCATTER[at]."""
+    means, smooth = fit.means, fit.shapes.rising_of("smooth")
+    values = fit.shapes.values[fit.shapes.of("smooth")]
+    log_joint = fit.posterior.log_joint[:, smooth]
     conditional = np.exp(log_joint - log_joint.max(-1, keepdims=True))
     cumulative = (conditional / conditional.sum(-1, keepdims=True)).cumsum(-1)
-    gains = np.maximum(post.gain[task][:, smooth], 0)
+    gains = np.maximum(fit.posterior.evidence.gain[:, smooth], 0)
     shape = (rng.random((len(at), 1)) > cumulative[at]).sum(-1).clip(max=len(values) - 1)
     rise = gains[at, shape][:, None] * values[shape]
-    weight = 1 / (noise_variance(one, smoothed(one.score)) + SCATTER[at][:, None] ** 2)
-    level = (weight * (one.score - rise)).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
+    weight = 1 / (noise_variance(means, smoothed(means.score)) + SCATTER[at][:, None] ** 2)
+    level = (weight * (means.score - rise)).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
     return np.asarray(level + rise)
 
 
-def _sequential(observed: float, drawn: Callable[[int], Floats], draws: int) -> float:
-    """p of the observed statistic among those `drawn` under the null, stopped early where it is large."""
+def _sequential(observed: float, drawn: Callable[[int], Array], draws: int) -> float:
+    """Return p of the observed statistic among those `drawn` under the null, stopped early where it is large."""
     exceeded = done = 0
     for batch in _BATCHES:
         count = min(batch, draws - done)
@@ -146,21 +142,23 @@ def _sequential(observed: float, drawn: Callable[[int], Floats], draws: int) -> 
     return (exceeded + 1) / (done + 1)
 
 
-def _draw(one: Means, curve: Floats, scatter: Floats, rng: np.random.Generator) -> Means:
-    """New means around `curve` [B, K]: scatter of models first, then items."""
-    spread = np.sqrt(scatter[:, None] ** 2 + one.extra)
+def _draw(
+    means: Means, curve: Float[Array, "B J"], scatter: Float[Array, " B"], rng: np.random.Generator
+) -> Means:
+    """Draw new means around `curve`: scatter of models first, then items."""
+    spread = np.sqrt(scatter[:, None] ** 2 + means.extra)
     level = curve + spread * rng.standard_normal(curve.shape)
-    counted = np.isfinite(one.items[0])
-    score = level + np.sqrt(np.where(counted, 0, one.variance)) * rng.standard_normal(curve.shape)
+    counted = np.isfinite(means.items)
+    score = level + np.sqrt(np.where(counted, 0, means.variance)) * rng.standard_normal(curve.shape)
     if counted.any():
-        items = np.maximum(np.round(one.items[0, counted]), 1).astype(int)
+        items = np.maximum(np.round(means.items[counted]), 1).astype(int)
         score[:, counted] = rng.binomial(items, np.clip(level[:, counted], 0, 1)) / items
-    same = (np.broadcast_to(a, curve.shape) for a in (one.items, one.variance, one.extra))
+    same = (np.broadcast_to(a, curve.shape) for a in (means.items, means.variance, means.extra))
     return Means(score, *same)
 
 
-def benjamini_hochberg(p: Floats) -> Floats:
-    """q values: the least false-discovery level at which each p is among the discoveries (BH 1995)."""
+def benjamini_hochberg(p: Float[Array, " T"]) -> Float[Array, " T"]:
+    """Return q values: the least false-discovery level at which each p is among the discoveries (BH 1995)."""
     order = np.argsort(p)
     ranked = p[order] * len(p) / np.arange(1, len(p) + 1)
     q = np.empty_like(ranked)

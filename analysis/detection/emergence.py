@@ -4,10 +4,12 @@ The definitions are in docs/emergence.md. Here the parts meet: the table, the po
 bootstraps, the seeds, the other scores of the same outputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from html import escape
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -15,26 +17,19 @@ import pandas as pd
 
 from analysis.detection.alignment import Alignment, alignments
 from analysis.detection.bootstrap import BREAK_LEVEL, benjamini_hochberg, break_p_value, departure_p_value
-from analysis.detection.curves import Curve, read_curves
 from analysis.detection.metrics import Other, compare
-from analysis.detection.noise import SCATTER, Means, average_seeds, noise_variance, one_task
-from analysis.detection.posterior import (
-    HYPOTHESES,
-    Evidence,
-    Posterior,
-    Prior,
-    best_curve,
-    estimated_prior,
-    evidence,
-    posterior,
-)
-from analysis.detection.seeds import each_seed, fits_of_each_seed, without_each_seed
-from analysis.detection.shapes import Floats, Library, library, scaled_log
+from analysis.detection.noise import noise_variance
+from analysis.detection.posterior import EMERGENT, TaskFit, find_threshold, fit_tasks
+from analysis.detection.scores import read_scores
+from analysis.detection.seeds import each_seed, without_each_seed
 from analysis.detection.take_off import TakeOff, take_offs
-from analysis.detection.threshold import threshold_interval
-from analysis.detection.twins import Twin, twins, worth_saying
+from analysis.detection.twins import Twin, compare_twins, worth_saying
 from analysis.detection.verdict import IN_WORDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
+from analysis.tables.finished import LeftOut
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Emergence", "Verdict", "emergence"]
 
@@ -42,7 +37,8 @@ __all__ = ["Emergence", "Verdict", "emergence"]
 @dataclass(frozen=True)
 class Emergence:
     """Every task's verdict, the false-discovery level that the emergent ones were held to, and what the
-    table says besides: variants side by side, thresholds in loss, take-offs forecast from below."""
+    table says besides: variants side by side, thresholds in loss, take-offs forecast from below. `left_out` are
+    the rows that no curve has, by reason; `notes` say how the table was read where that is not plain."""
 
     tasks: tuple[Verdict, ...]
     fdr: float
@@ -50,10 +46,12 @@ class Emergence:
     twins: tuple[Twin, ...]
     alignments: tuple[Alignment, ...]
     take_offs: tuple[TakeOff, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """DESIGN.md's contract (tasks, fdr), and beside it what not every table has."""
-        return {
+        """Return the stable answer (tasks, fdr), and beside it what not every table has; null where unknown."""
+        answer = {
             "tasks": [verdict.to_json() for verdict in self.tasks],
             "fdr": self.fdr,
             "min_effect": self.min_effect,
@@ -61,10 +59,54 @@ class Emergence:
             "score_against_loss": [alignment.to_json() for alignment in self.alignments],
             "forecast_from_below": [take_off.to_json() for take_off in self.take_offs],
             "published_measures": [verdict.measures() for verdict in self.tasks],
+            "rows_left_out": [left_out.to_json() for left_out in self.left_out],
+            "notes": list(self.notes),
         }
+        return {name: _finite(value) for name, value in answer.items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the verdicts, one row a task, variant and metric; warnings by their codes."""
+        rows = []
+        for verdict in self.tasks:
+            low, high = verdict.threshold_interval or (None, None)
+            rows.append(
+                {
+                    "task": verdict.curve.task,
+                    "variant": verdict.curve.variant,
+                    "metric": verdict.curve.metric,
+                    "class": verdict.label,
+                    "effect": verdict.effect,
+                    "threshold": verdict.threshold,
+                    "threshold_low": low,
+                    "threshold_high": high,
+                    "p_value": verdict.p_value,
+                    "p_break": verdict.p_break,
+                    "q_value": verdict.q_value,
+                    "metric_induced": verdict.metric_induced,
+                    "warnings": " ".join(warning.code for warning in verdict.warnings),
+                }
+            )
+        numbers = ["effect", "threshold", "threshold_low", "threshold_high"]
+        return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame()
+        frame["class"] = pd.Categorical(frame["class"], ORDER, ordered=True)
+        table = frame.sort_values("class", kind="stable").to_html(
+            index=False, na_rep="", float_format=lambda value: f"{value:.3g}"
+        )
+        said = [f"{v.curve.name}: {w.message}" for v in self.tasks for w in v.warnings]
+        said += [f"{len(out.rows)} rows left out: {out.reason}" for out in self.left_out] + list(self.notes)
+        return table + "".join(f"<p>{escape(line)}</p>" for line in said)
+
+    def plot(self) -> "Figure":
+        """Draw score against size, a small plot a task: seeds, twice the error, the class and the threshold."""
+        # Figures see results and not the other way round: named, and loaded when a picture is asked for.
+        drawn: Figure = import_module("analysis.figures.tasks").plot(self)
+        return drawn
 
     def summary(self) -> str:
-        """A table for a person, sorted by class."""
+        """Return a table for a person, sorted by class."""
         wide = max([len(v.curve.name) for v in self.tasks] + [4])
         lines = [f"{'task':{wide}}  class      effect  threshold (90%)              p       p_break  q"]
         for v in sorted(self.tasks, key=lambda v: ORDER.index(v.label)):
@@ -87,6 +129,8 @@ class Emergence:
                 lines.append(alignment.sentence())
         for take_off in self.take_offs:
             lines.append(take_off.sentence())
+        lines += [f"{len(out.rows)} rows left out: {out.reason}" for out in self.left_out]
+        lines += self.notes
         return "\n".join(lines)
 
 
@@ -98,120 +142,86 @@ def emergence(
     draws: int = 8000,
     seed: int = 0,
     lengths: Mapping[tuple[str, str], float] | None = None,
+    *,
+    lower_is_better: Collection[str] = (),
+    higher_is_better: Collection[str] = (),
 ) -> Emergence:
     """Classify every task of `table` (columns task, size, and correct, total or score, stderr; optional
     different_items, chance, ceiling, shortcut, seed, variant, metric, loss).
 
     min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls.
     level: of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the
-    least p). lengths: bytes of an answer by (task, variant), where known. Raises UserError, naming the row,
-    for input that cannot be.
+    least p). lengths: bytes of an answer by (task, variant), where known. lower_is_better, higher_is_better:
+    metrics (tasks, where the table names no metric) whose names do not say it. Raises UserError, naming the
+    row, for input that cannot be.
     """
     if not 0 < min_effect < 1:
         raise UserError(f"min_effect is {min_effect:g}; a change of score between 0 and 1 would be right")
     if not 0 < fdr < 1 or not 0 < level < 1:
         raise UserError(f"fdr is {fdr:g} and level {level:g}; both lie between 0 and 1")
-    curves = read_curves(table)
-    groups: dict[tuple[float, ...], list[int]] = {}
-    for at, curve in enumerate(curves):
-        groups.setdefault(tuple(curve.size), []).append(at)
-    stacks = [_stack([curves[i] for i in members], min_effect) for members in groups.values()]
-    prior = estimated_prior([stack.evidence for stack in stacks])
-    drafts: dict[int, Draft] = {}
-    for stack, members in zip(stacks, groups.values(), strict=True):
-        judged = _judge(stack, prior, min_effect, level, draws, seed)
-        drafts.update(zip(members, judged, strict=True))
-    ordered = _with_other_metrics([drafts[i] for i in range(len(curves))], lengths or {})
-    q_values = benjamini_hochberg(np.array([draft.p_value for draft in ordered]))
-    verdicts = tuple(decide(d, float(q), fdr, min_effect) for d, q in zip(ordered, q_values, strict=True))
+    scores = read_scores(table, lower_is_better, higher_is_better)
+    fits = fit_tasks(scores.curves, min_effect)
+    # numpy lets go of the interpreter in its loops: two threads use two cores.
+    with ThreadPoolExecutor(2) as pool:
+        drafts = list(pool.map(lambda fit: _draft(fit, min_effect, level, draws, seed), fits))
+    drafts = _with_other_metrics(drafts, lengths or {})
+    q_values = benjamini_hochberg(np.array([draft.p_value for draft in drafts]))
+    verdicts = tuple(decide(d, float(q), fdr, min_effect) for d, q in zip(drafts, q_values, strict=True))
     return Emergence(
         tasks=verdicts,
         fdr=fdr,
         min_effect=min_effect,
-        twins=tuple(twins(verdicts, min_effect)),
-        alignments=tuple(alignments(table, verdicts)),
-        take_offs=tuple(take_offs(table, verdicts, level)),
+        twins=tuple(compare_twins(verdicts, min_effect)),
+        alignments=tuple(alignments(scores.all_horizons, verdicts)),
+        take_offs=tuple(take_offs(scores.rows, verdicts, level)),
+        left_out=scores.left_out,
+        notes=scores.notes,
     )
 
 
-@dataclass(frozen=True)
-class Stack:
-    """Tasks that share their sizes: scores, items and errors [S, T, K], the shapes, means and evidence."""
-
-    curves: tuple[Curve, ...]
-    score: Floats
-    items: Floats
-    stderr: Floats
-    shapes: Library
-    means: Means
-    evidence: Evidence
+def _finite(value: Any) -> Any:
+    """Return the value with null for every number in it that is none."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _stack(curves: Sequence[Curve], min_effect: float) -> Stack:
-    """The scores of tasks that share their sizes as arrays, and their evidence."""
-    seeds = max(len(curve.seeds) for curve in curves)
-
-    def stacked(name: str) -> Floats:
-        out = np.full((seeds, len(curves), len(curves[0].size)), np.nan)
-        for t, curve in enumerate(curves):
-            out[: len(curve.seeds), t] = getattr(curve, name)
-        return out
-
-    score, items, stderr = stacked("score"), stacked("items"), stacked("stderr")
-    shapes = library(scaled_log(curves[0].size))
-    means = average_seeds(score, items, stderr)
-    return Stack(tuple(curves), score, items, stderr, shapes, means, evidence(means, shapes, min_effect))
-
-
-def _judge(stack: Stack, prior: Prior, min_effect: float, level: float, draws: int, seed: int) -> list[Draft]:
-    """Drafts of tasks that share their sizes, all at once."""
-    curves, shapes, means = stack.curves, stack.shapes, stack.means
-    post = posterior(stack.evidence, prior)
-    scores = (stack.score, stack.items, stack.stderr)
-    without = without_each_seed(scores, curves, min_effect, prior)
-    alone = fits_of_each_seed(scores, curves[0].size, min_effect, prior)
-
-    def draft(t: int) -> Draft:
-        curve = curves[t]
-        rng = np.random.default_rng([seed, crc32(curve.name.encode())])
-        p_break = break_p_value(means, shapes, post, t, rng, draws)
-        rise = best_curve(means, shapes, post, t, "emergent", curve.ceiling)
-        seeds = each_seed(curve, alone[t], float(rise[-1] - rise[0]), prior, level, rng, draws // 8)
-        own = seeds if seeds is not None and seeds.all_jump else None
-        # Where no break is seen the first test decides nothing: its resolution can be less.
-        p_value = departure_p_value(
-            means, shapes, post, t, rng, draws if own or p_break < BREAK_LEVEL else draws // 8
-        )
-        least = _least_effect(means, shapes, post, t)
-        where = threshold_interval(post, shapes, t, curve.size, level)
-        if own:
-            p_break, where = own.p_break, own.threshold
-        return Draft(curve, shapes, post, t, means, p_value, p_break, where, least, tuple(without[t]), seeds)
-
-    # numpy lets go of the interpreter in its loops: two threads use two cores.
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(draft, range(len(curves))))
+def _draft(fit: TaskFit, min_effect: float, level: float, draws: int, seed: int) -> Draft:
+    """Put one task, and each of its seeds, to the tests."""
+    rng = np.random.default_rng([seed, crc32(fit.curve.name.encode())])
+    p_break = break_p_value(fit, rng, draws)
+    seeds = each_seed(fit, min_effect, level, rng, draws // 8)
+    own = seeds if seeds is not None and seeds.all_jump else None
+    # Where no break is seen the first test decides nothing: its resolution can be less.
+    p_value = departure_p_value(fit, rng, draws if own or p_break < BREAK_LEVEL else draws // 8)
+    where = find_threshold(fit, level)
+    if own:
+        p_break, where = own.p_break, own.threshold
+    without = without_each_seed(fit, min_effect)
+    return Draft(fit, p_value, p_break, where, _least_effect(fit), without, seeds)
 
 
 def _with_other_metrics(drafts: list[Draft], lengths: Mapping[tuple[str, str], float]) -> list[Draft]:
-    """The drafts, each with what the other scores of the same outputs do at its departure."""
+    """Add to each draft what the other scores of the same outputs do at its departure."""
     groups: dict[tuple[str, str], list[Draft]] = {}
     for draft in drafts:
-        groups.setdefault((draft.curve.task, draft.curve.variant), []).append(draft)
+        groups.setdefault((draft.fit.curve.task, draft.fit.curve.variant), []).append(draft)
 
     def at_the_jump_of(draft: Draft, other: Draft) -> Other | None:
         assert draft.threshold is not None
-        key = (draft.curve.task, draft.curve.variant)
-        scatter = float(np.sqrt((other.post.scatter[other.at] * SCATTER**2).sum()))
-        means = one_task(other.means, other.at)
-        jumps = float(other.post.probability[other.at, HYPOTHESES.index("emergent")])
+        curve = draft.fit.curve
+        jumps = float(other.fit.posterior.probability[EMERGENT])
         if other.each_seed is not None and other.each_seed.all_jump:
             jumps = 1.0
-        return compare(draft.curve, draft.threshold[1], other.curve, means, scatter, jumps, lengths.get(key))
+        return compare(
+            curve, draft.threshold.middle, other.fit, jumps, lengths.get((curve.task, curve.variant))
+        )
 
     out = []
     for draft in drafts:
-        group = groups[(draft.curve.task, draft.curve.variant)]
+        group = groups[(draft.fit.curve.task, draft.fit.curve.variant)]
         if len(group) > 1 and draft.threshold is not None:
             found = [at_the_jump_of(draft, other) for other in group if other is not draft]
             own = at_the_jump_of(draft, draft)
@@ -221,10 +231,9 @@ def _with_other_metrics(drafts: list[Draft], lengths: Mapping[tuple[str, str], f
     return out
 
 
-def _least_effect(means: Means, shapes: Library, post: Posterior, task: int) -> float:
-    """The jump at the last size alone that would be seen (p at DEPARTURE_LEVEL) four times in five."""
-    scatter = float((post.scatter[task] * SCATTER**2).sum())
-    variance = noise_variance(means, means.score)[task] + scatter
+def _least_effect(fit: TaskFit) -> float:
+    """Return the jump at the last size alone that would be seen (p at DEPARTURE_LEVEL) four times in five."""
+    variance = noise_variance(fit.means, fit.means.score) + fit.scatter_variance
     rest = 1 / (1 / variance[:-1]).sum()
     # One-sided normal quantiles 2.33 and 0.84, and some for having searched the breaks.
     return float((2.33 + 0.84 + 0.5) * np.sqrt(variance[-1] + rest))

@@ -1,13 +1,16 @@
 """The noise of a score: items, seeds, and the scatter from model to model.
 
-Whether a difference matters is left to emergence_posterior; here is only how far a mean may be off.
+The only place that knows how far a mean may be off: classes, tests, onsets and the bands of figures take their
+error from here. Whether a difference matters is left to posterior.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
-from analysis.detection.shapes import Floats
+from analysis.arrays import Array
+from analysis.detection.curves import Curve
 
 # Grid of the scatter's standard deviation (score units) and its prior: half of the mass at .015 or less,
 # a tail up to .16, so that neither a clean simulation nor a rough real grid is off it.
@@ -17,18 +20,26 @@ SCATTER_PRIOR = np.array([0.22, 0.13, 0.13, 0.12, 0.11, 0.1, 0.08, 0.06, 0.03, 0
 
 @dataclass(frozen=True)
 class Means:
-    """T tasks at the same K sizes, seeds averaged: `score` [T, K]; its variance is
-    f (1 - f) / `items` where `items` is finite, `variance` elsewhere, plus `extra` (scatter of the seeds
-    beyond the binomial, over their number), each [T, K]."""
+    """Scores averaged over seeds, of tasks at the same sizes or of one task.
 
-    score: Floats
-    items: Floats
-    variance: Floats
-    extra: Floats
+    The variance of `score` is f (1 - f) / `items` where `items` is finite, `variance` elsewhere, plus `extra`
+    (scatter of the seeds beyond the binomial, over their number).
+    """
+
+    score: Float[Array, "*T J"]
+    items: Float[Array, "*T J"]
+    variance: Float[Array, "*T J"]
+    extra: Float[Array, "*T J"]
+
+    def of(self, task: int) -> "Means":
+        """Return the means of one of several tasks."""
+        return Means(self.score[task], self.items[task], self.variance[task], self.extra[task])
 
 
-def average_seeds(score: Floats, items: Floats, stderr: Floats) -> Means:
-    """Means over the first axis of [S, T, K] arrays with NaN where a seed was not run."""
+def average_seeds(
+    score: Float[Array, "S *T J"], items: Float[Array, "S *T J"], stderr: Float[Array, "S *T J"]
+) -> Means:
+    """Average over the first axis; NaN where a seed was not run."""
     there = np.isfinite(score)
     count = np.maximum(there.sum(0), 1)
     mean = np.where(there, score, 0).sum(0) / count
@@ -48,8 +59,8 @@ def average_seeds(score: Floats, items: Floats, stderr: Floats) -> Means:
     return Means(mean, pooled_items, variance, each / count)
 
 
-def noise_variance(means: Means, at: Floats) -> Floats:
-    """Variance of the means [..., K] under a curve `at` [..., K], without the scatter of sizes."""
+def noise_variance(means: Means, at: Float[Array, "*B J"]) -> Float[Array, "*B J"]:
+    """Variance of the means under a curve `at`, without the scatter from model to model."""
     bounded = np.clip(at, 0, 1)
     # Half an item of either kind is added: no proportion is known without error.
     with np.errstate(invalid="ignore"):
@@ -58,13 +69,16 @@ def noise_variance(means: Means, at: Floats) -> Floats:
     return np.where(np.isfinite(means.items), binomial, means.variance) + means.extra
 
 
-def smoothed(score: Floats) -> Floats:
-    """Scores averaged with their neighbours (1/4, 1/2, 1/4): a stand-in for the curve in its variance."""
+def smoothed(score: Float[Array, "*T J"]) -> Float[Array, "*T J"]:
+    """Average with the neighbours (1/4, 1/2, 1/4): a stand-in for the curve in its variance."""
     inner = np.concatenate([score[..., :1], score, score[..., -1:]], axis=-1)
     return np.asarray(inner[..., :-2] / 4 + score / 2 + inner[..., 2:] / 4)
 
 
-def one_task(means: Means, task: int) -> Means:
-    """The means of one task, [1, K]."""
-    rows = slice(task, task + 1)
-    return Means(means.score[rows], means.items[rows], means.variance[rows], means.extra[rows])
+def level_and_error(curve: Curve, scatter: float) -> tuple[Float[Array, " J"], Float[Array, " J"]]:
+    """Mean score over seeds and its standard error: of items, seeds and a `scatter` from model to model.
+
+    Onsets are judged by it, and figures draw their bands from it: what is seen is what was judged.
+    """
+    means = average_seeds(curve.score, curve.items, curve.stderr)
+    return means.score, np.sqrt(noise_variance(means, means.score) + scatter**2)

@@ -1,83 +1,64 @@
-"""Tasks judged from some of their seeds: from each alone, and from all but one.
+"""Tasks judged from some of their seeds: from each alone, from all but one, and by the groups they fall into.
 
 A mean hides that every seed jumps, each at its own size, and that only one of them does. What follows from it
-for the class is left to emergence_verdict.
+for the class is left to verdict.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float
 from scipy.special import logsumexp
 
+from analysis.arrays import Array
 from analysis.detection.bootstrap import BREAK_LEVEL, common_break_p_value
 from analysis.detection.curves import Curve
-from analysis.detection.noise import Means, average_seeds
 from analysis.detection.posterior import (
+    EMERGENT,
+    FLAT,
     HYPOTHESES,
     LEAST_PROBABILITY,
-    Evidence,
-    Posterior,
-    Prior,
-    evidence,
-    posterior,
+    TaskFit,
+    Threshold,
+    best_curve,
+    find_threshold,
+    fit_tasks,
 )
-from analysis.detection.shapes import Floats, Library, library, scaled_log
-from analysis.detection.threshold import threshold_interval
 
 # Each seed alone is to be a jump rather than anything else, and where they differ to differ by this share of
 # the gain: a slope with scatter has seeds in between.
 EACH_SEED, APART = 0.5, 0.5
 # A plateau of three sizes and a departure.
 LEAST_SIZES = 4
-_EMERGENT = HYPOTHESES.index("emergent")
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A task's curve through some of its seeds, over the sizes [K] that they have; the task stands at `at`."""
-
-    sizes: NDArray[np.bool_]
-    means: Means
-    shapes: Library
-    evidence: Evidence
-    post: Posterior
-    at: int
-
-    @property
-    def probability(self) -> Floats:
-        """Of the hypotheses [H]."""
-        return np.asarray(self.post.probability[self.at])
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A task without one seed: `probability` [H] of the hypotheses, over the sizes that other seeds have;
-    `lone`, the sizes that no other seed has. Where fewer than two sizes are left nothing is gained over them."""
+class WithoutSeed:
+    """A task without one seed: `probability` of the hypotheses, over the sizes that other seeds have; `lone`, the
+    sizes that no other seed has. Where fewer than two sizes are left nothing is gained over them."""
 
     seed: str
-    probability: Floats
+    probability: Float[Array, " H"]
     lone: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class SeedClass:
-    """The likeliest hypothesis of one seed alone, how probable, and where it would jump (sizes)."""
+    """The likeliest hypothesis of one seed alone, how probable, and where it would jump."""
 
     seed: str
     label: str
     probability: float
     jump_probability: float
-    threshold: tuple[float, float, float] | None
+    threshold: Threshold | None
 
     def to_json(self) -> dict[str, Any]:
-        """`class` may be "hill" (rises, then falls) besides the six."""
+        """Return the seed's entry; `class` may be "hill" (rises, then falls) besides the six."""
         where = self.threshold
         body = {"seed": self.seed, "class": self.label, "probability": self.probability}
-        at = None if where is None else where[1]
-        return body | {"threshold": at, "threshold_interval": None if where is None else [where[0], where[2]]}
+        at, ends = (None, None) if where is None else (where.middle, [where.low, where.high])
+        return body | {"threshold": at, "threshold_interval": ends}
 
 
 @dataclass(frozen=True)
@@ -102,103 +83,56 @@ class EachSeed:
         return tuple(seed for seed in self.seeds if seed.jump_probability >= LEAST_PROBABILITY)
 
     @property
-    def threshold(self) -> tuple[float, float, float] | None:
+    def threshold(self) -> Threshold | None:
         """From where the first seed may jump to where the last one may, and the median of the seeds."""
         known = [seed.threshold for seed in self.seeds if seed.threshold is not None]
         if not known:
             return None
-        low, middle, high = np.array(known).T
-        return float(low.min()), float(np.exp(np.median(np.log(middle)))), float(high.max())
+        middle = float(np.exp(np.median(np.log([one.middle for one in known]))))
+        return Threshold(min(one.low for one in known), middle, max(one.high for one in known))
 
 
-def without_each_seed(
-    scores: Sequence[Floats], curves: Sequence[Curve], min_effect: float, prior: Prior
-) -> list[list[LeftOut]]:
-    """For each task, what is left of it without each of its seeds. `scores`: score, items and standard errors
-    [S, T, K]; empty where there is one seed."""
-    out: list[list[LeftOut]] = [[] for _ in curves]
-    for left_out in range(len(scores[0])):
-        keep = np.arange(len(scores[0])) != left_out
-        fits = _fits(scores, keep, curves[0].size, min_effect, prior, 2)
-        for t, (curve, fit) in enumerate(zip(curves, fits, strict=True)):
-            if len(curve.seeds) < 2 or left_out >= len(curve.seeds):
-                continue
-            others = np.isfinite(scores[0][keep, t]).any(0)
-            nothing = np.eye(len(HYPOTHESES))[HYPOTHESES.index("flat")]
-            probability = nothing if fit is None else fit.probability
-            lone = tuple(map(float, curve.size[~others]))
-            out[t].append(LeftOut(curve.seeds[left_out], probability, lone))
-    return out
-
-
-def fits_of_each_seed(
-    scores: Sequence[Floats], size: Floats, min_effect: float, prior: Prior
-) -> list[list[tuple[int, Fit]]]:
-    """For each task the seeds (by place) that have LEAST_SIZES or more, and each one's fit."""
-    out: list[list[tuple[int, Fit]]] = [[] for _ in range(scores[0].shape[1])]
-    for seed in range(len(scores[0])):
-        keep = np.arange(len(scores[0])) == seed
-        for t, fit in enumerate(_fits(scores, keep, size, min_effect, prior, LEAST_SIZES)):
-            if fit is not None:
-                out[t].append((seed, fit))
-    return out
-
-
-def _fits(
-    scores: Sequence[Floats],
-    keep: NDArray[np.bool_],
-    size: Floats,
-    min_effect: float,
-    prior: Prior,
-    least: int,
-) -> list[Fit | None]:
-    """Every task from the seeds `keep` alone; tasks that these leave with the same sizes are judged at once."""
-    there = np.asarray(np.isfinite(scores[0][keep]).any(0))
-    out: list[Fit | None] = [None] * len(there)
-    for pattern in np.unique(there, axis=0):
-        if pattern.sum() < least:
-            continue
-        tasks = np.flatnonzero((there == pattern).all(-1))
-        means = average_seeds(*(a[keep][:, tasks][:, :, pattern] for a in scores))
-        shapes = library(scaled_log(size[pattern]))
-        found = evidence(means, shapes, min_effect)
-        post = posterior(found, prior)
-        for at, t in enumerate(tasks):
-            out[t] = Fit(pattern, means, shapes, found, post, at)
-    return out
+def without_each_seed(fit: TaskFit, min_effect: float) -> tuple[WithoutSeed, ...]:
+    """Judge what is left of a task without each of its seeds; nothing where there is one seed."""
+    curve, prior, places = fit.curve, fit.posterior.prior, range(len(fit.curve.seeds))
+    left = [curve.of_seeds([other for other in places if other != place]) for place in places]
+    whole = [rest for rest in left if len(rest.size) >= 2]
+    fits = iter(fit_tasks(whole, min_effect, prior))
+    nothing = np.eye(len(HYPOTHESES))[FLAT]
+    out = []
+    for place, rest in enumerate(left):
+        probability = next(fits).posterior.probability if len(rest.size) >= 2 else nothing
+        lone = tuple(float(size) for size in curve.size if size not in rest.size)
+        out.append(WithoutSeed(curve.seeds[place], probability, lone))
+    return tuple(out) if len(places) > 1 else ()
 
 
 def each_seed(
-    curve: Curve,
-    fits: Sequence[tuple[int, Fit]],
-    gain: float,
-    prior: Prior,
-    level: float,
-    rng: np.random.Generator,
-    draws: int,
+    fit: TaskFit, min_effect: float, level: float, rng: np.random.Generator, draws: int
 ) -> EachSeed | None:
-    """The seeds of a task one by one, and all of them under one class with a curve for each.
+    """Judge the seeds of a task one by one, and all of them under one class with a curve for each.
 
-    gain: of the task's mean, in its score's unit. level: of the threshold's interval. None with fewer than two
-    seeds that have sizes enough.
+    level: of the threshold's interval. None with fewer than two seeds that have LEAST_SIZES or more.
     """
-    if len(fits) < 2:
+    curve, prior = fit.curve, fit.posterior.prior
+    alone = [curve.of_seeds([place]) for place in range(len(curve.seeds))]
+    alone = [one for one in alone if len(one.size) >= LEAST_SIZES]
+    if len(alone) < 2:
         return None
+    fits = fit_tasks(alone, min_effect, prior)
     # One class and one scatter for all of them; level, gain and shape are each seed's own.
-    together = np.sum([fit.evidence.hypothesis[fit.at] for _, fit in fits], axis=0)
+    together = np.sum([one.posterior.evidence.hypothesis for one in fits], axis=0)
     joint = together + np.log(prior.scatter)[:, None] + np.log(prior.hypothesis)
     joint -= logsumexp(joint)
-    probability = float(np.exp(logsumexp(joint[:, _EMERGENT])))
+    probability = float(np.exp(logsumexp(joint[:, EMERGENT])))
     scatter = np.exp(logsumexp(joint, axis=1))
-    seeds = tuple(_seed_class(curve, seed, fit, level) for seed, fit in fits)
+    rise = best_curve(fit, "emergent")
+    gain = float(rise[-1] - rise[0])
     apart = _widest_gap(curve.score) / gain if gain > 0 else 0.0
-    found = EachSeed(seeds, probability, 1.0, apart)
+    found = EachSeed(tuple(_seed_class(one, level) for one in fits), probability, 1.0, apart)
     if not _may_jump(found):
         return found
-    parts = [(fit.means, fit.shapes, fit.post, fit.at) for _, fit in fits]
-    return EachSeed(
-        seeds, probability, common_break_p_value(parts, scatter / scatter.sum(), rng, draws), apart
-    )
+    return replace(found, p_break=common_break_p_value(fits, scatter / scatter.sum(), rng, draws))
 
 
 def _may_jump(found: EachSeed) -> bool:
@@ -206,17 +140,78 @@ def _may_jump(found: EachSeed) -> bool:
     return found.probability >= LEAST_PROBABILITY and alone >= EACH_SEED and found.apart >= APART
 
 
-def _seed_class(curve: Curve, seed: int, fit: Fit, level: float) -> SeedClass:
-    probability = fit.probability
+def _seed_class(fit: TaskFit, level: float) -> SeedClass:
+    probability = fit.posterior.probability
     likeliest = int(probability.argmax())
-    where = None
-    if likeliest == _EMERGENT:
-        where = threshold_interval(fit.post, fit.shapes, fit.at, curve.size[fit.sizes], level)
-    label, jumps = HYPOTHESES[likeliest], float(probability[_EMERGENT])
-    return SeedClass(curve.seeds[seed], label, float(probability[likeliest]), jumps, where)
+    where = find_threshold(fit, level) if likeliest == EMERGENT else None
+    label, jumps = HYPOTHESES[likeliest], float(probability[EMERGENT])
+    return SeedClass(fit.curve.seeds[0], label, float(probability[likeliest]), jumps, where)
 
 
-def _widest_gap(score: Floats) -> float:
-    """The widest gap between neighbouring seeds at one size, of scores [S, K] with NaN where not run."""
+def _widest_gap(score: Float[Array, "S J"]) -> float:
+    """Return the widest gap between neighbouring seeds at one size, of scores with NaN where not run."""
     gaps = np.diff(np.sort(score, axis=0), axis=0)
     return float(np.nanmax(gaps)) if np.isfinite(gaps).any() else 0.0
+
+
+@dataclass(frozen=True)
+class SeedGroups:
+    """`bimodal`: at some size two groups of seeds fit better than one; None with fewer than three seeds.
+    `success_rate`: by size, the share of seeds past the middle of the gain; None where nothing is gained."""
+
+    bimodal: bool | None
+    success_rate: list[dict[str, float]] | None
+
+
+def seed_groups(fit: TaskFit, fitted: Float[Array, " J"], min_effect: float) -> SeedGroups:
+    """Return success rates by size, and whether two groups of seeds fit better than one at any size."""
+    curve, extra, seeds = fit.curve, fit.means.extra, len(fit.curve.seeds)
+    if seeds < 2:
+        return SeedGroups(None, None)
+    gain = float(fitted[-1] - fitted[0])
+    rates = None
+    if gain >= min_effect:
+        bar = float(fitted[0]) + gain / 2
+        rates = []
+        for k, size in enumerate(curve.size):
+            scores = curve.score[:, k][np.isfinite(curve.score[:, k])]
+            rates.append({"size": float(size), "rate": float((scores > bar).mean()), "seeds": len(scores)})
+    # Scatter of seeds where they agree: the lower half of the sizes' own.
+    usual = float(np.sqrt(np.median(np.sort(extra)[: max(len(extra) // 2, 1)]) * seeds))
+    gains = [_two_groups(curve, k, max(usual, 0.02), 2 * min_effect) for k in range(len(curve.size))]
+    known = [gain for gain in gains if gain is not None]
+    return SeedGroups(bool(max(known) > 0) if known else None, rates)
+
+
+def _two_groups(curve: Curve, k: int, scatter: float, least_gap: float) -> float | None:
+    """Return the BIC of one group less that of two at size k: positive where two groups of seeds fit better."""
+    there = np.isfinite(curve.score[:, k])
+    scores, items, stderr = (a[there, k] for a in (curve.score, curve.items, curve.stderr))
+    count = len(scores)
+    if count < 3:
+        return None
+    order = np.argsort(scores)
+    scores, items, stderr = scores[order], items[order], stderr[order]
+
+    def variance(level: float) -> Array:
+        bounded = min(max(level, 0.0), 1.0)
+        own = np.where(np.isfinite(items), (bounded * (1 - bounded) + 0.5 / items) / items, stderr**2)
+        return np.nan_to_num(own) + scatter**2
+
+    def minus_log(part: Array, level: float, more: float, rows: slice) -> float:
+        total = variance(level)[rows] + more
+        return float(0.5 * (np.log(total) + (part - level) ** 2 / total).sum())
+
+    mean = float(scores.mean())
+    own_spread = max(float(scores.var()) - float(variance(mean).mean()), 0.0)
+    # Free: mean and spread for one group; two means and where they part for two.
+    one = 2 * minus_log(scores, mean, own_spread, slice(None)) + 2 * np.log(count)
+    best = np.inf
+    for split in range(1, count):
+        low, high = scores[:split], scores[split:]
+        if high[0] - low[-1] < least_gap:
+            continue
+        two = minus_log(low, float(low.mean()), 0.0, slice(None, split))
+        two += minus_log(high, float(high.mean()), 0.0, slice(split, None))
+        best = min(best, 2 * two + 3 * np.log(count) + 2 * np.log(count - 1))
+    return float(one - best)

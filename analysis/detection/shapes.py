@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from analysis.arrays import Array
 
 # A plateau holds at most this share of the whole gain, judged on the curve and not on its noise.
 PLATEAU_SHARE = 0.08
@@ -20,15 +21,18 @@ STEP = 0.25
 # ... and not closer than this share of the range: beyond some 17 sizes a finer search says nothing more.
 CLOSEST = 1 / 64
 # Where a gradual departure begins is a matter of words: a logistic's threshold is taken to lie between its
-# middle and LEAD scales before, a ramp's between its foot and HINGE_LEAD of its width after.
+# middle and LEAD scales before (1 / (1 + e^1.4): a fifth of the gain is had), a ramp's between its foot and
+# HINGE_LEAD of its width after.
 LEAD, HINGE_LEAD = 1.4, 0.12
-# ... over half of the log-size range; a threshold lies somewhere in its gap, so that the middle of the gap
-# may lie a little before.
+# A plateau holds over half of the log-size range; a threshold lies somewhere in its gap, so that the middle of
+# the gap may lie a little before.
 PLATEAU_RANGE = 0.45
+# A curve that shows less of its own range than this over the sizes at hand is no shape of its own there.
+LEAST_SPAN = 0.2
 # Saturated: at least this share of the gain is had in the first third of the log-size range.
 EARLY_SHARE = 0.85
 Stretch = tuple[float, float]
-Candidate = tuple[Floats, str, Stretch, str]  # values, kind, threshold, family
+Candidate = tuple[Array, str, Stretch, str]  # values, kind, threshold, family
 NOWHERE = (float("nan"), float("nan"))
 FINE = np.linspace(0, 1, 401)
 RISING = ("smooth", "saturated", "emergent")
@@ -36,34 +40,44 @@ RISING = ("smooth", "saturated", "emergent")
 
 @dataclass(frozen=True)
 class Library:
-    """J shapes at K sizes: `values` [J, K], `kind` [J] (class of a positive gain), `weight` [J] (sums to 1
-    in each kind), `threshold` [J, 2] in x: the stretch in which it lies (NaN unless emergent)."""
+    """Shapes at the sizes at hand: `kind` is the class of a positive gain, `weight` sums to 1 in each kind,
+    `threshold` is the stretch in x in which it lies (NaN unless emergent)."""
 
-    x: Floats
-    values: Floats
-    kind: NDArray[np.str_]
-    weight: Floats
-    threshold: Floats
+    x: Float[Array, " J"]
+    values: Float[Array, "L J"]
+    kind: Shaped[NDArray[np.str_], " L"]
+    weight: Float[Array, " L"]
+    threshold: Float[Array, "L 2"]
 
     def of(self, kind: str) -> NDArray[np.intp]:
+        """Return the places of a kind's shapes."""
         return np.flatnonzero(self.kind == kind)
 
+    @property
+    def rising(self) -> NDArray[np.intp]:
+        """The places [R] of the shapes that rise, to which a posterior's axis R belongs."""
+        return np.flatnonzero(np.isin(self.kind, RISING))
 
-def scaled_log(size: Floats) -> Floats:
-    """log size, scaled so that the smallest is 0 and the largest 1."""
+    def rising_of(self, kind: str) -> NDArray[np.intp]:
+        """Return the places of a rising kind's shapes along the axis R."""
+        return np.flatnonzero(self.kind[self.rising] == kind)
+
+
+def scaled_log(size: Float[Array, " J"]) -> Float[Array, " J"]:
+    """Return log size, scaled so that the smallest is 0 and the largest 1."""
     log = np.log(size)
     return np.asarray((log - log[0]) / (log[-1] - log[0]))
 
 
-def library(x: Floats) -> Library:
-    """The library at the positions x (0 = x[0] < ... < x[-1] = 1)."""
+def library(x: Float[Array, " J"]) -> Library:
+    """Return the library at the positions x (0 = x[0] < ... < x[-1] = 1)."""
     return _library(tuple(np.round(x, 9)))
 
 
 @lru_cache(maxsize=64)
 def _library(positions: tuple[float, ...]) -> Library:
     x = np.array(positions)
-    found: dict[tuple[str, bytes], list[tuple[Floats, float, Stretch]]] = {}
+    found: dict[tuple[str, bytes], list[tuple[Array, float, Stretch]]] = {}
     for family in (_rising(x), _valleys(x)):
         members = [member for member in family if member[1]]
         for values, kind, threshold, name in members:
@@ -82,23 +96,31 @@ def _library(positions: tuple[float, ...]) -> Library:
     return Library(x, np.array([group[0][0] for group in found.values()]), kinds, weight, stretches)
 
 
-def _candidate_spacing(x: Floats) -> float:
+def _candidate_spacing(x: Array) -> float:
     return max(STEP / (len(x) - 1), CLOSEST)
 
 
-def _logistic(x: Floats, middle: float, scale: float) -> Floats:
+def _logistic(x: Array, middle: float, scale: float) -> Array:
     return np.asarray(0.5 * (1 + np.tanh((x - middle) / (2 * scale))))
 
 
-def _rising(x: Floats) -> Iterator[Candidate]:
-    """(values, kind, threshold, family) of curves that never fall, scaled to run from 0 to 1."""
+def _rising(x: Array) -> Iterator[Candidate]:
+    """Draw up curves that never fall, scaled to run from 0 to 1.
+
+    x is a log of size, so that each formula has a meaning in the size N itself. With R = log(Nmax / Nmin):
+    exp(r x) is the power law N^(r / R), as losses follow; a logistic of scale s is Hill's
+    1 / (1 + (N0 / N)^(1 / (s R))), a success that needs some capacity; 1 - exp(-x / r) is the approach
+    N^(-1 / (r R)) to a ceiling. A step at a place of its own in every gap is the break that Wei et al. 2022
+    (arXiv 2206.07682) mean by emergence. Families overlap on purpose: a class is a set of curves and no formula
+    (`rising_kind`), and curves that the sizes cannot tell apart are one shape (`_library`).
+    """
     spacing = 1 / (len(x) - 1)
     z = np.concatenate([x, FINE])
 
-    def classed(curve: Floats, name: str, threshold: Stretch = NOWHERE) -> Candidate:
+    def classed(curve: Array, name: str, threshold: Stretch = NOWHERE) -> Candidate:
         values, fine = curve[: len(x)], curve[len(x) :]
         span = values[-1] - values[0]
-        if span < 0.2:
+        if span < LEAST_SPAN:
             return values, "", NOWHERE, name
         values, fine = (values - values[0]) / span, (fine - values[0]) / span
         kind = rising_kind(x, values, fine)
@@ -110,7 +132,7 @@ def _rising(x: Floats) -> Iterator[Candidate]:
 
     for power in (0.5, 0.7, 1.0, 1.4, 2.0):
         yield classed(z**power, "power")
-    # A power law in size is an exponential in its log.
+    # exp(r (x - 1)) has e^-2.5 = 8% of its gain at 1 - 2.5 / r, where its plateau ends, and e^-1 at 1 - 1 / r.
     for rate in (2.0, 3.0, 6.0):
         yield classed(np.exp(rate * (z - 1)), "power", (1 - 2.5 / rate, 1 - 1 / rate))
     for scale in (0.1, 0.14, 0.2, 0.3):
@@ -141,8 +163,8 @@ def _rising(x: Floats) -> Iterator[Candidate]:
         yield classed(z / (z + half), "hyperbola")
 
 
-def rising_kind(x: Floats, values: Floats, fine: Floats) -> str:
-    """The class of a curve that rises from 0 to 1, `values` at the positions x and `fine` at FINE.
+def rising_kind(x: Array, values: Array, fine: Array) -> str:
+    """Return the class of a curve that rises from 0 to 1, `values` at the positions x and `fine` at FINE.
 
     emergent: level (within PLATEAU_SHARE of the gain) over three sizes or more and half of the range;
     saturated: EARLY_SHARE had by a third of the range; smooth: the rest. docs/emergence.md has the reasons.
@@ -159,15 +181,15 @@ def rising_kind(x: Floats, values: Floats, fine: Floats) -> str:
     return "smooth"
 
 
-def _valleys(x: Floats) -> Iterator[Candidate]:
-    """Curves that fall and rise again, the lesser of the two legs scaled to 1."""
+def _valleys(x: Array) -> Iterator[Candidate]:
+    """Draw up curves that fall and rise again, the lesser of the two legs scaled to 1."""
     for bottom in np.arange(0.2, 0.85, 0.1):
         for other in (0.0, 0.5, 1.0, 2.0, 4.0):
             for name in ("vee", "parabola", "basin"):
                 yield _valley(x, bottom, other, name)
 
 
-def _valley(x: Floats, bottom: float, rise_over_fall: float, name: str) -> Candidate:
+def _valley(x: Array, bottom: float, rise_over_fall: float, name: str) -> Candidate:
     left, right = np.clip((bottom - x) / bottom, 0, 1), np.clip((x - bottom) / (1 - bottom), 0, 1)
     if name == "parabola":
         left, right = left**2, right**2

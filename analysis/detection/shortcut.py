@@ -5,11 +5,12 @@ beaten, a score says nothing of the ability.
 """
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import ndtri
 
+from analysis.arrays import Array
 from analysis.detection.curves import Curve
-from analysis.detection.noise import average_seeds, noise_variance
-from analysis.detection.shapes import Floats
+from analysis.detection.noise import level_and_error
 from analysis.errors import Code, Warn
 
 # One-sided, over all sizes together (Sidak): what is above nothing is seldom said to be so at any of them.
@@ -18,14 +19,10 @@ FALSE_ONSET = 0.05
 MOST_OF_THE_GAIN = 0.5
 
 
-def level_and_error(curve: Curve, scatter: float) -> tuple[Floats, Floats]:
-    """Mean score over seeds [K] and its standard error of items, seeds and a `scatter` from model to model."""
-    means = average_seeds(*(a[:, None, :] for a in (curve.score, curve.items, curve.stderr)))
-    return means.score[0], np.sqrt(noise_variance(means, means.score)[0] + scatter**2)
-
-
-def onset(size: Floats, gain: Floats, error: Floats, min_effect: float) -> float | None:
-    """The first size with a gain that matters and is beyond noise, and is kept on average after it."""
+def onset(
+    size: Float[Array, " J"], gain: Float[Array, " J"], error: Float[Array, " J"], min_effect: float
+) -> float | None:
+    """Return the first size with a gain that matters and is beyond noise, and is kept on average after it."""
     z = ndtri((1 - FALSE_ONSET) ** (1 / len(size)))
     for k in range(len(size)):
         after = gain[k:]
@@ -35,8 +32,9 @@ def onset(size: Floats, gain: Floats, error: Floats, min_effect: float) -> float
 
 
 def beats_shortcut_from(curve: Curve, scatter: float, min_effect: float) -> float | None:
-    """The size from which the score is above the shortcut (or above chance, if that is more); None if it never
-    is, or no shortcut is known.
+    """Return the size from which the score is above the shortcut (or above chance, if that is more).
+
+    None where it never is, or no shortcut is known.
 
     The shortcut was scored on the same items; its error is added as if on others, which is the safer side.
     """
@@ -49,8 +47,10 @@ def beats_shortcut_from(curve: Curve, scatter: float, min_effect: float) -> floa
     return onset(curve.size, level - bar, np.sqrt(error**2 + own), min_effect)
 
 
-def about_shortcut(curve: Curve, label: str, fitted: Floats, beaten_from: float | None) -> list[Warn]:
-    """What is to be said of a score that stays under its shortcut, or owes it most of the gain."""
+def about_shortcut(
+    curve: Curve, label: str, fitted: Float[Array, " J"], beaten_from: float | None
+) -> list[Warn]:
+    """Warn of a score that stays under its shortcut, or owes it most of the gain."""
     if not np.isfinite(curve.shortcut) or label not in ("emergent", "smooth", "saturated"):
         return []
     if beaten_from is None:

@@ -1,4 +1,4 @@
-"""Where will an exact match take off, said from sizes below its threshold by the answer's NLL?
+"""The size at which an exact match will take off, said from sizes below its threshold by the answer's NLL.
 
 An answer of nll nats is produced with probability exp(-nll), and that moves long before the exact match does
 (Schaeffer et al. 2023; Hu et al. 2024 read small scores the same way). It can also not be said.
@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.arrays import Array
 from analysis.detection.curves import Curve
-from analysis.detection.shapes import Floats
 from analysis.detection.verdict import Verdict
-from analysis.tables.finished import finished_rows
 
 # The exact match has taken off where it is this far above chance.
 TAKE_OFF = 0.1
@@ -56,13 +55,15 @@ class TakeOff:
         )
 
 
-def take_offs(table: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0.9) -> list[TakeOff]:
-    """A forecast for every task of `table` (with a column nll, nats an answer) that is flat at its largest
-    size, or emergent (from the sizes before it took off, so that the answer can be checked)."""
-    if "nll" not in table.columns or "task" not in table.columns:
+def take_offs(rows: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0.9) -> list[TakeOff]:
+    """Forecast the tasks of `rows` (as scores gives them, with a column nll, nats an answer).
+
+    Those that are flat at their largest size, and emergent ones, from the sizes before they took off, so that the
+    answer can be checked.
+    """
+    if "nll" not in rows.columns:
         return []
-    rows, _ = finished_rows(table, longest="run_id" in table.columns)
-    rows = rows[pd.to_numeric(rows["nll"], errors="coerce").notna()]
+    rows = rows[np.isfinite(rows["nll"])]
     found = []
     for verdict in verdicts:
         curve = verdict.curve
@@ -76,10 +77,7 @@ def take_offs(table: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0
         ends = [past.min()] if len(past) else []
         ends += [verdict.threshold_interval[0]] if verdict.threshold_interval else []
         top = min(ends, default=np.inf)
-        mine = rows[rows["task"].astype(str).eq(curve.task)]
-        if curve.variant:
-            mine = mine[mine["variant"].astype(str).eq(curve.variant)]
-        mine = mine[mine["size"] < top]
+        mine = rows[rows["task"].eq(curve.task) & rows["variant"].eq(curve.variant) & (rows["size"] < top)]
         if mine["size"].nunique() >= 1:
             seen = mine.groupby("size")["nll"].mean()
             size, nll = seen.index.to_numpy(dtype=float), seen.to_numpy(dtype=float)
@@ -87,7 +85,7 @@ def take_offs(table: pd.DataFrame, verdicts: Sequence[Verdict], level: float = 0
     return found
 
 
-def _take_off(curve: Curve, mean: Floats, size: Floats, nll: Floats, bar: float, level: float) -> TakeOff:
+def _take_off(curve: Curve, mean: Array, size: Array, nll: Array, bar: float, level: float) -> TakeOff:
     past = np.flatnonzero(mean >= bar)
     observed = float(curve.size[past[0]]) if len(past) and past[0] > 0 else None
 
@@ -115,7 +113,7 @@ def _take_off(curve: Curve, mean: Floats, size: Floats, nll: Floats, bar: float,
     )
 
 
-def _slope(x: Floats, y: Floats) -> tuple[float, float]:
+def _slope(x: Array, y: Array) -> tuple[float, float]:
     centred = x - x.mean()
     slope = (centred * y).sum() / (centred**2).sum()
     residual = y - y.mean() - slope * centred
@@ -123,7 +121,7 @@ def _slope(x: Floats, y: Floats) -> tuple[float, float]:
     return float(slope), float(np.sqrt(variance) + 1e-12)
 
 
-def _crossings(x: Floats, nll: Floats, latest: float, earliest: float) -> Floats:
+def _crossings(x: Array, nll: Array, latest: float, earliest: float) -> Array:
     """Log sizes at which resampled curves fall to an nll drawn between `latest` and `earliest`: straight in
     log size, and straight in log NLL, over all sizes and over the later half, residuals resampled."""
     rng = np.random.default_rng(0)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from analysis.detection.curves import Curve
-from analysis.detection.shortcut import level_and_error, onset
+from analysis.detection.noise import level_and_error
+from analysis.detection.shortcut import onset
 from analysis.detection.verdict import Verdict
 from analysis.tables.run_folder import SHOTS
 
@@ -56,7 +57,7 @@ class Twin:
 
 
 def related(names: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Groups of (task, variant), the reference first: the variants of one task, and with them those of a task
+    """Group (task, variant), the reference first: the variants of one task, and with them those of a task
     of the same name with one of WAYS in it (`parity_12`, `parity_chain_12`).
 
     A variant of another number of demonstrations (`gold_0_shot` beside `gold`) is left to `by_shots`: of these
@@ -78,7 +79,7 @@ def related(names: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
 
 
 def by_shots(names: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Groups of (task, variant) that differ in their number of demonstrations, the variant itself first."""
+    """Group (task, variant) that differ in their number of demonstrations, the variant itself first."""
     groups: dict[tuple[str, str], list[tuple[str, str]]] = {name: [name] for name in names}
     for name in names:
         base = (name[0], SHOTS.sub("", name[1]))
@@ -93,8 +94,8 @@ def _stem(task: str) -> str:
     return task
 
 
-def twins(verdicts: Sequence[Verdict], min_effect: float) -> list[Twin]:
-    """Of every related group, each against the reference; of one metric and, where known, one chance."""
+def compare_twins(verdicts: Sequence[Verdict], min_effect: float) -> list[Twin]:
+    """Compare each of every related group with its reference; of one metric and, where known, one chance."""
     found = []
     for metric in dict.fromkeys(verdict.curve.metric for verdict in verdicts):
         mine = {(v.curve.task, v.curve.variant): v for v in verdicts if v.curve.metric == metric}
@@ -105,7 +106,7 @@ def twins(verdicts: Sequence[Verdict], min_effect: float) -> list[Twin]:
 
 
 def worth_saying(found: Sequence[Twin]) -> list[Twin]:
-    """All but the pairs that differ in their demonstrations alone and make no difference."""
+    """Leave out the pairs that differ in their demonstrations alone and make no difference."""
     return [
         twin
         for twin in found

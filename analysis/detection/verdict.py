@@ -1,6 +1,6 @@
 """From what one task says by itself to its class and its caveats; the results and how they read.
 
-The numbers are made in emergence_posterior, emergence_bootstrap, emergence_seeds and emergence_metrics.
+The numbers are made in posterior, bootstrap, seeds and metrics.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from analysis.arrays import Array
 from analysis.detection.bootstrap import BREAK_LEVEL
 from analysis.detection.curves import Curve
-from analysis.detection.metrics import Other
-from analysis.detection.noise import SCATTER, Means
-from analysis.detection.posterior import HYPOTHESES, LEAST_PROBABILITY, Posterior, best_curve
-from analysis.detection.published import published
-from analysis.detection.seed_groups import seed_groups
-from analysis.detection.seeds import APART, EachSeed, LeftOut, SeedClass
-from analysis.detection.shapes import Floats, Library
+from analysis.detection.metrics import Other, published
+from analysis.detection.posterior import (
+    EMERGENT,
+    FLAT,
+    HYPOTHESES,
+    LEAST_PROBABILITY,
+    U_SHAPED,
+    TaskFit,
+    Threshold,
+    best_curve,
+)
+from analysis.detection.seeds import APART, EachSeed, SeedClass, WithoutSeed, seed_groups
 from analysis.detection.shortcut import about_shortcut, beats_shortcut_from
 from analysis.errors import Code, Warn
 
@@ -33,17 +39,16 @@ ORDER = ("emergent", "smooth", "saturated", "flat", "inverse", "u_shaped")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one task. Sizes in the table's unit, effect and level in the score's.
+    """The answer on one task. Sizes in the table's unit, effect and level in the score's.
 
-    `fitted` are the values of the most likely curve of the class at the sizes; `probability` the
-    posterior of each class before the tests were asked; `seeds` what each seed is by itself;
-    `beats_shortcut_from` the size from which the score counts (`analysis.emergence_onset`).
+    `jump` is the threshold with its interval where the class is emergent; `fitted` are the values of the likeliest
+    curve of the class at the sizes; `probability` is the posterior of each class before the tests were asked;
+    `seeds` what each seed is by itself; `beats_shortcut_from` the size from which the score counts.
     """
 
     curve: Curve
     label: str
-    threshold: float | None
-    threshold_interval: tuple[float, float] | None
+    jump: Threshold | None
     p_value: float
     p_break: float
     q_value: float
@@ -52,7 +57,7 @@ class Verdict:
     bimodal: bool | None
     success_rate: list[dict[str, float]] | None
     warnings: tuple[Warn, ...]
-    fitted: Floats = field(repr=False)
+    fitted: Array = field(repr=False)
     scatter: float
     least_effect: float
     beats_shortcut_from: float | None
@@ -60,12 +65,22 @@ class Verdict:
     probability: dict[str, float] = field(repr=False)
 
     @property
+    def threshold(self) -> float | None:
+        """The size at which an emergent score jumps."""
+        return None if self.jump is None else self.jump.middle
+
+    @property
+    def threshold_interval(self) -> tuple[float, float] | None:
+        """The sizes between which the threshold lies."""
+        return None if self.jump is None else (self.jump.low, self.jump.high)
+
+    @property
     def counts(self) -> bool:
-        """Whether the score tells of the ability: false for a gain or a height that a shortcut has as well."""
+        """True where the score tells of the ability: false for a gain or a height that a shortcut has as well."""
         return self.beats_shortcut_from is not None or all(w.code != Code.SHORTCUT for w in self.warnings)
 
     def to_json(self) -> dict[str, Any]:
-        """The task's entry in DESIGN.md's contract."""
+        """Return the task's entry of the answer; its keys are stable."""
         names = ("threshold", "threshold_interval", "p_value", "p_break", "q_value", "effect")
         more = ("metric_induced", "bimodal", "success_rate")
         head = {"task": self.curve.task, "variant": self.curve.variant or None}
@@ -77,7 +92,7 @@ class Verdict:
         return head | body | {"warnings": [asdict(w) for w in self.warnings], "seeds": seeds} | beside
 
     def measures(self) -> dict[str, Any]:
-        """BIG-bench's two measures of the mean score over seeds."""
+        """Return BIG-bench's two measures of the mean score over seeds."""
         score = np.nanmean(self.curve.score, axis=0)
         head = {"task": self.curve.task, "variant": self.curve.variant or None}
         return head | {"metric": self.curve.metric or None} | asdict(published(score))
@@ -87,81 +102,72 @@ class Verdict:
 class Draft:
     """All that one task says by itself, before the other tasks and the other scores are heard."""
 
-    curve: Curve
-    shapes: Library
-    post: Posterior
-    at: int
-    means: Means
+    fit: TaskFit
     p_value: float
     p_break: float
-    threshold: tuple[float, float, float] | None
+    threshold: Threshold | None
     least_effect: float
-    without_a_seed: tuple[LeftOut, ...] = ()
+    without_a_seed: tuple[WithoutSeed, ...] = ()
     each_seed: EachSeed | None = None
     others: tuple[Other, ...] = ()
     early: float = 0.0  # share of the curve's own gain that is had below the threshold
 
 
 def decide(draft: Draft, q_value: float, fdr: float, min_effect: float) -> Verdict:
-    """The class, from the posterior, the tests and the seeds; the caveats that go with it."""
-    curve, t = draft.curve, draft.at
+    """Decide on the class, from the posterior, the tests and the seeds; the caveats that go with it."""
+    fit, curve, score = draft.fit, draft.fit.curve, draft.fit.means.score
     found, warnings = _hypothesis(draft, q_value, fdr)
     label = found
     if found == "hill":
-        label = "inverse" if draft.means.score[t, -1] < draft.means.score[t, 0] else "smooth"
-        warnings.append(Warn(Code.NON_MONOTONE, "the score rises and then falls: no class is meant for it"))
-    if found == "flat" and draft.post.level[t] >= curve.ceiling - min_effect:
+        label = "inverse" if score[-1] < score[0] else "smooth"
+        warnings.append(Warn(Code.NON_MONOTONE, Code.NON_MONOTONE.sentence))
+    if found == "flat" and fit.posterior.level >= curve.ceiling - min_effect:
         label = "saturated"
     if len(curve.size) < 4:
         few = f"{len(curve.size)} sizes: a plateau of three and a departure need four"
         warnings.append(Warn(Code.FEW_SIZES, few))
-    if curve.scale != 1:
+    if not curve.bounded:
         warnings.append(Warn(Code.UNBOUNDED_SCORE, "not a score in 0..1: effects are shares of its range"))
     if label in ("flat", "smooth") and draft.least_effect > 3 * min_effect:
         unseen = f"a jump at the last size of less than {draft.least_effect:.2f} would be missed"
         warnings.append(Warn(Code.UNDERPOWERED, unseen))
-    fitted = best_curve(draft.means, draft.shapes, draft.post, t, found, curve.ceiling)
+    fitted = best_curve(fit, found)
     change = fitted - fitted[0]
     effect = float(min(-change.min(), change[-1] - change.min()) if label == "u_shaped" else change[-1])
-    groups = seed_groups(curve, fitted, draft.means.extra[t], min_effect)
-    threshold = draft.threshold if label == "emergent" else None
+    groups = seed_groups(fit, fitted, min_effect)
     induced, metric_warnings = _metric_induced(draft, label)
-    scatter = float((draft.post.scatter[t] * SCATTER).sum())
-    beaten_from = beats_shortcut_from(curve, scatter, min_effect)
+    beaten_from = beats_shortcut_from(curve, fit.scatter, min_effect)
     warnings += about_shortcut(curve, label, fitted, beaten_from)
     return Verdict(
         curve=curve,
         label=label,
-        threshold=threshold[1] if threshold else None,
-        threshold_interval=(threshold[0], threshold[2]) if threshold else None,
+        jump=draft.threshold if label == "emergent" else None,
         p_value=draft.p_value,
         p_break=draft.p_break,
         q_value=q_value,
-        effect=effect * curve.scale,
+        effect=effect * curve.scale + 0.0,
         metric_induced=induced,
         bimodal=groups.bimodal,
         success_rate=groups.success_rate,
         warnings=(*warnings, *metric_warnings),
         fitted=curve.shift + curve.scale * fitted,
-        scatter=scatter,
+        scatter=fit.scatter,
         least_effect=draft.least_effect,
         beats_shortcut_from=beaten_from,
         seeds=draft.each_seed.seeds if draft.each_seed else (),
-        probability=dict(zip(HYPOTHESES, map(float, draft.post.probability[t]), strict=True)),
+        probability=dict(zip(HYPOTHESES, map(float, fit.posterior.probability), strict=True)),
     )
 
 
 def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[Warn]]:
-    """The likeliest hypothesis that neither hangs on one seed nor is claimed against the tests."""
+    """Return the likeliest hypothesis that neither hangs on one seed nor is claimed against the tests."""
     departs = draft.p_value <= DEPARTURE_LEVEL and q_value <= fdr
     if draft.each_seed is not None and draft.each_seed.all_jump and departs:
         said = f"each of {len(draft.each_seed.seeds)} seeds jumps by itself, at a size of its own"
-        return "emergent", [
-            Warn(Code.SEEDS_DIFFER, f"{said} ({_by_seed(draft.each_seed)}); their mean is a slope")
-        ]
+        said += f" ({_by_seed(draft.each_seed)}); their mean is a slope"
+        return "emergent", [Warn(Code.SEEDS_DIFFER, said)]
     warnings: list[Warn] = []
-    probability = draft.post.probability[draft.at].copy()
-    flat, emergent, u_shaped = (HYPOTHESES.index(name) for name in ("flat", "emergent", "u_shaped"))
+    probability = draft.fit.posterior.probability.copy()
     found = int(probability.argmax())
     whole = [left for left in draft.without_a_seed if not left.lone]
     if len(whole) > 1:
@@ -171,9 +177,9 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
             said = f"with one seed left out it is {HYPOTHESES[without]}, with all of them {HYPOTHESES[found]}"
             warnings.append(Warn(Code.ONE_SEED, said))
             # A flat curve claims nothing: one seed's rise does not make it another class.
-            if found != flat:
+            if found != FLAT:
                 found, probability = without, worst.copy()
-    if found == emergent and not (
+    if found == EMERGENT and not (
         departs and draft.p_break <= BREAK_LEVEL and probability[found] >= LEAST_PROBABILITY
     ):
         said = (
@@ -184,16 +190,16 @@ def _hypothesis(draft: Draft, q_value: float, fdr: float) -> tuple[str, list[War
         warnings.append(Warn(Code.NOT_SIGNIFICANT, said))
         probability[found] = -1
         found = int(probability.argmax())
-    if found == u_shaped and probability[found] < LEAST_PROBABILITY_U:
-        probability[[emergent, u_shaped]] = -1
+    if found == U_SHAPED and probability[found] < LEAST_PROBABILITY_U:
+        probability[[EMERGENT, U_SHAPED]] = -1
         found = int(probability.argmax())
     return HYPOTHESES[found], [*warnings, *_about_seeds(draft, found)]
 
 
 def _about_seeds(draft: Draft, found: int) -> list[Warn]:
-    """What the seeds say against a class that the mean of all of them was given."""
+    """Warn of what the seeds say against a class that the mean of all of them was given."""
     name, seeds = HYPOTHESES[found], draft.each_seed
-    if len(draft.curve.seeds) == 1 and name == "emergent":
+    if draft.fit.curve.most_seeds == 1 and name == "emergent":
         return [Warn(Code.ONE_SEED, "one run a size: whether another seed would jump there cannot be seen")]
     warnings = []
     for left in draft.without_a_seed:
@@ -215,16 +221,16 @@ def _about_seeds(draft: Draft, found: int) -> list[Warn]:
 
 
 def _by_seed(seeds: EachSeed) -> str:
-    """Each seed's own class, and where it jumps."""
+    """Say each seed's own class, and where it jumps."""
     said = []
     for seed in seeds.seeds:
-        at = f" at {seed.threshold[1]:.3g}" if seed.threshold is not None else ""
+        at = f" at {seed.threshold.middle:.3g}" if seed.threshold is not None else ""
         said.append(f"seed {seed.seed} {seed.label}{at}")
     return ", ".join(said)
 
 
 def _metric_induced(draft: Draft, label: str) -> tuple[bool | None, list[Warn]]:
-    """Whether another score of the same outputs goes through this one's departure as a slope.
+    """Say whether another score of the same outputs goes through this one's departure as a slope.
 
     Asked of emergent curves, and of smooth ones that gain little before the place where they depart: a
     power of a slope has no sharp break. None where there is no departure or no other score.

@@ -1,4 +1,4 @@
-"""Loss against compute: every run, the law of the small ones, and the held-out target with its interval."""
+"""Draw loss against compute: every run, the law of the small ones, and the held-out target with its interval."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,54 +10,48 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures import style
-from analysis.figures.ladder import LOSS
+from analysis.forecasting.forecast import Prediction
 from analysis.forecasting.target import CUT, Target
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """What the law said of the target before it saw it: `loss` with its interval, and its lines by size.
+class HeldOutLaw:
+    """The law that was fitted below the cut, as it is drawn, and what it said of the target.
 
-    `lines`: for each model size, compute (FLOPs) and the law's loss there. `used`: which rows of the
-    target's `below` the fit kept.
+    `below, used` [rows]: which rows it might see, and which it kept. `lines`: for each model size, compute (FLOPs)
+    [points] and the law's loss there.
     """
 
-    loss: float
-    lower: float
-    upper: float
-    level: float
-    lines: dict[float, tuple[np.ndarray, np.ndarray]]
+    prediction: Prediction
+    below: np.ndarray
     used: np.ndarray
+    lines: dict[float, tuple[np.ndarray, np.ndarray]]
 
 
 def loss_compute(
     rows: pd.DataFrame,
     lost: pd.DataFrame,
     target: Target | None,
-    forecast: Forecast | None,
+    law: HeldOutLaw | None,
     compute: str,
-    loss_name: str = LOSS,
+    loss_name: str,
 ) -> Figure:
-    """Loss against training compute, every run and seed, the forecast's lines and the held-out point.
+    """Draw loss against training compute: every run and seed, the law's lines and the held-out point.
 
-    `rows` are final rows; `lost` the last rows of runs that diverged or failed, marked with a cross where
-    they stopped. The right-hand panel is the target magnified.
+    `rows` are finished rows with positive params, flops and loss; `lost` the last rows of runs that diverged or
+    failed, marked with a cross where they stopped. The narrow panel is the target on a scale of its own.
     """
-    fig = style.figure(8.2, 4.6)
-    zoomed = target is not None and forecast is not None
-    if zoomed:
-        ax, near = fig.subplots(1, 2, width_ratios=(4.4, 1))
-    else:
-        ax = fig.subplots()
+    fig = style.figure(style.WIDTH, 4.6)
+    held = target is not None and law is not None
+    ax, *more = fig.subplots(1, 2, width_ratios=(4.4, 1)) if held else [fig.subplots()]
+    everything = np.ones(len(rows), dtype=bool)
+    below, used = (law.below, law.used) if law is not None else (everything, everything)
     colours = style.size_colours(sorted(rows["params"].unique()))
-    below, used = _membership(rows, target, forecast)
-    if forecast is not None:
-        for size, (flops, loss) in forecast.lines.items():
-            ax.plot(flops, loss, color=colours.get(size, style.GREY), lw=1.0, alpha=0.8, zorder=2)
+    for size, (flops, loss) in (law.lines if law is not None else {}).items():
+        ax.plot(flops, loss, color=colours.get(size, style.GREY), lw=1.0, alpha=0.8, zorder=2)
     for size, colour in colours.items():
-        group = rows[rows["params"] == size]
-        inside, out = group[used[group.index]], group[below[group.index] & ~used[group.index]]
-        above = group[~below[group.index]]
+        mine = (rows["params"] == size).to_numpy()
+        inside, out, above = rows[mine & used], rows[mine & below & ~used], rows[mine & ~below]
         ax.plot(inside["flops"], inside["loss"], "o", ms=5, color=colour, mec="white", mew=0.5, zorder=4)
         ax.plot(above["flops"], above["loss"], "o", ms=5, mfc="white", mec=colour, mew=1.2, zorder=3)
         ax.plot(out["flops"], out["loss"], "x", ms=5, color=colour, mew=1.4, zorder=3)
@@ -65,101 +59,94 @@ def loss_compute(
     _crosses(ax, lost, top)
     low = float(rows["loss"].min())
     if target is not None:
-        edge = target.flops / CUT
-        if (rows["flops"] <= edge).any():
-            ax.axvspan(rows["flops"].min() / 1.6, edge, color=style.SKY, alpha=0.10, lw=0, zorder=0)
-            ax.axvline(edge, color=style.BLUE, lw=0.8, ls=(0, (4, 3)), zorder=1)
-            said = f"the forecast sees only this side\n(C ≤ target / {CUT:g})"
-            ax.annotate(
-                said,
-                (edge, 0.02),
-                xycoords=("data", "axes fraction"),
-                xytext=(-5, 0),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                color=style.BLUE,
-            )
-    if target is not None and forecast is not None:
-        low = min(low, forecast.lower)
-        _target(ax, target, forecast, size=1.0)
-        _magnified(near, target, forecast, loss_name)
+        _cut(ax, rows, target.flops / CUT)
+    if target is not None and law is not None:
+        # A bound far below every run would flatten them all; then its bar runs out of the picture.
+        low = min(low, max(law.prediction.lower, 0.7 * low))
+        _target(ax, target, law.prediction)
     ax.set_xlim(rows["flops"].min() / 1.6, rows["flops"].max() * 1.8)
     ax.set_ylim(low * 0.94, top * 1.03)
+    if target is not None and law is not None:
+        _magnified(more[0], target, law.prediction, np.log(top * 1.03 / (low * 0.94)))
     style.log_axis(ax, "x")
     style.log_axis(ax, "y")
     ax.set_xlabel(f"training compute C (FLOPs, {compute})")
     ax.set_ylabel(loss_name)
     _size_labels(ax, rows)
-    fig.legend(handles=_key(below, used, lost, forecast), loc="outside lower center", ncols=4)
+    fig.legend(handles=_key(below, used, lost, law), loc="outside lower center", ncols=4)
     return fig
 
 
-def _membership(
-    rows: pd.DataFrame, target: Target | None, forecast: Forecast | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are below the cut, and which of them the fit kept; without a forecast, all of them."""
-    if target is None or forecast is None:
-        everything = np.ones(len(rows), dtype=bool)
-        return everything, everything
-    below = (rows["flops"] <= target.flops / CUT).to_numpy()
-    used = np.zeros(len(rows), dtype=bool)
-    used[np.flatnonzero(below)] = forecast.used
-    return below, used
+def _cut(ax: Axes, rows: pd.DataFrame, edge: float) -> None:
+    """Shade the side that the forecast sees."""
+    if not (rows["flops"] <= edge).any():
+        return
+    ax.axvspan(rows["flops"].min() / 1.6, edge, color=style.SKY, alpha=0.10, lw=0, zorder=0)
+    ax.axvline(edge, color=style.BLUE, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    ax.annotate(
+        f"the forecast sees only this side\n(C ≤ target / {CUT:g})",
+        (edge, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5, 0),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=8,
+        color=style.BLUE,
+    )
 
 
 def _crosses(ax: Axes, lost: pd.DataFrame, top: float) -> None:
-    """Runs that were lost, where they stopped; beyond the top of the axis, at the top."""
+    """Mark runs that were lost, where they stopped; beyond the top of the axis, at the top."""
     known = lost[lost["flops"].gt(0)] if "flops" in lost.columns else lost.iloc[:0]
     if len(known):
         height = known["loss"].fillna(np.inf).clip(upper=top)
         ax.plot(known["flops"], height, "X", ms=8, color=style.RED, mec="white", mew=0.6, zorder=5)
 
 
-def _target(ax: Axes, target: Target, forecast: Forecast, size: float) -> None:
-    error = [[forecast.loss - forecast.lower], [forecast.upper - forecast.loss]]
-    ax.errorbar(
-        [target.flops],
-        [forecast.loss],
-        yerr=error,
-        fmt="D",
-        ms=5.5 * size,
-        color=style.RED,
-        mfc="white",
-        mew=1.4,
-        capsize=4,
-        lw=1.4,
-        zorder=6,
-    )
-    ax.plot([target.flops] * len(target.losses), target.losses, "*", ms=9 * size, color=style.INK, zorder=7)
+def _target(ax: Axes, target: Target, p: Prediction) -> None:
+    style.interval_bar(ax, target.flops, p.loss, p.lower, p.upper)
+    ax.plot([target.flops] * len(target.losses), target.losses, "*", ms=9, color=style.INK, zorder=7)
 
 
-def _magnified(ax: Axes, target: Target, forecast: Forecast, loss_name: str) -> None:
-    ax.axhspan(forecast.lower, forecast.upper, color=style.RED, alpha=0.12, lw=0)
-    ax.axhline(forecast.loss, color=style.RED, lw=1.2)
+def _magnified(ax: Axes, target: Target, p: Prediction, around: float) -> None:
+    """Draw the target on a scale of its own; `around` is the height of the main panel in log loss.
+
+    The panel shows what was predicted and measured and as much of the interval as leaves it a magnification: a
+    wider interval runs out of it, and its bounds are written.
+    """
+    points = [p.loss, *target.losses]
+    margin = max(0.5 * (max(points) - min(points)), 0.004 * p.loss)
+    low, high = min(points) - margin, max(points) + margin
+    least = float(np.exp(-around / 4))
+    if p.lower > least * max(points) and p.upper < min(points) / least:
+        low, high = min(low, p.lower - 0.2 * margin), max(high, p.upper + 0.2 * margin)
+    ax.axhspan(max(p.lower, low), min(p.upper, high), color=style.RED, alpha=0.12, lw=0)
+    ax.axhline(p.loss, color=style.RED, lw=1.2)
     across = np.linspace(0.3, 0.7, len(target.losses)) if len(target.losses) > 1 else np.asarray([0.5])
     ax.plot(across, target.losses, "*", ms=11, color=style.INK, zorder=3)
     ax.set_xlim(0, 1)
     ax.set_xticks([])
-    values = [forecast.lower, forecast.upper, *target.losses]
-    margin = 0.25 * (max(values) - min(values)) or 0.01 * forecast.loss
-    ax.set_ylim(min(values) - margin, max(values) + margin)
+    ax.set_ylim(low, high)
     ax.yaxis.tick_right()
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.spines["right"].set_visible(True)
-    off = 100 * (forecast.loss / target.measured - 1)
-    ax.set_title(f"the target\nforecast {off:+.2f}%", color=style.INK)
-    stars = "star: measured" if len(target.losses) == 1 else "stars: measured, by seed"
-    ax.set_xlabel(f"line: forecast\nband: {forecast.level:.0%} interval\n{stars}", fontsize=8)
+    off = 100 * (p.loss / target.measured - 1)
+    times = around / np.log(high / low) if low > 0 else 0.0
+    scale = f"magnified {times:.2g}×" if times > 1.05 else "on its own scale"
+    ax.set_title(f"target, {scale}\nforecast {off:+.2f}%", color=style.INK)
+    beyond = p.lower < low or p.upper > high
+    band = f"{p.level:.0%} interval" + (f"\n{p.lower:.4g} to {p.upper:.4g}" if beyond else "")
+    stars = "star: measured" if len(target.losses) == 1 else "stars: measured, each run"
+    ax.set_xlabel(f"line: forecast\nband: {band}\n{stars}", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
 
 
 def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
-    """Each size named left below its longest run, where that covers no run and no other name."""
+    """Name each size left below its longest run, where that covers no run and no other name."""
 
     def place(flops: np.ndarray, loss: np.ndarray) -> np.ndarray:
-        """Positions as fractions of the axes."""
+        """Return positions as fractions of the axes."""
         points = ax.transData.transform(np.column_stack([flops, loss]))
         return np.asarray(ax.transAxes.inverted().transform(points))
 
@@ -193,11 +180,11 @@ def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
         named.append(corner)
 
 
-def _key(below: np.ndarray, used: np.ndarray, lost: pd.DataFrame, forecast: Forecast | None) -> list[Line2D]:
-    """What the marks mean, only those that occur."""
+def _key(below: np.ndarray, used: np.ndarray, lost: pd.DataFrame, law: HeldOutLaw | None) -> list[Line2D]:
+    """List the marks that occur, with their meaning."""
     grey: dict[str, Any] = {"color": style.GREY, "ls": ""}
     handles = []
-    if forecast is None:
+    if law is None:
         handles.append(Line2D([], [], marker="o", label="run", **grey))
     else:
         handles.append(Line2D([], [], marker="o", label="run the forecast used", **grey))

@@ -1,212 +1,235 @@
-"""Pictures of a ladder: what comes next, residuals, components, n-grams.
+"""Draw a ladder: what more compute buys, residuals, components, n-grams.
 
-Each function takes rows and numbers that are already decided and returns a matplotlib Figure; what is fitted
-is `analysis.fit`'s business; the forecast's own picture is in `analysis.forecast_plot`, curves of tasks in
-`analysis.task_plots`.
+Each function takes rows and numbers that are already decided and returns a matplotlib Figure. Fitting is
+`analysis.fitting`'s; the forecast's own picture is in `figures.forecast`, curves of tasks in `figures.tasks`.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import style as draw
+from analysis.figures import style
+from analysis.forecasting.forecast import Prediction
 
-LOSS = "text loss (nats per byte)"
+WITHOUT_EMBEDDINGS = "parameters without embeddings"
 
 
 def next_budgets(
     rows: pd.DataFrame,
-    path: Sequence[dict[str, Any]],
-    marked: Sequence[dict[str, Any]],
-    loss_name: str = LOSS,
+    path: Sequence[Prediction],
+    marked: Sequence[Prediction],
+    held: Sequence[tuple[float, float] | None],
+    loss_name: str,
+    caution: str = "",
 ) -> Figure:
-    """What more compute buys: the law's best loss beyond the data with its interval, and the best N and D.
+    """Draw what more compute buys: the law's best loss beyond the data with its interval, and the best N and D.
 
-    `path` and `marked` are predictions of `extrapolate` by budget; `marked` are the ones to point out.
+    `path` and `marked` are predictions of `extrapolate` by budget; `marked` are the ones to point out, each with
+    the bounds, relative to its loss, that a hold-out over the same distance had (`held`; None: untested).
+    `caution` is printed above: a picture without its caveat is passed on.
     """
-    fig = draw.figure(8.2, 3.6)
+    fig = style.figure(style.WIDTH, 3.6)
     left, right = fig.subplots(1, 2)
-    flops = np.asarray([p["flops"] for p in path])
+    _best_loss(left, rows, path, loss_name)
     ends = float(rows["flops"].max())
-    left.plot(rows["flops"], rows["loss"], "o", ms=3.5, mfc="white", mec=draw.GREY, label="runs")
-    left.fill_between(
-        flops,
-        [p["lower"] for p in path],
-        [p["upper"] for p in path],
-        color=draw.BLUE,
-        alpha=0.18,
-        lw=0,
-        label=f"{path[0]['level']:.0%} interval of one new run",
-    )
-    best = np.asarray([p["loss"] for p in path])
-    split = int(np.searchsorted(flops, ends * 0.999))
-    left.plot(flops[: split + 1], best[: split + 1], color=draw.BLUE, lw=1.4)
-    left.plot(
-        flops[split:],
-        best[split:],
-        color=draw.BLUE,
-        lw=1.4,
-        ls=(0, (4, 2)),
-        label="best loss for the compute",
-    )
-    for point in marked:
-        error = [[point["loss"] - point["lower"]], [point["upper"] - point["loss"]]]
-        left.errorbar(
-            [point["flops"]],
-            [point["loss"]],
-            yerr=error,
-            fmt="D",
-            ms=5.5,
-            color=draw.RED,
-            mfc="white",
-            mew=1.4,
-            capsize=3,
-            lw=1.2,
-        )
-        left.annotate(
-            f"{point['flops'] / ends:.3g}×",
-            (point["flops"], point["loss"]),
-            xytext=(-6, -6),
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=draw.RED,
-        )
-    losses = [*rows["loss"], *(p["lower"] for p in path), *(p["upper"] for p in path)]
-    left.set_ylim(min(losses) * 0.97, float(rows["loss"].max()) * 1.03)
-    draw.log_axis(left, "x")
-    draw.log_axis(left, "y", most=6)
-    left.set_xlabel("training compute C (FLOPs)")
-    left.set_ylabel(loss_name)
+    for point, bounds in zip(marked, held, strict=True):
+        _marked(left, point, bounds, ends)
     left.legend(loc="upper right")
+    _best_split(right, path, marked, ends)
+    if caution:
+        fig.suptitle(caution, fontsize=9, color=style.RED)
+    return fig
+
+
+def _best_loss(ax: Axes, rows: pd.DataFrame, path: Sequence[Prediction], loss_name: str) -> None:
+    flops = np.asarray([p.flops for p in path], dtype=np.float64)
+    best = np.asarray([p.loss for p in path])
+    highest = float(rows["loss"].max()) * 1.03
+    # An interval may reach far beyond the picture, or to infinity; it is cut at its edge.
+    upper = np.minimum([p.upper for p in path], 10 * highest)
+    lower = np.maximum([p.lower for p in path], 0.3 * best)
+    ax.plot(rows["flops"], rows["loss"], "o", ms=3.5, mfc="white", mec=style.GREY, label="runs")
+    said = f"{path[0].level:.0%} interval of one new run, by this law"
+    ax.fill_between(flops, lower, upper, color=style.BLUE, alpha=0.18, lw=0, label=said)
+    split = int(np.searchsorted(flops, float(rows["flops"].max()) * 0.999))
+    inside, beyond = slice(0, split + 1), slice(split, None)
+    ax.plot(flops[inside], best[inside], color=style.BLUE, lw=1.4)
+    dashed = (0, (4, 2))
+    said = "best loss for the compute"
+    ax.plot(flops[beyond], best[beyond], color=style.BLUE, lw=1.4, ls=dashed, label=said)
+    ax.set_ylim(min(float(rows["loss"].min()), float(lower.min())) * 0.92, highest)
+    style.log_axis(ax, "x")
+    style.log_axis(ax, "y", most=6)
+    ax.set_xlabel("training compute C (FLOPs)")
+    ax.set_ylabel(loss_name)
+
+
+def _marked(ax: Axes, point: Prediction, held: tuple[float, float] | None, ends: float) -> None:
+    """Point out one budget, with the law's interval and behind it the hold-out's."""
+    if point.flops is None:
+        return
+    if held is not None:
+        label = (
+            None
+            if any("held out" in str(line.get_label()) for line in ax.lines)
+            else "the same step, held out"
+        )
+        bounds = [point.loss * max(held[0], 0.1), point.loss * min(held[1], 10.0)]
+        ax.plot(
+            [point.flops] * 2, bounds, color=style.GREY, lw=5, alpha=0.35, solid_capstyle="butt", label=label
+        )
+    style.interval_bar(ax, point.flops, point.loss, point.lower, point.upper)
+    ax.annotate(
+        f"{point.flops / ends:.3g}×",
+        (point.flops, point.loss),
+        xytext=(-6, -6),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=style.RED,
+    )
+
+
+def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Prediction], ends: float) -> None:
+    flops = [p.flops or math.nan for p in path]
     for name, label, colour, marker in (
-        ("params", "parameters N", draw.BLUE, "o"),
-        ("tokens", "tokens D", draw.ORANGE, "s"),
+        ("params", "parameters N", style.BLUE, "o"),
+        ("tokens", "tokens D", style.ORANGE, "s"),
     ):
-        right.plot(flops, [p[name] for p in path], color=colour, lw=1.4)
-        right.plot(
-            [p["flops"] for p in marked],
-            [p[name] for p in marked],
-            marker,
-            ms=5.5,
-            color=colour,
-            mfc="white",
-            mew=1.4,
+        best = [_known(p, name) for p in path]
+        ax.plot(flops, best, color=colour, lw=1.4)
+        points = [_known(p, name) for p in marked]
+        ax.plot(
+            [p.flops or math.nan for p in marked], points, marker, ms=5.5, color=colour, mfc="white", mew=1.4
         )
-        right.annotate(
-            label,
-            (flops[-1], path[-1][name]),
-            xytext=(-4, 6),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-            color=colour,
-        )
-    values = [p[name] for p in path for name in ("params", "tokens")]
-    right.set_ylim(min(values) / 1.5, max(values) * 3)
-    draw.log_axis(right, "x")
-    draw.log_axis(right, "y", counts=True)
-    right.axvline(ends, color=draw.GREY, lw=0.8, ls=":")
-    right.annotate(
+        if math.isfinite(best[-1]):
+            ax.annotate(
+                label,
+                (flops[-1], best[-1]),
+                xytext=(-4, 6),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8.5,
+                color=colour,
+            )
+    values = [v for p in path for v in (_known(p, "params"), _known(p, "tokens")) if math.isfinite(v)]
+    # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
+    ax.set_ylim((min(values) / 1.5, max(values) * 3) if values else (1.0, 10.0))
+    if not values:
+        ax.set_title("no split under this law", fontsize=8, color=style.GREY)
+    ax.set_xlim(min(flops) / 1.6, max(flops) * 1.6)
+    style.log_axis(ax, "x")
+    style.log_axis(ax, "y", counts=True)
+    ax.axvline(ends, color=style.GREY, lw=0.8, ls=":")
+    ax.annotate(
         "largest run",
         (ends, 0.02),
         xycoords=("data", "axes fraction"),
         xytext=(3, 0),
         textcoords="offset points",
         fontsize=8,
-        color=draw.GREY,
+        color=style.GREY,
     )
-    right.set_xlabel("training compute C (FLOPs)")
-    right.set_ylabel("compute-optimal N and D")
-    return fig
+    ax.set_xlabel("training compute C (FLOPs)")
+    ax.set_ylabel("compute-optimal N and D")
+
+
+def _known(point: Prediction, name: str) -> float:
+    value = getattr(point, name)
+    return math.nan if value is None else float(value)
 
 
 def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: float | None) -> Figure:
-    """(measured - fitted) / fitted in percent, against compute and against tokens per parameter.
+    """Draw (measured - fitted) / fitted in percent, against compute and against tokens per parameter.
 
     `used` marks the rows that were fitted; `noise`, if known, is the spread between seeds, drawn as a band.
     """
-    fig = draw.figure(8.2, 3.2)
+    fig = style.figure(style.WIDTH, 3.2)
     axes = fig.subplots(1, 2, sharey=True)
     percent = 100 * (rows["loss"].to_numpy() / fitted - 1)
-    colours = draw.size_colours(sorted(rows["params"].unique()))
+    colours = style.size_colours(sorted(rows["params"].unique()))
     xs = (rows["flops"].to_numpy(), (rows["tokens"] / rows["params"]).to_numpy())
     for ax, x in zip(axes, xs, strict=True):
-        ax.axhline(0, color=draw.GREY, lw=0.8)
+        ax.axhline(0, color=style.GREY, lw=0.8)
         if noise is not None:
-            ax.axhspan(-200 * noise, 200 * noise, color=draw.GREY, alpha=0.12, lw=0)
-        for size in colours:
+            ax.axhspan(-200 * noise, 200 * noise, color=style.GREY, alpha=0.12, lw=0)
+        for size, colour in colours.items():
             mine = (rows["params"] == size).to_numpy()
-            ax.plot(
-                x[mine & used], percent[mine & used], "o", ms=4.5, color=colours[size], mec="white", mew=0.4
-            )
-            ax.plot(x[mine & ~used], percent[mine & ~used], "x", ms=5, color=colours[size], mew=1.4)
-        draw.log_axis(ax, "x")
+            kept, left = mine & used, mine & ~used
+            ax.plot(x[kept], percent[kept], "o", ms=4.5, color=colour, mec="white", mew=0.4)
+            ax.plot(x[left], percent[left], "x", ms=5, color=colour, mew=1.4)
+        style.log_axis(ax, "x")
     # Rows that the fit left out may lie far away; those it used decide the scale.
     reach = 1.3 * max(np.abs(percent[used]).max(initial=0.0), 200 * (noise or 0.0), 0.2)
     axes[0].set_ylim(-reach, reach)
     away = int((np.abs(percent) > reach).sum())
     if away:
-        axes[0].set_title(f"{away} left-out rows lie outside the picture", fontsize=8, color=draw.GREY)
+        axes[0].set_title(f"{away} left-out rows lie outside the picture", fontsize=8, color=style.GREY)
     axes[0].set_xlabel("training compute C (FLOPs)")
     axes[1].set_xlabel("tokens per parameter D / N")
     axes[0].set_ylabel("loss above the fit (%)")
     if noise is not None:
-        axes[1].set_title("band: two standard deviations between seeds", fontsize=8, color=draw.GREY)
-    draw.size_legend(axes[1], colours, "parameters")
+        axes[1].set_title("band: two standard deviations between seeds", fontsize=8, color=style.GREY)
+    style.size_legend(axes[1], colours, "parameters N")
     return fig
 
 
-def components(rows: pd.DataFrame, names: Sequence[str], size: str) -> Figure:
-    """The loss of each component over model size, one small plot each, every seed a dot, the mean a line; the
-    least possible loss (column `floor_<name>`) a dashed line where it is known."""
+def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: str) -> Figure:
+    """Draw the loss of each component over model size, one small plot each.
+
+    Every seed is a dot, the mean a line; the least possible loss (column `floor_<name>`) is a dashed line where it
+    is known. `size` is the column with the parameters without embeddings.
+    """
     across = min(5, max(1, len(names)))
     down = -(-len(names) // across)
-    fig = draw.figure(8.2, 0.35 + 1.55 * down)
+    fig = style.figure(style.WIDTH, 0.35 + 1.55 * down)
     axes = np.atleast_1d(fig.subplots(down, across, sharex=True, squeeze=False)).ravel()
     for ax, name in zip(axes, names, strict=False):
         column = f"loss_{name}"
         shown = rows[rows[column].notna()]
         mean = shown.groupby(size)[column].mean()
-        ax.plot(mean.index, mean, color=draw.BLUE, lw=1.3)
-        ax.plot(shown[size], shown[column], "o", ms=2.8, color=draw.BLUE, alpha=0.7, mew=0)
+        ax.plot(mean.index, mean, color=style.SEED_DOT, lw=1.3)
+        style.seed_dots(ax, shown[size], shown[column])
         top = float(shown[column].max()) if len(shown) else 1.0
         for floor in rows.get(f"floor_{name}", pd.Series(dtype=float)).dropna().unique():
-            ax.axhline(floor, color=draw.GREY, lw=1, ls="--", clip_on=False)
+            ax.axhline(floor, color=style.GREY, lw=1, ls="--", clip_on=False)
         ax.set_ylim(0, top * 1.1 or 1.0)
-        ax.set_title(draw.clipped(name, 22))
+        ax.set_title(style.clipped(name, 22))
         ax.yaxis.get_major_locator().set_params(nbins=4)
-        draw.log_axis(ax, "x", counts=True, most=3)
+        style.log_axis(ax, "x", counts=True, most=3)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(names) - across) : len(names)]:
         ax.tick_params(labelbottom=True)
-    fig.supylabel("loss (nats per byte)", fontsize=9)
-    fig.supxlabel("parameters without embeddings", fontsize=9)
+    fig.supylabel(loss_name, fontsize=9)
+    fig.supxlabel(WITHOUT_EMBEDDINGS, fontsize=9)
     return fig
 
 
-def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str) -> Figure:
-    """The loss over model size with the n-grams' losses as lines, and the divergence from each."""
-    fig = draw.figure(8.2, 3.0)
+def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str) -> Figure:
+    """Draw the loss over model size with the n-grams' losses as lines, and the divergence from each in nats."""
+    fig = style.figure(style.WIDTH, 3.0)
     left, right = fig.subplots(1, 2)
     mean = rows.groupby(size)["loss"].mean()
-    left.plot(mean.index, mean, color=draw.BLUE, lw=1.3)
-    left.plot(rows[size], rows["loss"], "o", ms=2.8, color=draw.BLUE, alpha=0.7, mew=0)
-    for order, style in zip(orders, ("-", "--", ":"), strict=False):
-        level = float(rows[f"ngram_{order}"].dropna().iloc[0])
-        left.axhline(level, color=draw.GREY, lw=1, ls=style)
-        left.annotate(order, (float(mean.index.max()), level), ha="right", va="bottom", fontsize=8)
+    left.plot(mean.index, mean, color=style.SEED_DOT, lw=1.3)
+    style.seed_dots(left, rows[size], rows["loss"])
+    for order, line in zip(orders, ("-", "--", ":"), strict=False):
+        known = rows[f"ngram_{order}"].dropna() if f"ngram_{order}" in rows else pd.Series(dtype=float)
+        if len(known):
+            left.axhline(float(known.iloc[0]), color=style.GREY, lw=1, ls=line)
+            corner = (float(mean.index.max()), float(known.iloc[0]))
+            left.annotate(order, corner, ha="right", va="bottom", fontsize=8)
         far = rows.groupby(size)[f"kl_{order}"].mean()
-        right.plot(far.index, far, color=draw.BLUE, lw=1.3, ls=style, label=order)
-    left.set_ylabel("loss (nats per token)")
+        right.plot(far.index, far, color=style.BLUE, lw=1.3, ls=line, label=order)
+    left.set_ylabel(loss_name)
     right.set_ylabel("KL(model || n-gram) (nats)")
-    right.legend(fontsize=8, frameon=False)
+    right.legend()
     for ax in (left, right):
-        draw.log_axis(ax, "x", counts=True, most=4)
-        ax.set_xlabel("parameters without embeddings")
+        style.log_axis(ax, "x", counts=True, most=4)
+        ax.set_xlabel(WITHOUT_EMBEDDINGS)
     return fig

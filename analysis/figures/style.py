@@ -1,6 +1,7 @@
-"""What the pictures share: size, colours that the colour-blind can tell apart, log axes, files.
+"""Hold what the pictures share: size, colours that the colour-blind can tell apart, seeds' dots, log axes, files.
 
-Figures are made without pyplot, so that drawing changes no global state and needs no display.
+The colour of a seed's dot is decided here: SEED_DOT for the runs of one curve, `size_colours` where a picture shows
+several model sizes. Figures are made without pyplot, so that drawing changes no global state and needs no display.
 """
 
 import base64
@@ -29,6 +30,10 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#F0E442",
 )
 INK, GREY, FAINT = "#222222", "#777777", "#DDDDDD"
+# Inches across a page: figures of this width have letters of one size there.
+WIDTH = 8.2
+# Every seed is drawn as a dot of this colour unless it belongs to a curve with a colour of its own.
+SEED_DOT = BLUE
 Colour = tuple[float, float, float, float]
 STYLE = {
     "font.size": 9,
@@ -56,24 +61,33 @@ STYLE = {
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure of the project's look; inches."""
+    """Make an empty figure of the project's look, in inches, on no global list of figures."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
+def axes(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    """Return the figure of `ax` and `ax`, or a new figure of that many inches and its only axes."""
+    if ax is None:
+        fig = figure(width, height)
+        return fig, fig.subplots()
+    # Of axes on a part of a figure, `figure` is the part, and the part's the whole.
+    return (ax.figure if isinstance(ax.figure, Figure) else ax.figure.figure), ax
+
+
 def svg(fig: Figure) -> bytes:
-    """The figure as an SVG document whose letters are shapes: it looks alike on every machine."""
+    """Return the figure as an SVG document whose letters are shapes: it looks alike on every machine."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
 def data_uri(fig: Figure) -> str:
-    """The figure as an address that holds it whole, for a page that must open without a network."""
+    """Return the figure as an address that holds it whole, for a page that must open without a network."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg(fig)).decode()
 
 
 def write(fig: Figure, folder: Path, name: str) -> list[Path]:
-    """`name`.svg and `name`.png in `folder`."""
+    """Write `name`.svg and `name`.png in `folder`, and return their paths."""
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     paths[0].write_bytes(svg(fig))
     fig.savefig(paths[1], format="png", metadata={"Software": None})
@@ -81,25 +95,50 @@ def write(fig: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def styled() -> AbstractContextManager[None]:
-    """The look, for the time of one `with`: nobody else's figures change."""
+    """Apply the look for the time of one `with`: nobody else's figures change."""
     return matplotlib.rc_context(cast(Any, STYLE))
 
 
-# cividis without its palest yellow, which vanishes on white.
-_SIZES: Colormap = LinearSegmentedColormap.from_list(
-    "sizes", matplotlib.colormaps["cividis"](np.linspace(0.0, 0.88, 128))
+# viridis up to where its contrast with white falls to 3 to 1, the least for graphics (WCAG 2.1, 1.4.11).
+SIZES: Colormap = LinearSegmentedColormap.from_list(
+    "sizes", matplotlib.colormaps["viridis"](np.linspace(0.0, 0.6, 128))
 )
 
 
 def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
-    """A colour for each model size, dark to light, evenly in the logarithm."""
+    """Give each model size a colour, dark to light, evenly in the logarithm."""
     low, high = min(sizes), max(sizes)
     norm = LogNorm(low, high) if high > low else LogNorm(low / 2, low * 2)
-    return {size: _SIZES(norm(size)) for size in sizes}
+    return {size: SIZES(norm(size)) for size in sizes}
+
+
+def seed_dots(ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT) -> None:
+    """Draw a small dot for each seed, at `x` and `y` of one length."""
+    ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, alpha=0.7, mew=0)
+
+
+def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float) -> None:
+    """Draw a forecast as a diamond with its interval; bounds beyond a factor of 100 are cut there."""
+    error = [[min(value - lower, 0.99 * value)], [min(upper - value, 99.0 * value)]]
+    ax.errorbar(
+        [x],
+        [value],
+        yerr=error,
+        fmt="D",
+        ms=5.5,
+        color=RED,
+        mfc="white",
+        mew=1.4,
+        capsize=4,
+        lw=1.4,
+        zorder=6,
+    )
 
 
 def count(value: float) -> str:
-    """A count for people: 14.5k, 460k, 24M."""
+    """Write a count for people: 14.5k, 460k, 24M."""
+    if not np.isfinite(value):
+        return "-"
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 0.9995 * unit:
             return f"{value / unit:.3g}{name}"
@@ -107,7 +146,7 @@ def count(value: float) -> str:
 
 
 def power(value: float) -> str:
-    """A large number for a sentence or a label: 6.4×10¹³."""
+    """Write a large number for a sentence or a label: 6.4×10¹³."""
     if not np.isfinite(value) or value <= 0:
         return f"{value:g}"
     exponent = int(np.floor(np.log10(value)))
@@ -119,7 +158,7 @@ def power(value: float) -> str:
 
 
 def log_axis(ax: Axes, which: str, counts: bool = False, most: int = 7) -> None:
-    """A logarithmic axis over its present limits with few, plain labels: 1-2-5 or finer below a decade."""
+    """Make an axis logarithmic over its present limits with few, plain labels: 1-2-5 or finer below a decade."""
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
@@ -145,7 +184,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def size_legend(ax: Axes, colours: dict[float, Colour], title: str) -> None:
-    """Swatches for the sizes, right of the axes; of many sizes, every few."""
+    """Draw swatches for the sizes, right of the axes; of many sizes, every few."""
     sizes = sorted(colours, reverse=True)
     shown = sizes if len(sizes) <= 12 else [sizes[i] for i in np.linspace(0, len(sizes) - 1, 10).astype(int)]
     handles = [Line2D([], [], marker="o", ls="", color=colours[size], label=count(size)) for size in shown]
@@ -156,6 +195,6 @@ def size_legend(ax: Axes, colours: dict[float, Colour], title: str) -> None:
 
 
 def clipped(name: str, most: int) -> str:
-    """A name that fits its place. Its end is kept: variants of a task differ there."""
+    """Shorten a name to its place. Its end is kept: variants of a task differ there."""
     left = most // 2
     return name if len(name) <= most else name[:left] + "…" + name[len(name) - (most - 1 - left) :]

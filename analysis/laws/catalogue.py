@@ -28,9 +28,9 @@ def _log_ratio(x: Columns) -> Array:
     return np.log(x["params"] / x["params_active"])
 
 
-FLOOR = Parameter("E", 0.0, np.inf, "irreducible loss, nats per token")
-A = Parameter("A", 0.0, np.inf, "size of the parameter term, nats", scale=True)
-B = Parameter("B", 0.0, np.inf, "size of the data term, nats", scale=True)
+FLOOR = Parameter("E", 0.0, np.inf, "irreducible loss")
+A = Parameter("A", 0.0, np.inf, "size of the parameter term", scale=True)
+B = Parameter("B", 0.0, np.inf, "size of the data term", scale=True)
 ALPHA = Parameter("alpha", *EXPONENT, "exponent of parameters")
 BETA = Parameter("beta", *EXPONENT, "exponent of tokens")
 POWER = Parameter("k", 0.05, 10.0, "power of the reducible loss")

@@ -50,8 +50,8 @@ DATA_CONSTRAINED = Form(
     reference="Muennighoff et al. 2023, arXiv 2305.16264, U_N the optimal size for U tokens",
     parameters=(
         FLOOR,
-        Parameter("A", 0.0, np.inf, "size of the parameter term, nats", scale=True),
-        Parameter("B", 0.0, np.inf, "size of the data term, nats", scale=True),
+        Parameter("A", 0.0, np.inf, "size of the parameter term", scale=True),
+        Parameter("B", 0.0, np.inf, "size of the data term", scale=True),
         Parameter("alpha", 0.05, 1.5, "exponent of parameters"),
         Parameter("beta", 0.05, 1.5, "exponent of tokens"),
         Parameter("R_D", *_REPEATS, "repeats after which a token is worth 1/e of a fresh one", scale=True),

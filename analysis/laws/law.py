@@ -133,4 +133,4 @@ class Named:
             raise AttributeError(f"the law reads {name!r}, which is neither declared nor a column") from None
 
 
-FLOOR = Parameter("E", 0.0, np.inf, "irreducible loss, nats per token")
+FLOOR = Parameter("E", 0.0, np.inf, "irreducible loss")

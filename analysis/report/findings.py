@@ -1,10 +1,11 @@
-"""Everything the report says, computed: the held-out forecast, the law of all runs, the tasks' classes.
+"""Compute everything that the report says: the held-out forecast, the law of all runs, the tasks' classes.
 
 No HTML and no pictures here. A stage that cannot run leaves the reason in its place, and the others go on.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,23 @@ import pandas as pd
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
-from analysis.forecasting.target import FEWEST, Target, choose_target
-from analysis.tables.finished import final_rows, finished_rows, largest_science, last_rows
-from analysis.tables.load import is_run_folder, load_table
+from analysis.forecasting.target import CUT, FEWEST, Target, choose_target, law_rows
+from analysis.report.source import Source
+from analysis.report.units import Units, units_of
+from analysis.tables.finished import LeftOut, finished_rows, last_rows
+from analysis.tables.load import load_table
 from analysis.tables.run_folder import answer_lengths
+from analysis.tables.science import largest_science
 
 # One recipe for every ladder, so that none is chosen after looking.
 # The joint law on every row below the cut: on four ladders of the default design (docs/log.md, 2026-11-22) it
 # missed the target by 1% or less. Choosing forms or regimes by hold-outs among so few rows missed by up to 21%.
 FORM, REGIME, LEVEL = "chinchilla", "all", 0.9
-RATIOS = (3.0, 10.0, 30.0)
+# Budgets of the next decision, as multiples of the largest run's compute.
+RATIOS = (3.0, 10.0, CUT)
 _FEWEST_RESAMPLES = 20
+# Outcomes of runs that may still finish: our own word first, then those of trackers.
+_GOING_ON = ("unfinished", "running", "queued", "pending", "")
 
 
 @dataclass(frozen=True)
@@ -41,23 +48,51 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class StepBack:
+    """The same step taken backwards: the target, forecast from runs of at most 1/`ratio` of its compute.
+
+    `prediction` is a sentence where so few runs lie below that no law could be fitted.
+    """
+
+    ratio: float
+    runs: int
+    prediction: Prediction | str
+
+
+@dataclass(frozen=True)
 class Law:
-    """The law of all finished runs: `path` is its best loss by budget, `next` the budgets of RATIOS."""
+    """The law of all finished runs: `path` is its best loss by budget, `next` the budgets of RATIOS.
+
+    Both are empty where `unsplit` says why no budget can be split under it. `back` has a step back for each of
+    RATIOS: what a forecast over that distance was worth on these runs.
+    """
 
     forecast: Forecast
     path: tuple[Prediction, ...]
     next: tuple[Prediction, ...]
+    back: tuple[StepBack, ...]
     used: np.ndarray
     fitted: np.ndarray
+    unsplit: str = ""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a table of runs has to say. A `str` in the place of a stage is why it could not run."""
+    """What a table of runs has to say. A `str` in the place of a stage is why it could not run.
 
-    source: str
+    `table` are the rows of `whole` that are of one science; `science` is a sentence where there are others. `rows`
+    [n] are those that laws are fitted to, `left_out` the others of `whole`, by reason; `compute` says how the rows'
+    flops were counted. `lost` are the last rows of runs that diverged or failed.
+    """
+
+    source: Source
+    units: Units
+    whole: pd.DataFrame
     table: pd.DataFrame
     rows: pd.DataFrame
+    left_out: tuple[LeftOut, ...]
+    compute: str
+    science: str
     lost: pd.DataFrame
     target: Target | None
     held_out: HeldOut | str
@@ -68,49 +103,70 @@ class Findings:
     problems: tuple[str, ...]
 
 
-def findings(table: pd.DataFrame, source: str) -> Findings:
-    """Run every stage on `table`, as `load_table(source)` gave it; tasks are read from the same folder."""
-    table, mixture = largest_science(table)
-    rows = final_rows(table)
-    last = last_rows(table)
-    lost = last[last["outcome"].isin(["diverged", "failed"])] if "outcome" in last else last.iloc[:0]
+def findings(table: pd.DataFrame, source: Source) -> Findings:
+    """Run every stage on `table`, as `load_table` gave it for `source`; tasks are read from the same folder."""
+    whole = table
+    table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
+    others = tuple(whole.index.difference(table.index, sort=False).tolist())
+    kept = law_rows(table)
     target = choose_target(table)
+    held_out = hold_out(kept.rows, target)
     scores = _tasks(source, table)
     return Findings(
         source=source,
+        units=units_of(table, source),
+        whole=whole,
         table=table,
-        rows=rows,
-        lost=lost,
+        rows=kept.rows,
+        left_out=(*([LeftOut("of another science", others)] if others else []), *kept.left_out),
+        science=science,
+        compute="exact count" if source.is_folder and kept.compute == "as in the table" else kept.compute,
+        lost=_lost(table),
         target=target,
-        held_out=_held_out(rows, target),
-        law=_law(rows),
+        held_out=held_out,
+        law=_law(kept.rows, target, held_out),
         tasks=scores if isinstance(scores, str) else finished_rows(scores, longest=True)[0],
         classes=_classes(scores, source),
-        noise=seed_noise(rows),
-        problems=(*([mixture] if mixture else []), *table.attrs.get("problems", ())),
+        noise=seed_noise(kept.rows),
+        problems=tuple(table.attrs.get("problems", ())),
     )
 
 
+def _lost(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the last rows of runs that ended without finishing, trunks too."""
+    last = last_rows(table)
+    if "outcome" not in last.columns:
+        return last.iloc[:0]
+    done, _ = finished_rows(last.drop(columns=["kind", "final"], errors="ignore"))
+    going_on = last["outcome"].isna() | last["outcome"].astype(str).str.strip().str.lower().isin(_GOING_ON)
+    return last[~last.index.isin(done.index) & ~going_on]
+
+
 def seed_noise(rows: pd.DataFrame) -> float | None:
-    """Standard deviation of log loss between seeds of the same size and horizon, pooled; None without seeds."""
+    """Pool the standard deviation of log loss between seeds of one size and horizon; None without seeds.
+
+    Rows that share a seed as well (five learning rates of one seed) differ by more than seeds: None.
+    """
     if "seed" not in rows.columns:
         return None
     horizon = "horizon_tokens" if "horizon_tokens" in rows.columns else "tokens"
-    logs = np.log(rows["loss"].where(rows["loss"] > 0))
+    if rows.duplicated(["params", horizon, "seed"]).any():
+        return None
+    logs = np.log(rows["loss"])
     grouped = logs.groupby([rows["params"], rows[horizon]])
     squares = float(((logs - grouped.transform("mean")) ** 2).sum())
     free = len(rows) - grouped.ngroups
     return float(np.sqrt(squares / free)) if free > 0 else None
 
 
-def _held_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+def hold_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+    """Forecast the target from the rows below the cut, or say why it cannot be done."""
     if target is None:
         return "a forecast needs finished runs of two model sizes or more."
     if target.below.empty:
         return f"no finished run has 1/30 of the target's compute ({target.flops:.3g} FLOPs) or less."
-    wanted = pd.DataFrame({"params": [target.params], "tokens": [target.tokens], "flops": [target.flops]})
     try:
-        forecast = extrapolate(target.below, targets=wanted, level=LEVEL, form=FORM, regime=REGIME)
+        forecast = _forecast_target(target.below, target)
     except UserError as error:
         return f"{len(target.below)} runs lie below the cut, and no law could be fitted to them: {error}."
     lines = {}
@@ -132,6 +188,11 @@ def _held_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     return HeldOut(forecast.predictions[0], _used(forecast, len(target.below)), lines, forecast, warnings)
 
 
+def _forecast_target(rows: pd.DataFrame, target: Target) -> Forecast:
+    asked = pd.DataFrame({"params": [target.params], "tokens": [target.tokens], "flops": [target.flops]})
+    return extrapolate(rows, targets=asked, level=LEVEL, form=FORM, regime=REGIME)
+
+
 def _along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
     """Each size that was trained at several horizons, along tokens: where the law is drawn."""
     parts = []
@@ -144,17 +205,46 @@ def _along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
     return parts
 
 
-def _law(rows: pd.DataFrame) -> Law | str:
-    top = float(rows["flops"].max()) if len(rows) else 0.0
-    path = np.geomspace(float(rows["flops"].min()), top, 12).tolist() if len(rows) else []
+def _law(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> Law | str:
+    if rows.empty:
+        return "no run has finished."
+    top = float(rows["flops"].max())
+    path = np.geomspace(float(rows["flops"].min()), top, 12).tolist()
     budgets = [*path, *(ratio * top for ratio in RATIOS)]
+    recipe: dict[str, Any] = {"level": LEVEL, "form": FORM, "regime": REGIME}
+    unsplit = ""
     try:
-        forecast = extrapolate(rows, budgets=budgets, level=LEVEL, form=FORM, regime=REGIME)
+        try:
+            forecast = extrapolate(rows, budgets=budgets, **recipe)
+        except UserError as error:
+            # A law whose budgets cannot be split (experts in no one proportion) is a law all the same.
+            unsplit = str(error)
+            forecast = extrapolate(rows, targets=rows[["params", "tokens", "flops"]], **recipe)
         fitted = forecast.fit.predict(rows)
     except UserError as error:
         return f"no law could be fitted to all finished runs: {error}."
-    predictions = forecast.predictions
-    return Law(forecast, predictions, predictions[-len(RATIOS) :], _used(forecast, len(rows)), fitted)
+    predictions = () if unsplit else forecast.predictions
+    used = _used(forecast, len(rows))
+    back = _steps_back(rows, target, held_out)
+    return Law(forecast, predictions, predictions[-len(RATIOS) :], back, used, fitted, unsplit)
+
+
+def _steps_back(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> tuple[StepBack, ...]:
+    if target is None:
+        return ()
+    steps = []
+    for ratio in RATIOS:
+        below = rows[rows["flops"] <= target.flops / ratio].reset_index(drop=True)
+        said: Prediction | str
+        if ratio == CUT and not isinstance(held_out, str):
+            said = held_out.prediction
+        else:
+            try:
+                said = _forecast_target(below, target).predictions[0]
+            except UserError as error:
+                said = str(error)
+        steps.append(StepBack(ratio, len(below), said))
+    return tuple(steps)
 
 
 def _used(forecast: Forecast, n: int) -> np.ndarray:
@@ -164,11 +254,13 @@ def _used(forecast: Forecast, n: int) -> np.ndarray:
     return used
 
 
-def _tasks(source: str, table: pd.DataFrame) -> pd.DataFrame | str:
-    if not is_run_folder(source):
+def _tasks(source: Source, table: pd.DataFrame) -> pd.DataFrame | str:
+    if not source.is_folder:
         return "the table is a file; task scores are read from a folder of runs."
+    if "run_id" not in table.columns:
+        return "--columns gave the column run_id another name; tasks are joined to runs by it."
     try:
-        tasks = load_table(Path(source), kind="tasks")
+        tasks = load_table(Path(source.path), kind="tasks")
     except UserError as error:
         return f"{error}."
     # The runs of `table` are of one science, perhaps of a person's own choice of columns.
@@ -177,10 +269,10 @@ def _tasks(source: str, table: pd.DataFrame) -> pd.DataFrame | str:
     return tasks if len(finished_rows(tasks)[0]) else "no finished run has task scores."
 
 
-def _classes(tasks: pd.DataFrame | str, source: str) -> Emergence | str:
+def _classes(tasks: pd.DataFrame | str, source: Source) -> Emergence | str:
     if isinstance(tasks, str):
         return tasks
     try:
-        return emergence(tasks, lengths=answer_lengths(Path(source)))
+        return emergence(tasks, lengths=answer_lengths(Path(source.path)))
     except UserError as error:
         return f"{error}."

@@ -1,14 +1,16 @@
-"""The pictures of a report, by name: which can be drawn from the findings, and what each shows in words."""
+"""List the pictures of a report by name: which can be drawn from the findings, and what each shows in words."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import forecast as forecast_plot
-from analysis.figures import ladder, tasks
-from analysis.report.findings import Findings
-from analysis.tables.finished import compute_column, finished_rows
+from analysis.figures import forecast, ladder, style, tasks
+from analysis.forecasting.target import CUT
+from analysis.report.findings import Findings, HeldOut, Law
+from analysis.tables.finished import finished_rows
 
 SIZE = "params_nonembedding"
 
@@ -23,113 +25,158 @@ class Picture:
 
 
 def pictures(found: Findings) -> Iterator[Picture]:
-    """Every picture that the findings allow, in the order of the report."""
+    """Draw every picture that the findings allow, in the order of the report."""
     if len(found.rows):
         yield _loss_compute(found)
     if not isinstance(found.law, str):
-        yield _next_budgets(found)
-        yield Picture(
-            "residuals",
-            ladder.residuals(found.rows, found.law.fitted, found.law.used, found.noise),
-            "How far each run lies above or below the law of all runs, in percent. Crosses: rows that the fit "
-            "left out. A trend here is a law that does not hold; noise alone stays in the grey band.",
-        )
+        if not found.law.unsplit:
+            yield _next_budgets(found, found.law)
+        yield _residuals(found, found.law)
     yield from _components(found)
-    if not isinstance(found.tasks, str):
-        verdicts = {} if isinstance(found.classes, str) else tasks.by_curve(found.classes)
-        yield Picture(
-            "tasks",
-            tasks.accuracy(found.tasks, verdicts),
-            "Score of each task against model size, every seed a dot (longest horizon of each size and seed). "
-            "Above each: the class found, and the class the task was built to show where it is another. A score "
-            "counts above the dash-dotted line, which is what a shortcut has.",
-        )
-        twins = tasks.find_twins(found.tasks)
-        if twins:
-            yield Picture(
-                "twins",
-                tasks.twins(found.tasks, twins),
-                "Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
-                "frequent or rare, gold or flipped labels.",
-            )
-
-
-def loss_name(found: Findings) -> str:
-    """What the axis of losses is called: a run folder's unit is known, a file's is its own."""
-    return ladder.LOSS if "run_id" in found.table.columns else "loss (as in the table)"
+    yield from _tasks(found)
 
 
 def _loss_compute(found: Findings) -> Picture:
-    forecast = None
-    if not isinstance(found.held_out, str):
-        held = found.held_out
-        prediction = held.prediction
-        forecast = forecast_plot.Forecast(
-            prediction.loss, prediction.lower, prediction.upper, prediction.level, held.lines, held.used
-        )
-    figure = forecast_plot.loss_compute(
-        found.rows, found.lost, found.target, forecast, compute_column(found.table), loss_name(found)
+    rows, target, held = found.rows, found.target, found.held_out
+    law = None
+    shows = f"Loss of {len(rows)} finished runs against their training compute, falling from "
+    shows += (
+        f"{rows['loss'].max():.4g} to {rows['loss'].min():.4g}; every run is a point, every size a colour."
     )
-    shows = (
-        "Loss of every finished run against its training compute; every seed is a point, every size a colour."
-    )
-    if forecast is not None:
+    if target is not None and not isinstance(held, str):
+        law = _drawn(rows, held, target.flops)
+        off = 100 * (held.prediction.loss / target.measured - 1)
+        inside = sum(held.prediction.lower <= loss <= held.prediction.upper for loss in target.losses)
         shows += (
-            " The lines are the law fitted to the filled points alone; the hollow ones and the target were "
-            "not seen by it. Right: the target magnified, with the forecast's interval."
+            f" The forecast from the filled points is {abs(off):.2g}% too {'high' if off > 0 else 'low'}, and its "
+            f"interval holds {inside} of {len(target.losses)} measured; the lines are its law, which saw neither "
+            "the hollow points nor the target. Right: the target on a scale of its own."
         )
+    figure = forecast.loss_compute(rows, found.lost, target, law, found.compute, found.units.axis)
     return Picture("loss_compute", figure, shows)
 
 
-def _next_budgets(found: Findings) -> Picture:
-    law = found.law
-    assert not isinstance(law, str)
-    figure = ladder.next_budgets(
-        found.rows,
-        [asdict(p) for p in law.path],
-        [asdict(p) for p in law.next],
-        loss_name(found),
-    )
+def _drawn(rows: pd.DataFrame, held: HeldOut, flops: float) -> forecast.HeldOutLaw:
+    below = (rows["flops"] <= flops / CUT).to_numpy()
+    used = np.zeros(len(rows), dtype=bool)
+    used[np.flatnonzero(below)] = held.used
+    return forecast.HeldOutLaw(held.prediction, below, used, held.lines)
+
+
+def _next_budgets(found: Findings, law: Law) -> Picture:
+    grave = ", ".join(dict.fromkeys(w.code for w in law.forecast.warnings if w.code.grave))
+    caution = f"not to be decided from: {grave}" if grave else ""
+    steps = [step.prediction for step in law.back] or [""] * len(law.next)
+    held = [None if isinstance(p, str) else (p.lower / p.loss, p.upper / p.loss) for p in steps]
+    figure = ladder.next_budgets(found.rows, law.path, law.next, held, found.units.axis, caution)
+    last = law.next[-1]
     return Picture(
         "next_budgets",
         figure,
-        "What more compute would buy, by the law of all runs: the best loss for a budget with the interval of "
-        "one new run, and the model size and tokens that reach it. Runs lie above the line where their size or "
-        "horizon is not the best for their compute.",
+        f"By the law of all runs the best loss falls to {last.loss:.4g} at {last.flops_ratio:.3g} times the "
+        f"largest run's compute ({last.lower:.4g} to {last.upper:.4g} for one new run), and which size and tokens "
+        "reach it. Runs lie above the line where their size or horizon is not the best for their compute.",
+    )
+
+
+def _residuals(found: Findings, law: Law) -> Picture:
+    percent = 100 * (found.rows["loss"].to_numpy() / law.fitted - 1)[law.used]
+    crosses = "" if law.used.all() else "Crosses: rows that the fit left out. "
+    return Picture(
+        "residuals",
+        ladder.residuals(found.rows, law.fitted, law.used, found.noise),
+        f"The runs lie {percent.min():+.2g}% to {percent.max():+.2g}% from the law of all runs, half of them "
+        f"within {np.median(np.abs(percent)):.2g}%. {crosses}A trend here is a law "
+        "that does not hold"
+        + ("; seed noise alone stays in the grey band." if found.noise is not None else "."),
     )
 
 
 def _components(found: Findings) -> Iterator[Picture]:
-    if SIZE not in found.rows.columns or found.rows.empty:
+    """Draw the columns loss_*: of a folder of runs the mixture's components and the classes of its text."""
+    rows = _with_size(found.rows)
+    if rows.empty:
         return
-    rows, _ = finished_rows(found.rows, longest=True)
-    measured = [str(c)[5:] for c in rows.columns if str(c).startswith("loss_") and rows[c].notna().any()]
-    names = [name for name in measured if "." not in name and name != "total"]
+    measured = [str(c)[5:] for c in rows.columns if str(c).startswith("loss_") and _holds_numbers(rows[c])]
+    # Only the records' contract gives a dot a meaning: a class of the text.
+    dotted = {name for name in measured if "." in name and found.source.is_folder}
+    names = [name for name in measured if name not in dotted and name != "total"]
     # The component that a law is fitted to comes first.
     names.sort(key=lambda name: not rows[f"loss_{name}"].equals(rows["loss"]))
-    classes = [name for name in measured if "." in name]
-    if len(names) > 1:
-        yield Picture(
-            "components",
-            ladder.components(rows, names, SIZE),
-            "Loss of each component of the mixture over model size (longest horizon, every seed a dot). "
-            "The total is their weighted sum. Dashed: the least possible loss, where it can be computed.",
-        )
+    classes = [name for name in measured if name in dotted]
+    parts = found.units.parts
+    if len(names) > 1 and found.source.is_folder:
+        total = "The total is their weighted sum. Dashed: the least possible loss, where it can be computed."
+        shows = f"{_fall(rows, names)} {total}"
+        yield Picture("components", ladder.components(rows, names, SIZE, parts), shows)
+    elif len(names) > 1:
+        shows = f"{_fall(rows, names)} These are the table's own columns loss_*."
+        yield Picture("components", ladder.components(rows, names, SIZE, parts), shows)
     if classes:
-        yield Picture(
-            "text_classes",
-            ladder.components(rows, classes, SIZE),
-            "What each class of bytes contributes to the text loss; the contributions add up to it.",
-        )
-    orders = [str(c)[3:] for c in rows.columns if str(c).startswith("kl_") and rows[c].notna().any()]
-    if orders and "loss" in rows:
-        mean = rows.groupby(SIZE)[[f"kl_{order}" for order in orders]].mean()
-        nearest = [f"{n:,.0f}: {str(name)[3:]}" for n, name in mean.idxmin(axis=1).items()]
+        shows = f"{_fall(rows, classes)} Each class of the text contributes so much to its loss; they add up to it."
+        yield Picture("text_classes", ladder.components(rows, classes, SIZE, parts), shows)
+    orders = [str(c)[3:] for c in rows.columns if str(c).startswith("kl_") and _holds_numbers(rows[c])]
+    if orders:
+        mean = rows.groupby(SIZE)[[f"kl_{order}" for order in orders]].mean().dropna(how="all")
+        near = mean.idxmin(axis=1)
+        nearest = [
+            f"{style.count(n)}: {str(name)[3:]}" for n, name in zip(near.index.tolist(), near, strict=True)
+        ]
         yield Picture(
             "ngrams",
-            ladder.ngrams(rows, orders, SIZE),
+            ladder.ngrams(rows, orders, SIZE, found.units.axis),
             "Left: the text loss over size, and the losses of n-gram models of the same text. Right: how far each "
-            "rung's predictions are from each n-gram's, KL(model || n-gram); nearest by size: "
-            + ", ".join(nearest)
-            + ".",
+            "rung's predictions are from each n-gram's, KL(model || n-gram). Nearest by parameters without "
+            f"embeddings: {', '.join(nearest)}.",
+        )
+
+
+def _with_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the longest run of each size and seed, of rows that count their parameters without embeddings."""
+    if SIZE not in rows.columns or not pd.api.types.is_numeric_dtype(rows[SIZE]):
+        return rows.iloc[:0]
+    sized = rows[rows[SIZE].gt(0) & np.isfinite(rows[SIZE].astype(float))]
+    return finished_rows(sized, longest=True)[0]
+
+
+def _holds_numbers(column: "pd.Series[float]") -> bool:
+    """True where a column can be drawn: numbers, and at least one of them."""
+    types = pd.api.types
+    numeric = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
+    return bool(numeric and np.isfinite(column.astype(float)).any())
+
+
+def _fall(rows: pd.DataFrame, names: list[str]) -> str:
+    """Say from the smallest size to the largest which component falls most and which least."""
+    means = rows.groupby(SIZE)[[f"loss_{name}" for name in names]].mean()
+    change = (means.iloc[-1] / means.iloc[0] - 1).replace([np.inf, -np.inf], np.nan).dropna()
+    if len(means) < 2 or change.empty:
+        return "Loss of each component over model size; every run is a dot."
+    if change.max() - change.min() < 0.005:
+        return f"From the smallest model to the largest, all fall alike, by {change.mean():+.0%}; every run a dot."
+    most, least = str(change.idxmin())[5:], str(change.idxmax())[5:]
+    return (
+        f"From the smallest model to the largest, the loss of {most} changes by {change.min():+.0%}, the most, and "
+        f"that of {least} by {change.max():+.0%}; longest horizon, every run a dot."
+    )
+
+
+def _tasks(found: Findings) -> Iterator[Picture]:
+    if isinstance(found.tasks, str):
+        return
+    verdicts = {} if isinstance(found.classes, str) else tasks.by_curve(found.classes)
+    yield Picture(
+        "tasks",
+        tasks.accuracy(found.tasks, verdicts),
+        "Score of each task against model size, every seed a dot (longest horizon of each size and seed). "
+        "Above each: the class found, and the expected class where it is another. A score counts above the "
+        "dash-dotted line, which is what a shortcut has.",
+    )
+    twins = tasks.find_twins(found.tasks)
+    if twins:
+        yield Picture(
+            "twins",
+            tasks.twins(found.tasks, twins, verdicts),
+            "Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
+            "frequent or rare, gold or flipped labels.",
         )

@@ -1,132 +1,181 @@
-"""What the report says of the runs: each of them, the conventions, the versions, the commands that made it."""
+"""Write what the report says of the runs: the rungs, what was lost, every row left out, each run."""
 
-import importlib.metadata
-import json
 import math
-import platform
-import shlex
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.figures import style
 from analysis.report import html
-from analysis.report.findings import FORM, REGIME, Findings
-from analysis.tables.finished import compute_column, last_rows
+from analysis.report.answer import named
+from analysis.report.findings import Findings
+from analysis.tables.finished import last_rows
 
 _MOST_ROWS = 2000
-_LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
+_MOST_RUNGS = 200
+_MOST_NAMES = 40
+# Names under which tables keep the learning rate.
+_RATES = ("learning_rate", "lr")
 
 
 def runs_section(found: Findings) -> str:
-    table = found.table
-    if "run_id" not in table.columns:
-        return html.section("Rows", html.paragraph(f"{len(table)} rows, all of them taken as finished runs."))
-    runs = last_rows(table)
-    outcomes = ", ".join(f"{count} {name}" for name, count in runs["outcome"].value_counts().items())
-    parts = [html.paragraph(f"{len(runs)} runs, trunks and their branches each counted: {outcomes}.")]
-    if len(found.lost):
-        parts.append(html.paragraph("What was lost, and why:"))
-        parts.append(
-            html.bullets(
-                f"{run['run_id']}: {run['outcome']} at {_count(run['tokens'])} tokens, "
-                f"{_count(run['params'])} parameters, seed {run['seed']}: "
-                f"{run['reason'] if isinstance(run['reason'], str) else 'no reason was written'}"
-                for run in found.lost.to_dict("records")
-            )
-        )
-    else:
-        parts.append(html.paragraph("No run diverged or failed."))
-    header = ("run", "kind", "N", "D", "C (FLOPs)", "seed", "rate", "outcome", "skipped steps", "loss")
-    rows = [
-        (
-            r["run_id"],
-            r["kind"],
-            _count(r["params"]),
-            _count(r["tokens"]),
-            style.power(r["flops"]),
-            r["seed"],
-            html.number(r["learning_rate"]),
-            r["outcome"],
-            _count(r["skipped_steps"]),
-            html.number(r["loss"], 4),
-        )
-        for r in runs.sort_values(["params", "tokens", "seed"]).head(_MOST_ROWS).to_dict("records")
+    """Show the rungs, the runs that were lost, the rows left out, and all runs folded."""
+    runs = _numeric(last_rows(found.table))
+    parts = [
+        html.paragraph(_count_sentence(found, runs)),
+        *_lost(found),
+        _rungs(found, runs),
+        _all_runs(runs),
     ]
-    more = f" (the first {_MOST_ROWS})" if len(runs) > _MOST_ROWS else ""
-    parts.append(html.folded(f"All runs{more}", html.table(header, rows)))
     return html.section("Runs", *parts)
 
 
-def conventions_section(found: Findings) -> str:
-    table, rows = found.table, found.rows
+def left_out_section(found: Findings) -> str:
+    """List every row that no law was fitted to, by reason, counted and named."""
+    if not found.left_out:
+        return html.section("Rows left out", html.paragraph(f"None of the {len(found.whole)} rows."))
     said = [
-        f"N: the column params{', all parameters with embeddings' if 'run_id' in table else ''}. "
-        f"D: tokens of a run. C: {compute_column(table)}."
+        f"{len(left.rows)}: {left.reason} ({named(found, left, _MOST_NAMES)})." for left in found.left_out
     ]
-    if {"flops", "flops_6nd", "params_nonembedding"} <= set(rows.columns) and len(rows):
-        ratio = rows["flops"] / rows["flops_6nd"]
-        share = rows["params_nonembedding"] / rows["params"]
-        said.append(
-            "Exact C is three times the forward pass's matrix products; here it is "
-            f"{ratio.min():.2f} to {ratio.max():.2f} times 6ND. Parameters without embeddings are "
-            f"{share.min():.0%} to {share.max():.0%} of N. Exponents change with the convention: the "
-            "table has all of them (flops_6nd, flops_6nd_nonembedding, params_nonembedding, ...)."
-        )
-    if "unique_tokens" in rows.columns and rows["unique_tokens"].notna().any():
-        repeats = (rows["tokens"] / rows["unique_tokens"]).max()
-        said.append(
-            f"Unique tokens: {style.count(float(rows['unique_tokens'].max()))}; the longest run draws "
-            f"{repeats:.2g} times as many (all components together)."
-        )
-    if found.noise is not None:
-        said.append(
-            f"Seeds of one size and horizon differ by {found.noise:.2%} of the loss (standard deviation)."
-        )
-    said.append(f"Forecasts: form={FORM}, regime={REGIME}; the defaults otherwise.")
-    said.append(f"Versions: {_versions(found)}.")
-    quoted = shlex.quote(found.source)
-    commands = [
-        f"python -m analysis report {quoted}  # this page",
-        f"python -m analysis plots {quoted}  # every picture as SVG and PNG",
-        f"python -m analysis extrapolate {quoted} --regime {REGIME} --form {FORM} --budget "
-        f"{3 * float(rows['flops'].max()):.3g}"
-        if len(rows)
-        else "",
-        f"python -m analysis emergence {quoted}",
-    ]
-    shown = "".join(f"<li><code>{html.text(command)}</code></li>" for command in commands if command)
-    return html.section("Conventions, versions, commands", html.bullets(said), f"<ul>{shown}</ul>")
-
-
-def _versions(found: Findings) -> str:
-    parts = [f"Python {platform.python_version()}"]
-    for name in ("lmscale", *_LIBRARIES):
-        try:
-            parts.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(parts) + _trained_with(found)
-
-
-def _trained_with(found: Findings) -> str:
-    """What the runs' execution.json say of the device and versions, each different answer once."""
-    seen: Counter[str] = Counter()
-    for path in sorted(Path(found.source).glob("*/execution.json")):
-        try:
-            execution = json.loads(path.read_bytes())
-            versions = ", ".join(f"{k} {v}" for k, v in sorted(execution.get("versions", {}).items()))
-            seen[f"{execution.get('device')} ({versions})"] += 1
-        except (OSError, ValueError, AttributeError):
-            continue
-    said = "; ".join(f"{count} runs on {what}" for what, count in seen.most_common(5))
-    return f". Trained: {said}" if said else ""
-
-
-def _count(value: object) -> str:
-    return (
-        style.count(float(value))
-        if isinstance(value, int | float | np.number) and math.isfinite(value)
-        else "-"
+    count = sum(len(left.rows) for left in found.left_out)
+    return html.section(
+        "Rows left out",
+        html.paragraph(
+            f"{count} of {len(found.whole)} rows; laws are fitted to the other {len(found.rows)}."
+        ),
+        html.bullets(said),
     )
+
+
+def _count_sentence(found: Findings, runs: pd.DataFrame) -> str:
+    if found.source.is_folder and "outcome" in runs.columns:
+        outcomes = ", ".join(f"{count} {name}" for name, count in runs["outcome"].value_counts().items())
+        return f"{len(runs)} runs, trunks and their branches each counted: {outcomes}."
+    if len(runs) < len(found.table):
+        return f"{len(found.table)} rows of {len(runs)} runs, by the column run_id."
+    return f"{len(runs)} rows, each taken as a run."
+
+
+def _lost(found: Findings) -> list[str]:
+    if "outcome" not in found.table.columns:
+        return []
+    if found.lost.empty:
+        return [html.paragraph("No run diverged or failed.")]
+    return [
+        html.paragraph("What was lost, and why:"),
+        html.bullets(_loss_of(run) for run in _records(found.lost)),
+    ]
+
+
+def _loss_of(run: dict[str, Any]) -> str:
+    name = run.get("run_id", "a run")
+    seed = f", seed {run['seed']}" if "seed" in run else ""
+    reason = run.get("reason")
+    return (
+        f"{name}: {run['outcome']} at {_count(run.get('tokens'))} tokens, {_count(run.get('params'))} "
+        f"parameters{seed}: {reason if isinstance(reason, str) and reason else 'no reason was written'}"
+    )
+
+
+def _rungs(found: Findings, runs: pd.DataFrame) -> str:
+    """Tabulate each size and horizon: N in every count that the table has, D, C, rate, seeds and outcomes.
+
+    C and the loss are of the runs that laws are fitted to.
+    """
+    if "kind" in runs.columns:
+        runs = runs[runs["kind"].ne("trunk")]
+    used = dict(list(found.rows.groupby([found.rows["params"], _horizon(found.rows)])))
+    others = "params_nonembedding" in runs.columns
+    rate = next((name for name in _RATES if name in runs.columns), None)
+    rows = []
+    for (params, tokens), group in runs.groupby([runs["params"], _horizon(runs)]):
+        row = [_count(params)]
+        row += [_span(group["params_nonembedding"], style.count)] if others else []
+        kept = used.get((params, tokens), found.rows.iloc[:0])
+        row += [_count(tokens), _span(kept["flops"], style.power)]
+        row += [_span(group[rate], lambda v: f"{v:.3g}")] if rate else []
+        row += [_listed(group["seed"])] if "seed" in group.columns else []
+        row.append(_outcomes(group))
+        rows.append([*row, _span(kept["loss"], lambda v: f"{v:.4g}")])
+    if not rows:
+        return ""
+    header = ["N", *["N without embeddings"] * others, "D", "C (FLOPs)", *["rate"] * (rate is not None)]
+    header += [*["seeds"] * ("seed" in runs.columns), "runs", "loss"]
+    more = f" (the first {_MOST_RUNGS} of {len(rows)})" if len(rows) > _MOST_RUNGS else ""
+    shown = html.table(header, rows[:_MOST_RUNGS])
+    title = f"Rungs and horizons{more}"
+    return html.paragraph(f"{title}:") + shown if len(rows) <= 40 else html.folded(title, shown)
+
+
+def _horizon(runs: pd.DataFrame) -> "pd.Series[float]":
+    """The tokens that a run was to see, where the table says so, or else those it saw."""
+    if "horizon_tokens" not in runs.columns:
+        return runs["tokens"]
+    return pd.to_numeric(runs["horizon_tokens"], errors="coerce").fillna(runs["tokens"])
+
+
+def _outcomes(group: pd.DataFrame) -> str:
+    if "outcome" not in group.columns:
+        return str(len(group))
+    return ", ".join(f"{count} {name}" for name, count in Counter(group["outcome"].astype(str)).items())
+
+
+def _all_runs(runs: pd.DataFrame) -> str:
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "run_id": ("run", str),
+        "kind": ("kind", str),
+        "params": ("N", _count),
+        "tokens": ("D", _count),
+        "flops": ("C (FLOPs)", lambda v: style.power(v) if _is_number(v) else "-"),
+        "seed": ("seed", str),
+        "learning_rate": ("rate", html.number),
+        "outcome": ("outcome", str),
+        "skipped_steps": ("skipped steps", _count),
+        "loss": ("loss", lambda v: html.number(v, 4)),
+    }
+    there = [name for name in columns if name in runs.columns]
+    order = runs.sort_values(["params", "tokens"], kind="stable").head(_MOST_ROWS)
+    rows = [[columns[name][1](run[name]) for name in there] for run in _records(order[there])]
+    more = f" (the first {_MOST_ROWS})" if len(runs) > _MOST_ROWS else ""
+    return html.folded(f"All runs{more}", html.table([columns[name][0] for name in there], rows))
+
+
+def _numeric(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with their counts as numbers, NaN where a cell holds none."""
+    names = ("params", "tokens", "flops", "loss", "params_nonembedding", *_RATES)
+    return runs.assign(
+        **{
+            name: pd.to_numeric(runs[name], errors="coerce").astype(float)
+            for name in names
+            if name in runs.columns
+        }
+    )
+
+
+def _records(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in run.items()} for run in runs.to_dict("records")]
+
+
+def _span(column: "pd.Series[float]", write: Any) -> str:
+    """Write the values of a column: one, or the least and the greatest."""
+    values = column[np.isfinite(column)]
+    if values.empty:
+        return "-"
+    low, high = write(float(values.min())), write(float(values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _listed(column: "pd.Series[Any]", most: int = 6) -> str:
+    names = list(dict.fromkeys(str(v) for v in column.dropna()))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and math.isfinite(value)
+
+
+def _count(value: Any) -> str:
+    return style.count(float(value)) if _is_number(value) else "-"

@@ -1,4 +1,4 @@
-"""What the report says of tasks: classes, thresholds, seeds, twins. The sentences only; see `analysis.report`."""
+"""Say of tasks in the report: classes, thresholds, seeds, caveats, twins. Pictures are drawn elsewhere."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.detection.twins import worth_saying
 from analysis.detection.verdict import ORDER, Verdict
+from analysis.errors import Code
 from analysis.figures import style, tasks
 from analysis.report import html
 from analysis.report.findings import Findings
@@ -28,7 +29,7 @@ def tasks_section(found: Findings, shown: dict[str, str]) -> str:
 
 
 def _sentences(found: Findings) -> list[str]:
-    """What emergence says beside the classes: twins, thresholds against loss, forecasts from below."""
+    """Say what emergence says beside the classes: twins, thresholds against loss, forecasts from below."""
     classes = found.classes
     assert not isinstance(classes, str) and not isinstance(found.tasks, str)
     exact = [twin for twin in classes.twins if twin.metric in ("exact_match", "")]
@@ -56,10 +57,10 @@ def class_counts(found: Findings) -> str:
         for name in ORDER
         if counts[name]
     )
-    meant = _meant(found)
-    judged = [key for key in verdicts if meant.get(key)]
-    agree = sum(verdicts[key].label == meant[key] for key in judged)
-    return f"{said}; {agree} of {len(judged)} as they were built to be" if judged else said
+    expected = _expected(found)
+    judged = [key for key in verdicts if expected.get(key)]
+    agree = sum(verdicts[key].label == expected[key] for key in judged)
+    return f"{said}; {agree} of {len(judged)} as expected" if judged else said
 
 
 def _exact(found: Findings) -> dict[tuple[str, str], Verdict]:
@@ -70,62 +71,74 @@ def _exact(found: Findings) -> dict[tuple[str, str], Verdict]:
     return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
 
 
-def _meant(found: Findings) -> dict[tuple[str, str], str]:
+def _expected(found: Findings) -> dict[tuple[str, str], str]:
     assert not isinstance(found.tasks, str)
     rows = found.tasks.drop_duplicates(["task", "variant"])[["task", "variant", "intended_class"]]
-    return {(task, variant): meant for task, variant, meant in rows.to_numpy().tolist() if meant}
+    return {(task, variant): label for task, variant, label in rows.to_numpy().tolist() if label}
 
 
 def _class_table(found: Findings) -> str:
-    meant = _meant(found)
-    rows = []
-    for (task, variant), v in _exact(found).items():
-        threshold = ""
-        if v.threshold is not None and v.threshold_interval is not None:
-            low, high = v.threshold_interval
-            threshold = f"{style.count(v.threshold)} ({style.count(low)} to {style.count(high)})"
-        caveats = [f"{w.code}: {w.message}" for w in v.warnings]
-        if v.metric_induced:
-            caveats.insert(0, "metric_induced: the jump is in the exact match, not in the accuracy by byte")
-        rows.append(
-            (
-                task,
-                variant,
-                v.label,
-                meant.get((task, variant), ""),
-                f"{v.effect:+.2f}",
-                threshold,
-                _success(v.success_rate),
-                _shortcut(v),
-                "; ".join(caveats),
-            )
-        )
-    header = (
-        "task",
-        "variant",
-        "found",
-        "meant",
-        "effect",
-        "threshold (90%), params",
-        "seeds past half of the gain, by size",
-        "shortcut, beaten from",
-        "caveats",
-    )
-    return html.table(header, rows, wide=(6, 8))
+    """Write the classes as a table that fits the page; below it, in sentences that wrap, caveats and seeds."""
+    expected, verdicts = _expected(found), _exact(found)
+    # A column that no task has anything to say in is left out.
+    columns: dict[str, dict[tuple[str, str], str]] = {
+        "expected class": {key: expected.get(key, "") for key in verdicts},
+        "effect": {key: f"{v.effect:+.2f}" for key, v in verdicts.items()},
+        "threshold (90%), parameters": {key: _threshold(v) for key, v in verdicts.items()},
+        "shortcut, beaten from": {key: _shortcut(v) for key, v in verdicts.items()},
+        "caveats": {key: ", ".join(code for code, _ in _caveats(v)) for key, v in verdicts.items()},
+    }
+    columns = {name: cells for name, cells in columns.items() if any(cells.values())}
+    header = ("task", "found", *columns)
+    rows = [
+        (_name(*key), verdict.label, *(cells[key] for cells in columns.values()))
+        for key, verdict in verdicts.items()
+    ]
+    said: dict[str, list[str]] = {}
+    for key, verdict in verdicts.items():
+        for code, message in _caveats(verdict):
+            said.setdefault(f"{code}: {message}", []).append(_name(*key))
+    lines = [f"{line} ({', '.join(names)})" for line, names in said.items()]
+    parted = {key: v.success_rate for key, v in verdicts.items() if v.success_rate and _part(v.success_rate)}
+    seeds = [f"{_name(*key)}: {_success(rates)}" for key, rates in parted.items()]
+    below = (("Caveats:", lines), ("Where seeds part: how many are past half of the gain, by size:", seeds))
+    said_below = [html.paragraph(title) + html.bullets(items) for title, items in below if items]
+    return html.table(header, rows) + "".join(said_below)
+
+
+def _name(task: str, variant: str) -> str:
+    return task if variant in ("", "direct") else f"{task}: {variant}"
+
+
+def _caveats(verdict: Verdict) -> list[tuple[str, str]]:
+    """List the warnings on a verdict as (code, sentence)."""
+    said = [(str(w.code), w.message) for w in verdict.warnings]
+    if verdict.metric_induced and all(code != Code.METRIC_INDUCED for code, _ in said):
+        said.insert(0, (str(Code.METRIC_INDUCED), Code.METRIC_INDUCED.sentence))
+    return said
+
+
+def _threshold(verdict: Verdict) -> str:
+    if verdict.threshold is None or verdict.threshold_interval is None:
+        return ""
+    low, high = verdict.threshold_interval
+    return f"{style.count(verdict.threshold)} ({style.count(low)} to {style.count(high)})"
 
 
 def _shortcut(verdict: Verdict) -> str:
-    """What a guesser without the ability has, and from which size the score is above it and counts."""
+    """Say what a guesser without the ability has, and from which size the score is above it and counts."""
     if not np.isfinite(verdict.curve.shortcut):
         return ""
     beaten = verdict.beats_shortcut_from
     return f"{verdict.curve.shortcut:.2f}, {style.count(beaten) if beaten is not None else 'never'}"
 
 
-def _success(rates: Sequence[dict[str, float]] | None) -> str:
-    """Where the seeds part: `0/3 to 20k, 1/3 at 33k, 3/3 from 68k`."""
-    if not rates:
-        return ""
+def _part(rates: Sequence[dict[str, float]]) -> bool:
+    return any(0 < rate["rate"] < 1 for rate in rates)
+
+
+def _success(rates: Sequence[dict[str, float]]) -> str:
+    """Say where the seeds part: `0/3 to 20k, 1/3 at 33k, 3/3 from 68k`."""
     runs: list[tuple[str, list[float]]] = []
     for rate in rates:
         share = f"{round(rate['rate'] * rate['seeds'])}/{rate['seeds']:.0f}"

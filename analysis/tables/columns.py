@@ -69,6 +69,7 @@ def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
     if bad.any():
         first = int(np.argmax(bad))
         value = column.iloc[first]
+        value = value.item() if isinstance(value, np.generic) else value
         word = f"`{name}`" if not name.isidentifier() else name
         short = isinstance(value, str) and len(value) <= _SHORT
         leave = f', or leave it out with --where "{word} != {value!r}"' if short else ""

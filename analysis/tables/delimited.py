@@ -18,6 +18,7 @@ from analysis.tables.written import MISSING, proven, read_numbers
 # Of two that fit alike the later one: a comma is the likeliest to stand inside a field.
 _SEPARATORS = (",", "|", ";", "\t")
 _SNIFFED = 200
+_BEGINNING = 1 << 20
 _RULE = re.compile(r"[\s|+:=-]*(?:-{2,}|={2,}|\|\s*:?-+:?\s*\|)[\s|+:=-]*")
 _SEP_LINE = re.compile(r'"?sep=(.)"?[;,\t]*\s*', re.IGNORECASE)
 
@@ -45,19 +46,21 @@ class Delimited:
 
 def read_delimited(text: str) -> Delimited:
     """Return the table that a text holds. UserError names the line that does not fit, and the remedy."""
-    lines = text.split("\n")
-    separator = ""
-    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    begin = text[:_BEGINNING].split("\n")
+    first = next((i for i, line in enumerate(begin) if line.strip()), None)
     if first is None:
         raise UserError("the file is empty")
-    if match := _SEP_LINE.fullmatch(lines[first]):
-        separator, lines[first] = match[1], ""
-    markdown = not separator and _is_drawn(lines)
-    if not markdown:
-        separator = separator or _separator(lines)
-    rows = _drawn_rows(lines) if markdown else _rows(lines, separator)
-    if not markdown and (table := _clean(lines, separator)) is not None:
+    if any(line.rstrip().endswith("\\\\") and "&" in line for line in begin[:_SNIFFED]):
+        raise UserError("a LaTeX table; write the numbers as CSV and give that")
+    stated = _SEP_LINE.fullmatch(begin[first])
+    markdown = not stated and _is_drawn(begin)
+    separator = "|" if markdown else stated[1] if stated else _separator(begin)
+    if not markdown and not stated and (table := _clean(text, separator)) is not None:
         return Delimited(table, separator, [[0, 2]], [])
+    lines = text.split("\n")
+    if stated:
+        lines[first] = ""
+    rows = _drawn_rows(lines) if markdown else _rows(lines, separator)
     header, body, notes = _checked(rows)
     spans: list[list[int]] = []
     for i, row in enumerate(body):
@@ -70,34 +73,38 @@ def read_delimited(text: str) -> Delimited:
     written.seek(0)
     table = pd.read_csv(written, low_memory=False, index_col=False, skip_blank_lines=False)
     table.columns = pd.Index(header)
-    notes += _settle(table, body, "|" if markdown else separator)
-    return Delimited(table, "|" if markdown else separator, spans, notes)
+    notes += _settle(table, body, separator)
+    return Delimited(table, separator, spans, notes)
 
 
-def _clean(lines: Sequence[str], separator: str) -> pd.DataFrame | None:
-    """The table of a file in which no line is odd, read at once; None where the lines are to be looked at.
+def _clean(text: str, separator: str) -> pd.DataFrame | None:
+    """The table of a text in which no line is odd, read at once; None where the lines are to be looked at.
 
-    Files of millions of rows come from programs and are clean; row by row they would take a gigabyte.
+    Files of millions of rows come from programs and are clean; row by row they would take a gigabyte. That every
+    line has as many fields as the first is told from their sum: the parser refuses a line that is longer.
     """
-    body = lines[:-1] if not lines[-1] else lines
-    header = body[0]
-    odd = ('"', "#", f" {separator}", f"{separator} ", f"{separator}\t", f"\t{separator}")
-    width = header.count(separator)
-    empty = separator * width
-    for i, line in enumerate(body):
-        if line.count(separator) != width or (i and line == header) or line == empty or not line.strip():
-            return None
-        if line[-1] == " " or line[0] == " " or any(mark in line for mark in odd):
-            return None
+    header, second = [*text[:_BEGINNING].split("\n", 2), ""][:2]
+    width, rows = header.count(separator), text.count("\n") - text.endswith("\n")
     names = header.split(separator)
-    if not all(names) or len(set(names)) < len(names) or all(_is_number(name) for name in names):
+    if not width or not all(names) or len(set(names)) < len(names) or all(_is_number(name) for name in names):
         return None
-    table = pd.read_csv(io.StringIO("\n".join(body)), sep=separator, low_memory=False, index_col=False)
+    if second.count(separator) != width or text.count(separator) != width * (rows + 1):
+        return None
+    if any(mark in text for mark in '"# \t' if mark != separator):
+        return None
+    if f"\n{header}\n" in text or text.endswith(f"\n{header}"):
+        return None
+    try:
+        table = pd.read_csv(io.BytesIO(text.encode()), sep=separator, low_memory=False)
+    except pd.errors.ParserError:
+        return None
+    if len(table) != rows or table.isna().all(axis=1).any():
+        return None
     written = (
-        _is_written(text)
+        _is_written(cell)
         for name in table.columns
         if not _numeric(table[name])
-        for text in table[name].dropna().astype(str).unique()
+        for cell in table[name].dropna().astype(str).unique()
     )
     return None if any(written) else table
 
@@ -143,8 +150,9 @@ def _separator(lines: Sequence[str]) -> str:
         if fields > 1 and score >= best:
             best, found = score, separator
     if best[1] == 0:
-        widths = {len(line.split()) for line in head}
-        if len(widths) == 1 and widths.pop() > 1:
+        first, *rest = [len(line.split()) for line in head]
+        # The rows may be numbered where the header is not.
+        if first > 1 and (set(rest) <= {first} or set(rest) == {first + 1}):
             return " "
     return found
 
@@ -163,10 +171,16 @@ def _rows(lines: Sequence[str], separator: str) -> Iterator[Row]:
     try:
         for cells in reader:
             if cells:
-                yield Row(before + 1, [" ".join(c.split("\n")).strip() for c in cells])
+                yield Row(before + 1, [_bare(cell) for cell in cells])
             before = reader.line_num
     except csv.Error as error:
         raise UserError(f"line {before + 1}: {error}; is a quote left open?") from None
+
+
+def _bare(cell: str) -> str:
+    """A cell on one line, without blanks around it, and without Excel's ="..." that keeps zeros in front."""
+    text = cell.replace("\n", " ").strip()
+    return text[2:-1] if text.startswith('="') and text.endswith('"') else text
 
 
 def _without_comments(lines: Sequence[str], separator: str) -> list[str]:
@@ -205,6 +219,9 @@ def _checked(rows: Iterator[Row]) -> tuple[list[str], list[Row], list[str]]:
         width -= 1
     rows_here = list(rows)
     width = max([width, *(_used(row.cells[: len(head.cells)]) for row in rows_here)])
+    if _counts_on(rows_here, width):
+        # What R and pandas print: the rows are numbered and the numbers have no name.
+        head, width = Row(head.line, ["", *head.cells]), width + 1
     header = [" ".join(name.split()) for name in head.cells[:width]]
     for row in rows_here:
         cells = row.cells
@@ -225,12 +242,31 @@ def _checked(rows: Iterator[Row]) -> tuple[list[str], list[Row], list[str]]:
             )
         body.append(Row(row.line, cells))
     _check_header(header, head.line)
+    if len(header) == 1 and (mark := _unknown_separator(header[0], body)):
+        raise UserError(
+            f"line {head.line}: one column called {header[0][:60]!r}; fields are set apart by commas, semicolons, "
+            f"tabs, bars or blanks: {'take the quotes around each line away' if mark in ',;|' else 'use one'}"
+        )
     notes = []
     if blank:
         notes.append(f"{_lines(blank)} blank: left out")
     if repeated:
         notes.append(f"{_lines(repeated)} the header again: left out")
     return [name or f"Unnamed: {i}" for i, name in enumerate(header)], body, notes
+
+
+def _unknown_separator(name: str, body: Sequence[Row]) -> str:
+    """A mark that stands as often in every row of an only column as in its name, or nothing."""
+    marks = dict.fromkeys(c for c in name if not c.isalnum() and c not in " _.-()[]'\"")
+    return next((m for m in marks if all(row.cells[0].count(m) == name.count(m) for row in body)), "")
+
+
+def _counts_on(rows: Sequence[Row], width: int) -> bool:
+    """Whether every row has one cell more than the header, the first of which counts 0, 1, 2 or 1, 2, 3."""
+    filled = [row.cells for row in rows if any(row.cells)]
+    if len(filled) < 3 or any(len(cells) != width + 1 for cells in filled):
+        return False
+    return any([c[0] for c in filled] == [str(i + start) for i in range(len(filled))] for start in (0, 1))
 
 
 def _used(cells: Sequence[str]) -> int:

@@ -7,8 +7,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.tables.columns import numbers, row_name
-from analysis.tables.science import COLUMN, check_one_science, most_finished
-from analysis.tables.where import no_such_column
+from analysis.tables.science import check_one_science
 
 # Words of trackers besides our own; the first is what a run folder says.
 _DONE = ("done", "finished", "completed", "complete", "succeeded", "success")
@@ -48,13 +47,15 @@ class LeftOut:
         return {"reason": self.reason, "count": len(self.rows), "rows": shown}
 
 
-def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
+def finished_rows(
+    table: pd.DataFrame, *, longest: bool = False, mixed: bool = False
+) -> tuple[pd.DataFrame, tuple[LeftOut, ...]]:
     """Return the last evaluations of finished runs, labels kept, and the rows left out, by reason.
 
     A row counts where `outcome` is done, `kind` is not trunk and `final` holds; a checkpoint in the middle of
     a schedule is not a horizon. A column that is not there excludes nothing, so a plain table is taken whole.
-    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest counts, by
-    `tokens` or `step`.
+    With `longest`, of the runs of one size and seed (and task, variant, metric) only the longest count, by
+    `tokens` or `step`. Raises UserError for rows of several sciences, unless they may be `mixed`.
     """
     left_out: list[LeftOut] = []
 
@@ -71,13 +72,16 @@ def finished_rows(table: pd.DataFrame, *, longest: bool = False) -> tuple[pd.Dat
         leave_out(table["kind"].ne("trunk"), "a constant-rate trunk, not a finished schedule")
     if "final" in table.columns:
         leave_out(_is_final(table), "an evaluation in the middle of a schedule")
-    check_one_science(table)
+    if not mixed:
+        check_one_science(table)
     order = next((name for name in ("tokens", "step") if name in table.columns), None)
-    if longest and order is not None:
-        size = "size" if "size" in table.columns else "params"
-        within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
-        shorter = table.sort_values(order, kind="stable").duplicated(within, keep="last")
-        leave_out(~shorter.reindex(table.index), "a shorter horizon of the same size and seed")
+    size = "size" if "size" in table.columns else "params"
+    within = [c for c in ("task", "variant", "metric", size, "seed") if c in table.columns]
+    if longest and order is not None and within:
+        # Runs of the same horizon are all kept: which of them are seeds is the reader's to say.
+        spent = numbers(table, order)
+        longest_of = spent.groupby([table[name] for name in within], dropna=False).transform("max")
+        leave_out(~(spent < longest_of), "a shorter horizon of the same size and seed")
     return table, tuple(left_out)
 
 
@@ -119,43 +123,8 @@ def _is_final(table: pd.DataFrame) -> "pd.Series[bool]":
     return words.isin(_YES)
 
 
-def largest_science(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the rows of the science with the most finished runs, and a sentence where there are others.
-
-    For a report, which shows one; `finished_rows` refuses a mixture.
-    """
-    rows, _ = finished_rows(table.drop(columns=COLUMN, errors="ignore"))
-    return most_finished(table, table.loc[rows.index])
-
-
-def final_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the finished rows that a law can be fitted to, numbered anew.
-
-    `flops` is added as 6 N D where the table has none. Raises UserError when params, tokens or loss are
-    missing or are not numbers.
-    """
-    for name in ("params", "tokens", "loss"):
-        if name not in table.columns:
-            error = no_such_column(name, table.columns, f"column {name!r}")
-            raise UserError(f"{error}; name it with --columns {name}=COLUMN")
-    for name in ("params", "tokens", "loss", "flops"):
-        if name in table.columns:
-            table = table.assign(**{name: numbers(table, name)})
-    rows, _ = finished_rows(table)
-    if "flops" not in rows.columns:
-        rows = rows.assign(flops=6.0 * rows["params"] * rows["tokens"])
-    return rows.reset_index(drop=True)
-
-
 def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the last evaluation of every run, trunks and unfinished ones too; a plain table is taken whole."""
     if "run_id" not in table.columns:
         return table
     return table.drop_duplicates("run_id", keep="last").reset_index(drop=True)
-
-
-def compute_column(table: pd.DataFrame) -> str:
-    """Say how C is counted in this table, for an axis or a sentence."""
-    if "flops" not in table.columns:
-        return "6 × parameters × tokens"
-    return "as in the table" if "run_id" not in table.columns else "exact count"

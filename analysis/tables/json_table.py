@@ -16,12 +16,20 @@ def read_json(text: str) -> tuple[pd.DataFrame, list[list[int]]]:
     Objects inside a row give columns with dotted names (`config.lr`). UserError names the line.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         raise UserError("the JSON is nested too deeply for a table") from None
     except ValueError as error:
         return _read_lines(text, error)
     return _frame(_records(value)), []
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, in which no name may stand twice: JSON lets the last one win in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _once([name for name, _ in pairs])
+    return found
 
 
 def _read_lines(text: str, whole: ValueError) -> tuple[pd.DataFrame, list[list[int]]]:
@@ -31,7 +39,7 @@ def _read_lines(text: str, whole: ValueError) -> tuple[pd.DataFrame, list[list[i
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError):
             if not rows:
                 where = getattr(whole, "lineno", number)

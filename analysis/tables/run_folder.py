@@ -57,6 +57,8 @@ def read_runs(folders: list[Path]) -> Runs:
         spec = _read_json(folder / "spec.json", problems)
         if spec is None:
             continue
+        if isinstance(spec.get("shape"), dict):  # its fields stood beside the others before
+            spec = {**spec.pop("shape"), **spec}
         outcome = _read_outcome(folder, problems)
         try:
             run_rows, run_tasks = _run_rows(folder, spec, outcome, problems)

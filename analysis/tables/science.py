@@ -221,8 +221,11 @@ def check_one_science(rows: pd.DataFrame) -> None:
         )
 
 
-def most_finished(table: pd.DataFrame, finished: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the rows of the science with the most of the `finished` rows, and a sentence on the others."""
+def largest_science(table: pd.DataFrame, finished: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the science with the most of the `finished` rows, and a sentence on the others.
+
+    For a report, which shows one; `finished_rows` refuses a mixture unless it may be `mixed`.
+    """
     counts = _counts(finished)
     if len(counts) < 2:
         return table, ""

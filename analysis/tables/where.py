@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.tables.written import read_numbers
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -134,16 +135,30 @@ def _compared(
         if isinstance(op, ast.In | ast.NotIn):
             if not (isinstance(right, ast.List | ast.Tuple | ast.Set) and isinstance(before, pd.Series)):
                 raise UserError(f"--where {where!r}: write COLUMN in [value, value]")
-            inside = before.isin([value(item) for item in right.elts])
+            inside = before.isin([_as_held(value(item), before, where) for item in right.elts])
             results.append(~inside if isinstance(op, ast.NotIn) else inside)
             continue
         if type(op) not in _COMPARE:
             raise UserError(f"--where {where!r}: 'is' is not understood; write == or !=")
         after = value(right)
-        result = _COMPARE[type(op)](before, after)
+        sides = _as_held(before, after, where), _as_held(after, before, where)
+        result = _COMPARE[type(op)](*sides)
         results.append(result.fillna(False).astype(bool) if isinstance(result, pd.Series) else bool(result))
         before = after
     return _joined(True, results, where)
+
+
+def _as_held(value: Any, other: Any, where: str) -> Any:
+    """A text that is compared with a column of numbers as the number it stands for: '350M' or '25%'."""
+    if not isinstance(value, str) or not isinstance(other, pd.Series):
+        return value
+    if not pd.api.types.is_numeric_dtype(other):
+        return value
+    numbers, bad = read_numbers(pd.Series([value]))
+    if bad[0] or np.isnan(numbers[0]) or pd.api.types.is_bool_dtype(other):
+        held = "true and false" if pd.api.types.is_bool_dtype(other) else "numbers"
+        raise UserError(f"--where {where!r}: {other.name} holds {held}, and {value!r} is text")
+    return numbers[0]
 
 
 def _dotted(node: ast.expr, quoted: dict[str, str]) -> str:

@@ -72,7 +72,7 @@ _FLOP_SCALES = {
 }
 _NUMBER = re.compile(
     r"(?P<sign>[-+\u2212]?)\s*(?:[$€£]\s*)?(?P<body>\d[\d.,'\u2019 _\u00a0\u202f]*|[.,]\d+)"
-    r"(?P<exponent>[eE][-+\u2212]?\d+|\s?[x×*]\s?10\s?(?:\^|\*\*)\s?[-+\u2212]?\d+)?"
+    r"(?P<exponent>[eEdD][-+\u2212]?\d+|\s?[x×*]\s?10\s?(?:\^|\*\*)\s?[-+\u2212]?\d+)?"
     r"\s*(?P<unit>%|[A-Za-z]*(?:\s(?:tokens?|params?|parameters))?)"
 )
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?:(?P<mark>[.,'\u2019 _\u00a0\u202f])\d{3})(?:(?P=mark)\d{3})*")
@@ -161,7 +161,8 @@ def _number(text: str, decimal: str, units: bool) -> float | None:
     if not (whole.isdigit() or (whole == "" and point)) or not (fraction.isdigit() or fraction == ""):
         return None
     exponent = (match["exponent"] or "").replace("\u2212", "-").replace(" ", "")
-    exponent = re.sub(r"[x×*]10(?:\^|\*\*)", "e", exponent)
+    # D is Fortran's.
+    exponent = re.sub(r"[x×*]10(?:\^|\*\*)|[dD]", "e", exponent)
     scale = _scale(match["unit"].strip(), units)
     if scale is None:
         return None

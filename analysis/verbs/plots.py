@@ -9,6 +9,7 @@ from analysis.errors import UserError
 from analysis.figures import style
 from analysis.report.findings import findings
 from analysis.report.pictures import pictures
+from analysis.report.source import Source
 from analysis.tables.load import is_run_folder
 from analysis.verbs import Answer
 
@@ -16,19 +17,19 @@ HELP = "draw the ladder, its law and its tasks as SVG and PNG files"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where they go."""
+    """Add the option that says where they go."""
     add_out(parser)
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
-    """The option that `plots` and `report` share."""
+    """Add the option that `plots` and `report` share."""
     parser.add_argument(
         "--out", metavar="FOLDER", help="where the files go (TABLE/report for a folder of runs)"
     )
 
 
 def out_folder(args: argparse.Namespace) -> Path:
-    """The folder to write into, made if it is not there."""
+    """Return the folder to write into, made if it is not there."""
     if args.out is None and not is_run_folder(args.table):
         raise UserError(f"--out: name a folder for what is written about {args.table}, e.g. --out report")
     folder = Path(args.out) if args.out is not None else Path(args.table) / "report"
@@ -42,10 +43,15 @@ def out_folder(args: argparse.Namespace) -> Path:
     return folder
 
 
+def source_of(args: argparse.Namespace) -> Source:
+    """Return the table as it was asked for, so that the answer can say how to ask again."""
+    return Source(args.table, args.columns, args.where, args.same, args.out or "")
+
+
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Draw them all, and say which files were written."""
     folder = out_folder(args)
-    found = findings(table, args.table)
+    found = findings(table, source_of(args))
     with style.styled():
         files = [path for shown in pictures(found) for path in style.write(shown.figure, folder, shown.name)]
     return Answer({"files": [str(path) for path in files]}, "\n".join(str(path) for path in files))

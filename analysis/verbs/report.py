@@ -1,22 +1,23 @@
 """`python -m analysis report TABLE`: one HTML file that opens offline, the answer first."""
 
 import argparse
+from datetime import UTC, datetime
 
 import pandas as pd
 
 from analysis.report.page import report, summary, to_json
 from analysis.verbs import Answer
-from analysis.verbs.plots import add_out, out_folder
+from analysis.verbs.plots import add_out, out_folder, source_of
 
 HELP = "write one HTML page that says what the runs say"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where it goes."""
+    """Add the option that says where it goes."""
     add_out(parser)
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Write the page, and say its headline."""
-    path, found = report(table, args.table, out_folder(args))
+    path, found = report(table, source_of(args), out_folder(args), datetime.now(UTC).date())
     return Answer(to_json(found, path), summary(found, path))

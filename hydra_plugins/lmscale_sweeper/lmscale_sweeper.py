@@ -1,61 +1,108 @@
-"""A thin Hydra sweeper: composes and validates everything first, then one launcher call a wave.
+"""A thin Hydra sweeper: composes and validates everything first, then one launcher call a wave. And the node that
+the groups of sweeps/ are composed over: every field at the default of its dataclass.
 
 Hydra imports its plugins at every start, so what does the work is imported when it is called.
 """
 
 import copy
-import gc
 import itertools
-from dataclasses import dataclass
-from typing import Any, cast
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lmscale.config import SweepConfig, base
+from lmscale.errors import UserError
+from lmscale.typed import is_list
+
+TARGET = "hydra_plugins.lmscale_sweeper.lmscale_sweeper.LmscaleSweeper"
+# Launchers whose jobs do not run on this machine: what it has says nothing of what they will have.
+ELSEWHERE = ("SlurmLauncher", "RayAWSLauncher", "RQLauncher")
+
 
 @dataclass
 class LmscaleSweeperConf:
-    """What `hydra/sweeper=lmscale` instantiates."""
+    """The node of `hydra/sweeper=lmscale`. params: axes as Hydra's own sweeper takes them from a file; those of the
+    command line come after them."""
 
-    _target_: str = "hydra_plugins.lmscale_sweeper.lmscale_sweeper.LmscaleSweeper"
+    _target_: str = TARGET
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 ConfigStore.instance().store(
     group="hydra/sweeper", name="lmscale", node=LmscaleSweeperConf, provider="lmscale"
 )
+ConfigStore.instance().store(name="lmscale_base", node=base(), provider="lmscale")
+
+
+class OnlySweeps(Callback):
+    """Refuse to run without the sweeper, which names the pack that a job trains, before anything is written."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse: a single job was asked for."""
+        _refuse("hydra.mode=RUN: a job trains the pack that a sweep names; leave hydra.mode at MULTIRUN")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse another sweeper, which would launch a job for each composition."""
+        if config.hydra.sweeper.get("_target_") != TARGET:
+            chosen = config.hydra.runtime.choices.get("hydra/sweeper")
+            _refuse(f"hydra/sweeper={chosen}: packs are planned by hydra/sweeper=lmscale; leave it at that")
+
+
+def _refuse(message: str) -> NoReturn:
+    """End with one line. Hydra makes a warning of whatever else a callback raises."""
+    print(f"lmscale: {message}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 class LmscaleSweeper(Sweeper):
     """Hands the packs that still need work to whichever Hydra launcher is configured."""
+
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+        self.params = [f"{key}={value}" for key, value in (params or {}).items()]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.composed = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
         """Compose every point of the axes, then let `lmscale.sweep` plan, launch and answer."""
+        from lmscale import collector
         from lmscale.sweep import run
 
-        points = _points(arguments)
+        loader = self.context.config_loader
+        points = _points([*self.params, *arguments], loader)
         composed = [self.composed]  # by Hydra, which is all where nothing stands between commas
         if points != [arguments]:
-            loader = self.context.config_loader
             composed = [loader.load_sweep_config(self.composed, point) for point in points]
-        gc.freeze()  # what is there stays: `lmscale.launch` had the collector rest
-        gc.enable()
-        status = run([_plain(config) for config in composed], self._launch)
+        for config in (self.composed, *composed):
+            _at_home(config)
+        collector.wake()
+        launcher = str(self.composed.hydra.launcher._target_)
+        here = not launcher.endswith(ELSEWHERE)
+        status = run([_plain(config) for config in composed], self._launch, here)
         raise SystemExit(status)
 
     def _launch(self, jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
+        config = OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"])
+        with open_dict(config):
+            config.hydra.job.chdir = False  # a job has no folder of its own, and paths are relative to ours
+        _watch_the_parent()
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(cast(ConfigLoader, JobLoader()), self.context.callbacks),
             task_function=self.task,
-            config=OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"]),
+            config=config,
         )
         returns = launcher.launch([[f"job={job}"] for job in jobs], initial_job_idx=0)
         values = [job._return_value for job in returns]  # the public property raises it
@@ -63,8 +110,8 @@ class LmscaleSweeper(Sweeper):
 
 
 class JobLoader:
-    """What a launcher wants of Hydra's loader. A job differs from its sweep in the pack's name alone, so that
-    it need not be composed from its files and checked once more: a twentieth of a second a pack."""
+    """The part of Hydra's loader that a launcher calls. A job differs from its sweep in the pack's name alone: it
+    need not be composed from its files and checked once more: a twentieth of a second a pack."""
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of the job that `sweep_overrides`, one `job=NAME`, asks for."""
@@ -75,19 +122,60 @@ class JobLoader:
         return config
 
 
-def _points(arguments: list[str]) -> list[list[str]]:
-    """The overrides of every point of Hydra's comma syntax: their product."""
-    axes = []
-    for override in OverridesParser.create().parse_overrides(arguments):
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
-            axes.append([override.input_line or ""])
-    return [list(point) for point in itertools.product(*axes)]
+def _watch_the_parent() -> None:
+    """Have joblib's workers end with their parent from their first moment on: one that is never given a job would
+    wait for five minutes."""
+    from joblib import parallel
+
+    from lmscale import stopping
+
+    loky = parallel.BACKENDS.get("loky")
+    if loky is None or loky.__name__ == "WatchingBackend":  # without semaphores joblib has none
+        return
+    parent = os.getpid()
+
+    class WatchingBackend(loky):  # type: ignore[misc, valid-type]
+        def configure(self, *arguments: Any, **options: Any) -> Any:
+            given = {"initializer": stopping.follow, "initargs": (parent,)}
+            return super().configure(*arguments, **{**given, **options})
+
+    parallel.register_parallel_backend("loky", WatchingBackend)
+
+
+def _at_home(config: DictConfig) -> None:
+    """Read ~ in the folders as the home folder, as a shell would."""
+    for name in ("runs", "corpora"):
+        value = config[name]
+        try:
+            if isinstance(value, str) and value.startswith("~"):
+                config[name] = str(Path(value).expanduser())
+        except RuntimeError as error:
+            raise UserError(f"{name}={value}: {error}; give a path") from error
+
+
+def _points(arguments: list[str], loader: ConfigLoader) -> list[list[str]]:
+    """The overrides of every point of Hydra's comma syntax: their product. One key's last values count."""
+    axes: dict[str, list[str]] = {}
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(arguments):
+        key, line = override.get_key_element(), override.input_line or ""
+        if not override.is_sweep_override():
+            axes[key] = [line]
+            continue
+        if not override.is_discrete_sweep():
+            raise UserError(f"{line}: an interval cannot be enumerated; list its values: {key}=.1,.2,.4")
+        values = list(override.sweep_string_iterator())
+        if is_list(SweepConfig, key) and not all(value.startswith("[") for value in values):
+            raise UserError(
+                f"{line}: {key} is a list, which one sweep trains; write {key}=[{','.join(values)}]"
+            )
+        axes[key] = [f"{key}={value}" for value in values]
+    return [list(point) for point in itertools.product(*axes.values())]
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
+    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("hydra"))
+    if missing:
+        raise UserError(f"{missing[0]}: missing; give a value: {missing[0]}=...")
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items() if key != "hydra"}

@@ -1,7 +1,7 @@
 """What a run is trained on: a corpus with a manifest, and batches made from (seed, step) alone."""
 
 from lmscale.config import DataConfig, TasksConfig
-from lmscale.data.manifest import Component, Manifest, load_manifest
+from lmscale.data.manifest import Component, Manifest
 from lmscale.data.scan import scan
 from lmscale.data.world import Batch, World, open_world
 from lmscale.text.vocab import VOCAB_SIZE
@@ -14,7 +14,6 @@ __all__ = [
     "Manifest",
     "TasksConfig",
     "World",
-    "load_manifest",
     "open_world",
     "scan",
 ]

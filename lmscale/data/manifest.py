@@ -1,13 +1,9 @@
 """What a corpus holds, without opening it: counts, hashes and components. No jax, no tokens."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from lmscale.errors import UserError
 
 FILE = "manifest.json"
 
@@ -26,7 +22,8 @@ class Component:
 class Manifest:
     """A corpus as scanned. content_hash: of everything that fixes the tokens a run sees, given its seed.
 
-    unique_tokens: U, training tokens of the primary component. sources: names, versions, sizes, hashes.
+    unique_tokens: U, training tokens of the primary component. sources: names, versions, sizes, hashes, the share
+    that is held out, what was left out; tokenizer and bytes_per_token, the bytes of text behind a held-out target.
     tasks: what spec.json says of each task. text_key: the folder of the tokens, below the corpus's.
     """
 
@@ -42,28 +39,47 @@ class Manifest:
     sources: dict[str, Any]
     text_key: str
 
+    @property
+    def unit(self) -> dict[str, Any]:
+        """The fields of spec.json's `data` that say what a loss is per: none for bytes; for BPE the `tokenizer` and
+        `bytes_per_token`, by which nats per token are divided to give nats per byte."""
+        if self.sources.get("tokenizer", "bytes") == "bytes":
+            return {}
+        return {name: self.sources[name] for name in ("tokenizer", "bytes_per_token")}
+
     def passes(self, tokens: float) -> float:
-        """How often a run of so many tokens (all components) has seen each unique token of the text."""
+        """Count how often a run of so many tokens (all components) has seen each unique token of the text."""
         return passes(tokens, self.to_json())
 
+    def summary(self) -> list[str]:
+        """Say in a few lines what the text holds and what was left out of it."""
+        sources = self.sources
+        lines = [
+            f"{self.name}: {self.unique_tokens:,} training tokens, {self.heldout_tokens:,} held out "
+            f"({sources['heldout_share']:.1%} of the text), content {self.content_hash}"
+        ]
+        if self.unit:
+            lines.append(
+                f"  a token is {sources['bytes_per_token']:.3f} bytes of held-out text ({sources['tokenizer']})"
+            )
+        counts = {"copies": "duplicates", "nulls": "null_texts", "empty texts": "empty_texts"}
+        left_out = [f"{sources[key]:,} {name}" for name, key in counts.items() if sources.get(key)]
+        if left_out:
+            lines.append(f"  left out: {', '.join(left_out)}")
+        return lines
+
+    @property
+    def tasks_left_out(self) -> list[str]:
+        """A sentence for each task of a folder that cannot be scored."""
+        found: list[str] = self.sources["tasks_left_out"]
+        return found
+
     def to_json(self) -> dict[str, Any]:
+        """Return what manifest.json holds."""
         return dataclasses.asdict(self)
 
 
 def passes(tokens: float, data: Mapping[str, Any]) -> float:
-    """`Manifest.passes`, by what a run's spec says of its data."""
+    """Count `Manifest.passes` by what a run's spec says of its data."""
     rows = {component["name"]: component["rows"] for component in data["components"]}
     return float(tokens * rows[data["primary"]] / sum(rows.values()) / data["unique_tokens"])
-
-
-def from_json(value: dict[str, Any]) -> Manifest:
-    """The inverse of `Manifest.to_json`."""
-    return Manifest(**{**value, "components": tuple(Component(**c) for c in value["components"])})
-
-
-def load_manifest(folder: Path) -> Manifest:
-    """The manifest of the last scan into `folder`. UserError where there is none."""
-    path = Path(folder) / FILE
-    if not path.is_file():
-        raise UserError(f"data: {path} does not exist; make the corpus first: make data")
-    return from_json(json.loads(path.read_text()))

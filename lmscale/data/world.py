@@ -5,7 +5,6 @@ and no step depends on what was asked before.
 """
 
 import functools
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ from lmscale.data.manifest import Manifest
 from lmscale.tasks.base import mix
 from lmscale.tasks.rows import Rows, text_rows
 from lmscale.tasks.sampling import Items, generator, task_items, training_rows
-from lmscale.text import bpe, corpus
+from lmscale.text import bpe
+from lmscale.text import tokens as token_files
 from lmscale.text.classes import mark_repeats
 from lmscale.text.vocab import VOCAB_SIZE
 
@@ -44,27 +44,24 @@ class World:
         self.vocab_size = manifest.vocab_size
         self.content_hash = manifest.content_hash
         self.tasks = manifest.tasks
-        self.families = families.chosen(data, tasks)
-        self._train = corpus.open_tokens(folder, "train", manifest.vocab_size)[: manifest.unique_tokens]
-        self._heldout = corpus.open_tokens(folder, "heldout", manifest.vocab_size)
+        self.families = families.chosen(data, tasks).tasks
+        self._train = token_files.open_tokens(folder, "train", manifest.vocab_size)[: manifest.unique_tokens]
+        self._heldout = token_files.open_tokens(folder, "heldout", manifest.vocab_size)
         self.folder = folder
         self._tokenizer: Any = None
-        vocabulary = folder / "vocab.json"
-        texts = json.loads(vocabulary.read_text()) if vocabulary.is_file() else []
-        # the bytes of each token, none for a special
-        self.token_bytes = [bytes.fromhex(text) for text in texts] or [bytes([t]) for t in range(256)]
+        self.token_bytes = token_files.token_bytes(folder)
         self._classes = np.memmap(folder / "classes.bin", np.uint8, mode="r")
-        tables = corpus.ngram_path(data, folder, manifest.unique_tokens).with_suffix(".npy")
+        tables = token_files.ngram_path(data, folder, manifest.unique_tokens).with_suffix(".npy")
         self._ngrams = np.load(tables, mmap_mode="r") if tables.is_file() else None
         # a few blocks for each component: neighbouring steps share one
         self._block = functools.lru_cache(maxsize=4 * len(self.components))(self._make_block)
 
     def component_of_row(self, multiple: int = 1) -> np.ndarray:
-        """The component's index of each row of a batch, int [B]."""
+        """Give the component's index of each row of a batch, int [B]."""
         return np.repeat(np.arange(len(self.components)), [c.rows * multiple for c in self.components])
 
     def batches(self, seed: int, start: int, count: int, multiple: int = 1) -> Batch:
-        """The batches of steps start .. start + count - 1 of the run `seed`, `multiple` times as large."""
+        """Make the batches of steps start .. start + count - 1 of the run `seed`, `multiple` times as large."""
         tokens, counted, weight = [], [], []
         for component in self.components:
             rows = component.rows * multiple
@@ -77,24 +74,24 @@ class World:
         return Batch(*(np.concatenate(arrays, axis=1) for arrays in (tokens, counted, weight)))
 
     def heldout_text(self) -> Rows:
-        """The held-out windows: evenly spaced over the held-out text, the same for every run."""
-        return text_rows(corpus.heldout_windows(self._heldout, self.data).astype(np.uint16))
+        """Cut the held-out windows: evenly spaced over the held-out text, the same for every run."""
+        return text_rows(token_files.heldout_windows(self._heldout, self.data).astype(np.uint16))
 
     def heldout_classes(self) -> np.ndarray:
-        """The kind of each target of `heldout_text` (see `classes.CLASSES`), uint8 [R, T]."""
+        """Name the kind of each target of `heldout_text` (see `classes.CLASSES`), uint8 [R, T]."""
         tokens = self.heldout_text().tokens[:, 1:]
         kinds = self._classes[
-            corpus.heldout_starts(len(self._heldout), self.data)[:, None] + 1 + np.arange(self.context)
+            token_files.heldout_starts(len(self._heldout), self.data)[:, None] + 1 + np.arange(self.context)
         ]
         return mark_repeats(tokens, kinds)
 
     def ngram_log_probabilities(self, rows: int) -> np.ndarray | None:
-        """Log probabilities of every token by each n-gram model at the targets of the first `rows` rows of
-        `heldout_text`: float32 [3, rows, T, V]. None where the vocabulary is too large to tabulate."""
+        """Look up each n-gram model's log probabilities of every token at the targets of the first `rows` rows
+        of `heldout_text`: float32 [3, rows, T, V]. None where the vocabulary is too large to tabulate."""
         return None if self._ngrams is None else self._ngrams[:, :rows]
 
     def items(self, name: str, variant: str | None) -> Items:
-        """The evaluation items of a task's variant, packed as in training, at least `tasks.items` of them;
+        """Make the evaluation items of a task's variant, packed as in training, at least `tasks.items` of them;
         with None, a third as many drawn as the task trains, which measure a loss and no score."""
         task = self.families[name]
         if task.items:
@@ -104,7 +101,7 @@ class World:
         return task_items(self.data, self.task_config, task, variant)
 
     def encode(self, text: bytes) -> np.ndarray:
-        """The tokens of a text."""
+        """Turn a text into tokens."""
         if self.vocab_size == VOCAB_SIZE:
             return np.frombuffer(text, np.uint8)
         if self._tokenizer is None:
@@ -149,7 +146,7 @@ class World:
 
 
 def permute(index: np.ndarray, count: int, key: int) -> np.ndarray:
-    """The places of `index` in a pseudo-random permutation of range(count), without holding it in memory.
+    """Find the places of `index` in a pseudo-random permutation of range(count), without holding it in memory.
 
     A four-round Feistel network on the next even number of bits, walked until it lands inside (Black and
     Rogaway 2002, "Ciphers with arbitrary finite domains").
@@ -171,7 +168,7 @@ def permute(index: np.ndarray, count: int, key: int) -> np.ndarray:
 
 
 def open_world(data: DataConfig, tasks: TasksConfig, folder: Path) -> World:
-    """The world of these configurations, its text under `folder`; scanned first where it is not there yet."""
+    """Open the world of these configurations, its text under `folder`; scan it first where it is not there yet."""
     from lmscale.data.scan import scan
 
     manifest = scan(data, tasks, folder)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from lmscale.config import DataConfig, TasksConfig
 from lmscale.errors import UserError
@@ -59,19 +60,24 @@ BUILDERS: dict[str, Callable[[int], Task]] = {
 }
 
 
-def chosen(data: DataConfig, tasks: TasksConfig) -> dict[str, Task]:
-    """The tasks of a configuration by name: those that train, then those that are only evaluated."""
+class Chosen(NamedTuple):
+    """The tasks of a configuration by name, and a sentence for each that was asked for and cannot be scored."""
+
+    tasks: dict[str, Task]
+    left_out: tuple[str, ...] = ()
+
+
+def chosen(data: DataConfig, tasks: TasksConfig) -> Chosen:
+    """Build the tasks of a configuration: those that train, then those that are only evaluated."""
     found = {name: build(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
-    for path in bigbench.find(tasks.path) if tasks.path else []:
-        task = bigbench.task(path, data.seed, tasks.path_shots)
-        if task.name in found:
-            raise UserError(f"tasks.path={path}: there is a task {task.name} already; give it another name")
-        found[task.name] = task
-    return found
+    if not tasks.path:
+        return Chosen(found)
+    evaluated, left_out = bigbench.load(data, tasks, found)
+    return Chosen(found | evaluated, tuple(left_out))
 
 
 def build(name: str, seed: int, variants: str = "all") -> Task:
-    """The task called `name` with the tables of the data seed, and all of its variants or the core ones."""
+    """Build the task called `name` with the tables of the data seed, and all of its variants or the core ones."""
     if name not in BUILDERS:
         raise UserError(f"tasks.weights.{name}: no such task; there are {', '.join(BUILDERS)}")
     task = BUILDERS[name](seed)

@@ -9,7 +9,7 @@ from lmscale.tasks.base import DIGITS, LETTERS, Examples, Task, Variant, answer,
 
 
 def modadd(seed: int, modulus: int = 23) -> Task:
-    """Addition of letters, a = 0, on pairs never seen in training."""
+    """Add letters, a = 0, on pairs never seen in training."""
 
     def sample(rng: Generator, n: int) -> Examples:
         x = rng.integers(modulus, size=(n, 2))
@@ -28,7 +28,7 @@ def modadd(seed: int, modulus: int = 23) -> Task:
 
 
 def modadd_97(seed: int) -> Task:
-    """The same of two-digit numbers mod 97: enough pairs for a thousand unseen ones."""
+    """Do the same of two-digit numbers mod 97: enough pairs for a thousand unseen ones."""
 
     def sample(rng: Generator, n: int) -> Examples:
         x = rng.integers(97, size=(n, 2))
@@ -51,7 +51,7 @@ def _digits(number: np.ndarray, width: int) -> np.ndarray:
 
 
 def addition(seed: int, width: int = 2, reversed_digits: bool = False) -> Task:
-    """Decimal addition. Written from the last digit on, each digit needs only what stands before it
+    """Add decimal numbers. Written from the last digit on, each digit needs only what stands before it
     (Lee et al. 2023, arXiv:2307.03381)."""
 
     def sample(rng: Generator, n: int) -> Examples:
@@ -78,7 +78,7 @@ def _group() -> np.ndarray:
 
 
 def composition(seed: int) -> Task:
-    """Products of permutations of five things (the group S5), on pairs never seen in training."""
+    """Multiply permutations of five things (the group S5), on pairs never seen in training."""
     group = _group()
 
     def sample(rng: Generator, n: int) -> Examples:
@@ -98,7 +98,7 @@ def composition(seed: int) -> Task:
 
 
 def composition_3(seed: int, steps: bool = False) -> Task:
-    """Products of three permutations. steps: the product of the first two, which is the easier question that
+    """Multiply three permutations. steps: the product of the first two, which is the easier question that
     `composition` asks, is written before the answer (least-to-most: Zhou et al. 2022, arXiv:2205.10625)."""
     group = _group()
 

@@ -34,7 +34,7 @@ class Examples(NamedTuple):
 
 
 def join(parts: list[Examples]) -> Examples:
-    """Examples one after the other, PAD where one sort is narrower than another."""
+    """Join examples one after the other, PAD where one sort is narrower than another."""
     width = max(part.tokens.shape[1] for part in parts)
 
     def wide(array: np.ndarray, fill: int) -> np.ndarray:
@@ -58,12 +58,12 @@ class Part(NamedTuple):
 
 
 def chain(text: Bytes | str) -> Part:
-    """Steps before the answer: trained on, not scored by themselves."""
+    """Mark steps before the answer: trained on, not scored by themselves."""
     return Part(text, counted=True, answer=False)
 
 
 def answer(text: Bytes | str) -> Part:
-    """The answer: trained on and scored."""
+    """Mark the answer: trained on and scored."""
     return Part(text, counted=True, answer=True)
 
 
@@ -107,7 +107,7 @@ def render(*parts: Part | Bytes | str, key: np.ndarray | None = None) -> Example
 
 
 def after(shown: tuple[Bytes | str, ...], asked: Examples) -> Examples:
-    """Examples with something before them that neither trains nor is scored, such as a demonstration."""
+    """Put something before examples that neither trains nor is scored, such as a demonstration."""
     n = len(asked.key)
     parts = [part.encode("ascii") if isinstance(part, str) else part for part in shown]
     wide = [
@@ -125,12 +125,12 @@ def after(shown: tuple[Bytes | str, ...], asked: Examples) -> Examples:
 
 
 def cut(text: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """`text` [n, w] with PAD from `length` [n] on: a part that is shorter in some examples."""
+    """Shorten `text` [n, w] by PAD from `length` [n] on: a part that is shorter in some examples."""
     return np.where(np.arange(text.shape[1]) < length[:, None], text.astype(np.uint16), np.uint16(PAD))
 
 
 def words(texts: list[str]) -> np.ndarray:
-    """Strings as a table of bytes, PAD after the shorter ones: uint16 [len, longest]; index it to render."""
+    """Make strings a table of bytes, PAD after the shorter ones: uint16 [len, longest]; index it to render."""
     table = np.full((len(texts), max(map(len, texts))), PAD, np.uint16)
     for row, text in zip(table, texts, strict=True):
         row[: len(text)] = np.frombuffer(text.encode("ascii"), np.uint8)
@@ -138,7 +138,7 @@ def words(texts: list[str]) -> np.ndarray:
 
 
 def hash_bytes(text: np.ndarray, salt: int = 0) -> np.ndarray:
-    """A 64-bit hash of each row of `text` [n, w] -> uint64 [n]: multiply-add, then splitmix64's finish."""
+    """Hash each row of `text` [n, w] to 64 bits, uint64 [n]: multiply-add, then splitmix64's finish."""
     value = np.full(len(text), (0x9E3779B97F4A7C15 * (salt + 1)) % 2**64, np.uint64)
     with np.errstate(over="ignore"):
         for column in text.T:
@@ -147,7 +147,7 @@ def hash_bytes(text: np.ndarray, salt: int = 0) -> np.ndarray:
 
 
 def mix(value: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele, Lea and Flood 2014): a bijection of uint64 that scatters well."""
+    """Mix by splitmix64's finaliser (Steele, Lea and Flood 2014): a bijection of uint64 that scatters well."""
     with np.errstate(over="ignore"):
         value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -155,12 +155,12 @@ def mix(value: np.ndarray) -> np.ndarray:
 
 
 def letters(rng: Generator, n: int, width: int, alphabet: np.ndarray = LETTERS) -> Bytes:
-    """Uniform random characters, uint8 [n, width]."""
+    """Draw uniform random characters, uint8 [n, width]."""
     return alphabet[rng.integers(len(alphabet), size=(n, width))]
 
 
 def shuffled(rng: Generator, n: int, population: int, width: int) -> np.ndarray:
-    """`width` different numbers below `population` in random order, a row each: int [n, width]."""
+    """Draw `width` different numbers below `population` in random order, a row each: int [n, width]."""
     return np.argsort(rng.random((n, population)), axis=1)[:, :width]
 
 
@@ -199,7 +199,8 @@ class Task:
     and used for evaluation; 0 where questions must have been seen. choices: the valid one-byte answers.
     floor: the least possible loss of its training rows, nats per counted byte; None where nobody can say.
     own: shortcut guessers (see `shortcut`) that are the ability itself, and so are no yardstick. items: of a
-    task that is only evaluated: (variant, count, context, encode) -> Items, and no `sample`.
+    task that is only evaluated: (variant, count, context, encode) -> Items, and no `sample`; without a context,
+    what holds the answers.
     """
 
     name: str
@@ -219,5 +220,5 @@ class Task:
 
 
 def is_heldout(key: np.ndarray, share: float) -> np.ndarray:
-    """Which questions are kept from training: a fixed function of the key, so twins hold out the same."""
+    """Choose the questions that are kept from training: a fixed function of the key, so twins hold out the same."""
     return mix(key) < np.uint64(share * 2**64) if share else np.zeros(len(key), bool)

@@ -9,6 +9,8 @@ from lmscale.tasks.base import Examples, Task, Variant, answer, cut, letters, re
 
 
 def copy(seed: int, length: int = 12) -> Task:
+    """Write random letters again."""
+
     def sample(rng: Generator, n: int) -> Examples:
         x = letters(rng, n, length)
         return render("copy ", x, ">", answer(x), "\n")
@@ -24,7 +26,7 @@ def copy(seed: int, length: int = 12) -> Task:
 
 
 def copy_lengths(seed: int, lengths: tuple[int, ...] = (1, 2, 4, 8, 16)) -> Task:
-    """Copies of several lengths in one component: by how much does exact match of the long ones lag?"""
+    """Copy strings of several lengths in one component: by how much does exact match of the long ones lag?"""
 
     def sample(rng: Generator, n: int, only: tuple[int, ...] = lengths) -> Examples:
         length = np.array(only)[rng.integers(len(only), size=n)]
@@ -49,6 +51,8 @@ def copy_lengths(seed: int, lengths: tuple[int, ...] = (1, 2, 4, 8, 16)) -> Task
 
 
 def sort(seed: int, length: int = 8) -> Task:
+    """Write random letters in the order of the alphabet."""
+
     def sample(rng: Generator, n: int) -> Examples:
         x = letters(rng, n, length)
         return render("sort ", x, ">", answer(np.sort(x, axis=1)), "\n")
@@ -64,6 +68,8 @@ def sort(seed: int, length: int = 8) -> Task:
 
 
 def reverse(seed: int, length: int = 8) -> Task:
+    """Write random letters backwards."""
+
     def sample(rng: Generator, n: int) -> Examples:
         x = letters(rng, n, length)
         return render("back ", x, ">", answer(x[:, ::-1]), "\n")

@@ -10,14 +10,14 @@ CONSONANTS = np.frombuffer(b"bcdfghjklmnpqrstvwxyz", np.uint8)
 
 
 def names(rng: Generator, count: int, pattern: str = "cvcv") -> np.ndarray:
-    """`count` different pronounceable names of consonants and vowels, uint8 [count, len(pattern)]."""
+    """Make `count` different pronounceable names of consonants and vowels, uint8 [count, len(pattern)]."""
     axes = [CONSONANTS if letter == "c" else VOWELS for letter in pattern]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(pattern))
     return grid[rng.permutation(len(grid))[:count]]
 
 
 def zipf(count: int) -> np.ndarray:
-    """Cumulative probabilities of ranks 1..count, each in proportion to 1 / rank."""
+    """Sum the probabilities of ranks 1..count, each in proportion to 1 / rank."""
     weight = 1 / np.arange(1, count + 1)
     return np.cumsum(weight) / weight.sum()
 
@@ -29,7 +29,7 @@ def _table(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def facts(seed: int, count: int = 2048, often: int = 64) -> Task:
-    """Names with one letter each, asked as often as Zipf's law says: a larger model holds more of them."""
+    """Ask for the letter of a name, names by Zipf's law: a larger model holds more of them."""
     subject, value = _table(seed, count)
     cumulative = zipf(count)
 
@@ -75,7 +75,8 @@ def facts(seed: int, count: int = 2048, often: int = 64) -> Task:
 
 
 def override(seed: int, count: int = 2048) -> Task:
-    """A note says another letter than the one memorised (by `facts`), for names never overridden in training."""
+    """Write a note that says another letter than the memorised one (of `facts`), for names without a note in
+    training."""
     subject, value = _table(seed, count)
 
     def sample(rng: Generator, n: int) -> Examples:
@@ -96,7 +97,7 @@ def override(seed: int, count: int = 2048) -> Task:
 
 
 def hashed(seed: int) -> Task:
-    """A label that is a keyed hash of a random key, asked for keys never seen: nobody can know."""
+    """Ask for a label that is a keyed hash of a random key, asked for keys never seen: nobody can know."""
 
     def sample(rng: Generator, n: int) -> Examples:
         key = letters(rng, n, 4)

@@ -9,7 +9,7 @@ PAIRS = np.frombuffer(b"()[]{}<>", np.uint8).reshape(4, 2)
 
 
 def bigram(seed: int, symbols: int = 8, likely: float = 0.9, length: int = 9) -> Task:
-    """A walk over few letters in which each has one likely successor; the others share the rest."""
+    """Walk over few letters in which each has one likely successor; the others share the rest."""
     table = np.random.default_rng([seed, 1]).permutation(symbols)
     # one cycle through all symbols, so that no letter is its own successor
     successor = np.empty(symbols, int)
@@ -40,7 +40,7 @@ def bigram(seed: int, symbols: int = 8, likely: float = 0.9, length: int = 9) ->
 
 
 def brackets(seed: int, length: int = 14) -> Task:
-    """The bracket that closes the innermost open one, after a random well-formed beginning."""
+    """Write the bracket that closes the innermost open one, after a random well-formed beginning."""
 
     def sample(rng: Generator, n: int) -> Examples:
         text = np.empty((n, length), np.uint8)

@@ -17,7 +17,7 @@ def _kin(seed: int, people: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hops(seed: int, count: int, recite: bool, people: int = 256) -> Task:
-    """`count` relations in a row. recite: name who stands between before the answer. One-hop facts are
+    """Follow `count` relations in a row. recite: name who stands between before the answer. One-hop facts are
     trained for everyone, longer chains for three subjects in four and asked of the fourth."""
     name, table = _kin(seed, people)
 

@@ -26,7 +26,7 @@ ABSTRACT = np.frombuffer(b"XY", np.uint8)
 
 
 def recall(seed: int, pairs: tuple[int, ...] = (2, 4, 8)) -> Task:
-    """Letters with a digit each, one of them asked: associative recall (Ba et al. 2016, arXiv:1610.06258)."""
+    """Show letters with a digit each and ask for one: associative recall (Ba et al. 2016, arXiv:1610.06258)."""
 
     def sample(rng: Generator, n: int, only: tuple[int, ...] = pairs) -> Examples:
         count = np.array(only)[rng.integers(len(only), size=n)]
@@ -51,7 +51,7 @@ def recall(seed: int, pairs: tuple[int, ...] = (2, 4, 8)) -> Task:
 
 
 def labels(seed: int, vocabulary: int = 32, shots: int = 5) -> Task:
-    """Words have a memorised class, half of them each; demonstrations show it as it is, flipped, or under
+    """Ask for the memorised class of words, half of them each; demonstrations show it as it is, flipped, or under
     abstract names, and the question is to be answered as shown. Flips are the rarer kind, so a model that
     only memorises is wrong on them more often than chance (Wei et al. 2023, arXiv:2303.03846)."""
     rng = np.random.default_rng([seed, 4])

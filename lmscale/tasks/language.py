@@ -23,7 +23,7 @@ Sentences = Callable[[Generator, int], tuple[tuple[np.ndarray | str, ...], np.nd
 
 
 def language(seed: int, nouns: int = 48, verbs: int = 24, places: int = 64, adjectives: int = 32) -> Task:
-    """Sentences of all six kinds train together; each kind is scored by which of two endings is likelier."""
+    """Train sentences of all six kinds together; each kind is scored by which of two endings is likelier."""
     rng = np.random.default_rng([seed, 7])
     noun, abroad = np.split(names(rng, 2 * nouns), 2)
     verb = names(rng, verbs, "cvc")

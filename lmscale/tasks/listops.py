@@ -15,7 +15,7 @@ def _apply(operation: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def list_ops(seed: int, steps: bool = False) -> Task:
-    """An operation on three digits, each of which may be an operation of its own. steps: the inner results,
+    """Apply an operation to three digits, each of which may be an operation of its own. steps: the inner results,
     the easier questions, are written before the answer."""
 
     def sample(rng: Generator, n: int, nested: float = 0.5) -> Examples:

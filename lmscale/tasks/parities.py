@@ -13,7 +13,7 @@ def _bits(rng: Generator, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parity(seed: int, length: int = 9, name: str = "parity", tag: str = "odd ") -> Task:
-    """Is the number of ones odd? Asked at once: no partial credit leads to it."""
+    """Ask whether the number of ones is odd, at once: no partial credit leads to it."""
 
     def sample(rng: Generator, n: int) -> Examples:
         bits, state = _bits(rng, n, length)
@@ -31,7 +31,7 @@ def parity(seed: int, length: int = 9, name: str = "parity", tag: str = "odd ") 
 
 
 def parity_chain(seed: int, length: int = 9) -> Task:
-    """The same questions as `parity` (and the same held out), with the running state written before."""
+    """Ask the same questions as `parity` (and the same held out), with the running state written before."""
 
     def sample(rng: Generator, n: int) -> Examples:
         bits, state = _bits(rng, n, length)
@@ -72,7 +72,7 @@ def _last(state: np.ndarray) -> Part:
 
 
 def sparse_parity(seed: int, length: int = 14, rare_share: float = 0.1) -> Task:
-    """The parity of three bits at secret places, under two tags with places of their own, one of them rare:
+    """Ask for the parity of three bits at secret places, under two tags with places of their own, one of them rare:
     each is learnt at once or not at all, the rare one later (Michaud et al. 2023, arXiv:2303.13506)."""
     rng = np.random.default_rng([seed, 6])
     places = np.stack([rng.permutation(length)[:3] for _ in range(2)])

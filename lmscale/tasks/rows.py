@@ -18,18 +18,18 @@ class Rows(NamedTuple):
 
 
 def text_rows(tokens: np.ndarray) -> Rows:
-    """Windows of text, of which every target counts and none is an item."""
+    """Take windows of text, of which every target counts and none is an item."""
     shape = (len(tokens), tokens.shape[1] - 1)
     return Rows(tokens, np.ones(shape, bool), np.full(shape, -1, np.int32))
 
 
 def lengths(examples: Examples) -> np.ndarray:
-    """Bytes of each example, int [n]."""
+    """Count the bytes of each example, int [n]."""
     return (examples.tokens != PAD).sum(axis=1)
 
 
 def assign(length: np.ndarray, context: int, name: str) -> np.ndarray:
-    """The row of each example, int [n]: a row takes the next ones while they fit."""
+    """Assign each example a row, int [n]: a row takes the next ones while they fit."""
     longest = int(length.max())
     if longest > context:
         raise UserError(f"data.context={context}: an example of {name} has {longest} bytes; give more")
@@ -47,7 +47,7 @@ def assign(length: np.ndarray, context: int, name: str) -> np.ndarray:
 
 
 def assign_apart(length: np.ndarray, question: np.ndarray, context: int) -> np.ndarray:
-    """The row of each example, int [n]: a row takes the next ones while they fit and ask something else."""
+    """Assign each example a row, int [n]: a row takes the next ones while they fit and ask something else."""
     row = np.empty(len(length), int)
     number, used, asked = 0, 0, set[int]()
     for index, (size, what) in enumerate(zip(length.tolist(), question.tolist(), strict=True)):
@@ -60,7 +60,7 @@ def assign_apart(length: np.ndarray, question: np.ndarray, context: int) -> np.n
 
 
 def pack(examples: Examples, row: np.ndarray, context: int) -> Rows:
-    """Rows of START, the examples assigned to them (`row` ascending from 0 without gaps), PAD."""
+    """Pack rows of START, the examples assigned to them (`row` ascending from 0 without gaps), PAD."""
     count = int(row[-1]) + 1
     length = lengths(examples)
     end = np.cumsum(length)
@@ -81,7 +81,7 @@ def pack(examples: Examples, row: np.ndarray, context: int) -> Rows:
 
 
 def repeats_in_row(question: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Rows in which a question stands twice, so that its answer can be read off: bool by row."""
+    """Find rows in which a question stands twice, so that its answer can be read off: bool by row."""
     order = np.lexsort((question, row))
     same = (question[order][1:] == question[order][:-1]) & (row[order][1:] == row[order][:-1])
     twice = np.zeros(int(row.max()) + 1, bool)

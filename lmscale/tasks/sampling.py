@@ -26,7 +26,7 @@ class Items(NamedTuple):
 
 
 def by_question(items: Items, *arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """For each question the worth of its options, and their part of each array."""
+    """Give for each question the worth of its options, and their part of each array."""
     assert items.group is not None and items.worth is not None
     starts = np.flatnonzero(np.diff(items.group)) + 1
     parts = [np.split(array, starts) for array in (items.worth, *arrays)]
@@ -34,13 +34,13 @@ def by_question(items: Items, *arrays: np.ndarray) -> Iterator[list[np.ndarray]]
 
 
 def generator(*key: int | str) -> Generator:
-    """An independent stream for each key."""
+    """Make an independent stream for each key."""
     entropy = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
     return Generator(Philox(SeedSequence(entropy)))
 
 
 def task_items(data: DataConfig, tasks: TasksConfig, task: Task, variant: str | None) -> Items:
-    """The evaluation items that these configurations fix, of a task that is sampled; see `World.items`."""
+    """Make the evaluation items that these configurations fix, of a task that is sampled; see `World.items`."""
     chosen = next((v for v in task.variants if v.name == variant), None)
     rng = generator(data.seed, task.name, variant or "", "items")
     count = tasks.items if chosen else tasks.items // 3
@@ -48,7 +48,7 @@ def task_items(data: DataConfig, tasks: TasksConfig, task: Task, variant: str | 
 
 
 def training_rows(task: Task, rng: Generator, count: int, context: int) -> Rows:
-    """`count` rows of examples whose questions may be trained on."""
+    """Make `count` rows of examples whose questions may be trained on."""
     sample = sampler(task)
     typical = float(lengths(sample(rng, 64)).mean())
     examples = pool(task, sample, rng, int(count * (context / typical + 1) * 1.1) + 8, train=True)
@@ -62,7 +62,7 @@ def training_rows(task: Task, rng: Generator, count: int, context: int) -> Rows:
 def evaluation_items(
     task: Task, variant: Variant | None, rng: Generator, count: int, context: int, whole_rows: bool
 ) -> Items:
-    """At least `count` items of a variant (None: drawn as the task trains), of held-out questions where the
+    """Make at least `count` items of a variant (None: drawn as the task trains), of held-out questions where the
     task holds some out. whole_rows: at least `count` rows, so that each number of shots has enough."""
     sample = (variant and variant.sample) or sampler(task)
     options = variant.options if variant else 1
@@ -128,14 +128,14 @@ def _different_first(examples: Examples, count: int, options: int) -> Examples:
 
 
 def sampler(task: Task) -> Sampler:
-    """The sampler of a task that has one."""
+    """Return the sampler of a task that has one."""
     if task.sample is None:
         raise ValueError(f"{task.name} is only evaluated")
     return task.sample
 
 
 def pool(task: Task, sample: Sampler, rng: Generator, count: int, train: bool = False) -> Examples:
-    """`count` examples from one side of the task's split."""
+    """Draw `count` examples from one side of the task's split."""
     if not task.heldout:
         return sample(rng, count)
     share = 1 - task.heldout if train else task.heldout

@@ -16,7 +16,7 @@ ORDER = 3  # bytes that the n-gram guesser looks back
 
 
 def shortcuts(train: Rows, items: Items) -> dict[str, float]:
-    """The share of items that each guesser gets wholly right, given the true bytes before each answer byte.
+    """Find the share of items that each guesser gets wholly right, given the true bytes before each answer byte.
 
     position: the commonest byte at that place of an answer. frequency: the commonest byte of all answers.
     majority: the commonest whole answer. ngram: the commonest byte after the last three, or two, or one. Of
@@ -45,7 +45,7 @@ def shortcuts(train: Rows, items: Items) -> dict[str, float]:
 
 
 def _place(item: np.ndarray) -> np.ndarray:
-    """How many bytes of the same answer stand before each, for ascending item numbers."""
+    """The number of bytes of the same answer before each, for ascending item numbers."""
     return np.arange(len(item)) - np.searchsorted(item, item)
 
 

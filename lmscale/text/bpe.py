@@ -3,6 +3,7 @@
 So rows of tasks are the same in every vocabulary. `tokenizers` is needed to train and encode, not to read.
 """
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ def _library() -> Any:
         import tokenizers
     except ImportError:
         raise UserError(
-            "data.tokenizer=bpe: needs the package tokenizers; pip install 'lmscale[data]'"
+            f"data.tokenizer=bpe: needs the package tokenizers; {sys.executable} -m pip install tokenizers"
         ) from None
     return tokenizers
 
 
 def train(texts: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE of `vocab_size` tokens in all, specials included (Sennrich et al. 2016)."""
+    """Train a byte-level BPE of `vocab_size` tokens in all, specials included (Sennrich et al. 2016)."""
     tokenizers = _library()
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,19 +41,20 @@ def train(texts: Iterable[str], vocab_size: int) -> Any:
 
 
 def load(path: Path) -> Any:
-    """A tokenizer that was saved."""
+    """Load a tokenizer that was saved."""
     return _library().Tokenizer.from_file(str(path))
 
 
 def byte_letters() -> dict[str, int]:
-    """The letter that byte-level BPE writes for each byte (GPT-2's table): letter -> byte."""
+    """Give the letter that byte-level BPE writes for each byte (GPT-2's table): letter -> byte."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(rest)}
 
 
 def table(tokenizer: Any) -> tuple[np.ndarray, list[bytes]]:
-    """(our number of each of the tokenizer's, uint16; the bytes of each of ours, specials empty)."""
+    """Translate to our numbering: our number of each of the tokenizer's, uint16; the bytes of each of ours, none
+    for a special."""
     letters = byte_letters()
     spelled = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     number = np.zeros(len(spelled), np.uint16)

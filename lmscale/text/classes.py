@@ -41,7 +41,7 @@ _SPACES[list(b" \t\n\r\f\v\0")] = True
 
 
 def classify(text: bytes, python: bool) -> np.ndarray:
-    """The class of each byte of one whole document, uint8 [n], indices into CLASSES.
+    """Find the class of each byte of one whole document, uint8 [n], indices into CLASSES.
 
     White space is white space wherever it stands, in strings and comments too. An identifier is
     `identifier_first` here; whether it repeats depends on what a model can see: `mark_repeats`.
@@ -57,7 +57,7 @@ def classify(text: bytes, python: bool) -> np.ndarray:
 
 
 def mark_repeats(tokens: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """`classes` [R, T] of windows `tokens` [R, T], with identifiers that already stand in the same window
+    """Mark in `classes` [R, T] of windows `tokens` [R, T] the identifiers that already stand in the same window
     as `identifier_repeated`: those a model could copy. An identifier cut by the window's edge is as it is
     seen. STARTS_WORD is taken off.
     """

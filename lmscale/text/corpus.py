@@ -6,7 +6,6 @@ of exact duplicates and split without ever standing in memory.
 
 import hashlib
 import json
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,19 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmscale.config import DataConfig
-from lmscale.durable import explained, replace
+from lmscale.durable import explained
 from lmscale.errors import UserError
 from lmscale.jsonfiles import digest
 from lmscale.text import bpe
 from lmscale.text.classes import STARTS_WORD, WHITE, classify
 from lmscale.text.documents import buffered, documents, fingerprint
-from lmscale.text.ngrams import ORDERS, contexts, count_ngrams, log_probabilities, window_log_probabilities
+from lmscale.text.staging import put_in_place, remove_abandoned, staging
 from lmscale.text.vocab import END_OF_FILE, VOCAB_SIZE
 
-TEXT_VERSION = 3
+TEXT_VERSION = {"stdlib": 3, "packages": 3, "text": 4, "huggingface": 3}  # a change makes the tokens again
 BUCKETS = 64  # a corpus needs a 64th of its size in memory
-NGRAM_ROWS = 64  # windows at which a model is compared with the n-grams' whole distributions
-MOST_TABULATED = 1024  # tokens in a vocabulary whose distributions are kept
+LEAST_VOCAB = 300  # that data.bpe_vocab may have
 SHORT_LINE = 20  # bytes: shorter lines are the same in many files and say nothing of copies
 MOST_LINES = 1_000_000  # held-out lines that are looked for in training text
 SPLITS = ("heldout", "train")
@@ -42,7 +40,7 @@ class Kept(NamedTuple):
 
 
 def text_key(data: DataConfig) -> str:
-    """Names the token files by what makes them: configuration, and the state of the source."""
+    """Name the token files by what makes them: configuration, and the state of the source."""
     fields = [data.kind, data.files, data.field, data.tokenizer, data.dataset, data.subset, data.split]
     numbers = [
         data.bpe_vocab if data.tokenizer == "bpe" else 0,
@@ -50,62 +48,60 @@ def text_key(data: DataConfig) -> str:
         data.heldout_share,
         data.seed,
     ]
-    return digest([*fields, *numbers, TEXT_VERSION, fingerprint(data)])
+    return digest([*fields, *numbers, TEXT_VERSION[data.kind], fingerprint(data)])
 
 
-def scan_text(data: DataConfig, folder: Path, rescan: bool = False) -> dict[str, Any]:
+def scan_text(data: DataConfig, folder: Path) -> dict[str, Any]:
     """Write `train.bin`, `heldout.bin`, `classes.bin` and `text.json` under `folder`, once.
 
-    Returns what text.json holds: tokens, documents and hash of each split, duplicates left out, the share of
+    Returns what text.json holds: tokens, documents and hash of each split, what was left out, the share of
     held-out lines that also stand in training text, the vocabulary. Documents are laid out by a hash, so the
     first U tokens are a sample of them.
     """
     report = folder / "text.json"
-    if report.is_file() and not rescan:
-        return json.loads(report.read_text())
-    building = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")  # others may scan as well
-    with explained(folder):
-        building.mkdir(parents=True)
-        try:
-            total = _fill_buckets(data, building)
-            result = _write_tokens(data, building)
+    remove_abandoned(folder.parent)
+    if not report.is_file():
+        with explained(folder), staging(folder) as building:
+            read = _fill_buckets(data, building)
+            written = _write_tokens(data, building, read)
             for bucket in range(BUCKETS):
                 _bucket(building, bucket).unlink(missing_ok=True)
-            result = {"kind": data.kind, "source": fingerprint(data), "bytes": total, **result}
+            result = {"kind": data.kind, "source": fingerprint(data), **read, **written}
             (building / "text.json").write_text(json.dumps(result, indent=1) + "\n")
-            if rescan or not report.is_file():  # a folder without its report is not whole
-                shutil.rmtree(folder, ignore_errors=True)
-            building.rename(folder)
-        except OSError:
-            if not report.is_file():  # else another process was faster; it made the same
-                raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-        return json.loads(report.read_text())
+            try:
+                if not report.is_file():  # a folder without its report is not whole
+                    shutil.rmtree(folder, ignore_errors=True)
+                put_in_place(building, folder)
+            except OSError:
+                if not report.is_file():  # else another process was faster; it made the same
+                    raise
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
 
 
 def _bucket(folder: Path, number: int) -> Path:
     return folder / f"bucket{number}"
 
 
-def _fill_buckets(data: DataConfig, folder: Path) -> int:
-    """Every document into the bucket of its place; how many bytes there are."""
+def _fill_buckets(data: DataConfig, folder: Path) -> dict[str, int]:
+    """Every document into the bucket of its place. Counts bytes, and documents without text."""
     streams = [buffered(_bucket(folder, number)) for number in range(BUCKETS)]
-    total = 0
+    read = {"bytes": 0, "null_texts": 0, "empty_texts": 0}
     try:
         for document in documents(data):
             if not document.data:
+                read["null_texts" if document.data is None else "empty_texts"] += 1
                 continue
             place = hashlib.sha256(data.seed.to_bytes(8) + document.data).digest()[:16]
             head = place + bytes([document.python]) + len(document.data).to_bytes(8)
             streams[place[0] * BUCKETS // 256].write(head + document.data)
-            total += len(document.data)
-            if data.most_bytes is not None and total >= data.most_bytes:
+            read["bytes"] += len(document.data)
+            if data.most_bytes is not None and read["bytes"] >= data.most_bytes:
                 break
     finally:
         for stream in streams:
             stream.close()
-    return total
+    return read
 
 
 def _kept(folder: Path) -> Iterator[Kept | None]:
@@ -126,7 +122,7 @@ def _kept(folder: Path) -> Iterator[Kept | None]:
             last = kept.place
 
 
-def _write_tokens(data: DataConfig, folder: Path) -> dict[str, Any]:
+def _write_tokens(data: DataConfig, folder: Path, read: dict[str, int]) -> dict[str, Any]:
     """Tokens of both splits from the buckets. The first places are held out; at least one document is."""
     border = int(data.heldout_share * 2**128).to_bytes(16)
     encode = _encoder(data, folder, border)
@@ -156,12 +152,8 @@ def _write_tokens(data: DataConfig, folder: Path) -> dict[str, Any]:
     finally:
         for stream in streams.values():
             stream.close()
-    for split in SPLITS:
-        if not count[split]:
-            raise UserError(
-                f"data.kind={data.kind}: {sum(count.values())} document(s), none left for the {split} split; "
-                f"give more text (files are cut into documents of 64 KiB, JSONL and Parquet by row)"
-            )
+    if not all(count.values()):
+        raise _too_few(data, sum(count.values()), duplicates, read)
     return {
         "tokenizer": data.tokenizer,
         "vocab_size": data.bpe_vocab if data.tokenizer == "bpe" else VOCAB_SIZE,
@@ -172,6 +164,18 @@ def _write_tokens(data: DataConfig, folder: Path) -> dict[str, Any]:
             for split in SPLITS
         },
     }
+
+
+def _too_few(data: DataConfig, different: int, copies: int, read: dict[str, int]) -> UserError:
+    """Say what was found where it cannot be split."""
+    blank = read["null_texts"] + read["empty_texts"]
+    left_out = f", {copies:,} copies of them left out" * (copies > 0) + f", {blank:,} without text" * (
+        blank > 0
+    )
+    return UserError(
+        f"data.kind={data.kind}: {different} different document(s){left_out}; two are needed, one for each split: "
+        f"give more {'different ' * (copies > 0)}text (JSON and Parquet are cut into documents by record)"
+    )
 
 
 def _long_lines(text: bytes) -> set[bytes]:
@@ -190,9 +194,10 @@ def _encoder(data: DataConfig, folder: Path, border: bytes) -> Any:
         return as_bytes
     made = bpe.train(_training_texts(folder, border), data.bpe_vocab)
     if made.get_vocab_size() != data.bpe_vocab - (VOCAB_SIZE - 256):
-        least = made.get_vocab_size() + VOCAB_SIZE - 256
+        most = made.get_vocab_size() + VOCAB_SIZE - 256
+        remedy = f"set data.bpe_vocab={most}" if most >= LEAST_VOCAB else "set data.tokenizer=bytes"
         raise UserError(
-            f"data.bpe_vocab={data.bpe_vocab}: the text gives only {least} tokens; at most that many"
+            f"data.bpe_vocab={data.bpe_vocab}: the text gives only {most} tokens; {remedy}, or give more text"
         )
     made.save(str(folder / "tokenizer.json"))
     number, texts = bpe.table(made)
@@ -220,48 +225,9 @@ def _encoder(data: DataConfig, folder: Path, border: bytes) -> Any:
 
 def _training_texts(folder: Path, border: bytes) -> Iterator[str]:
     total = 0
-    for kept in _kept(folder):
-        if kept and kept.place >= border:
+    for number, kept in enumerate(_kept(folder)):
+        if number and kept and kept.place >= border:  # the first is held out, whatever its place
             yield kept.data.decode("utf-8", "replace")
             total += len(kept.data)
             if total >= bpe.TRAINED_ON:
                 return
-
-
-def open_tokens(folder: Path, split: str, vocab_size: int) -> np.ndarray:
-    """The tokens of a split, memory-mapped, read-only."""
-    return np.memmap(folder / f"{split}.bin", np.uint8 if vocab_size == VOCAB_SIZE else np.uint16, mode="r")
-
-
-def heldout_starts(tokens: int, data: DataConfig) -> np.ndarray:
-    """Where the held-out windows begin: evenly spaced over the held-out text, the same for every run."""
-    return np.linspace(0, tokens - data.context - 1, data.heldout_rows).astype(int)
-
-
-def heldout_windows(heldout: np.ndarray, data: DataConfig) -> np.ndarray:
-    """The held-out windows, tokens [heldout_rows, T + 1]."""
-    start = heldout_starts(len(heldout), data)
-    return np.asarray(heldout[start[:, None] + np.arange(data.context + 1)])
-
-
-def ngram_yardsticks(data: DataConfig, folder: Path, unique_tokens: int, vocab_size: int) -> dict[str, float]:
-    """The loss of each n-gram model on the held-out windows, nats a token; computed once for a corpus.
-
-    Where the vocabulary is small, `ngrams-*.npy` beside it holds their distributions at the first windows,
-    float32 [3, rows, T, V].
-    """
-    path = ngram_path(data, folder, unique_tokens)
-    if not path.is_file():
-        ngrams = count_ngrams(open_tokens(folder, "train", vocab_size)[:unique_tokens], vocab_size)
-        windows = heldout_windows(open_tokens(folder, "heldout", vocab_size), data)
-        losses = -log_probabilities(ngrams, contexts(windows), windows[:, 1:]).mean(axis=(1, 2))
-        if vocab_size <= MOST_TABULATED:
-            np.save(path.with_suffix(".npy"), window_log_probabilities(ngrams, windows[:NGRAM_ROWS]))
-        found = dict(zip(ORDERS, losses.tolist(), strict=True))
-        replace(path, [json.dumps(found).encode()])
-    return json.loads(path.read_text())
-
-
-def ngram_path(data: DataConfig, folder: Path, unique_tokens: int) -> Path:
-    """The file of the n-gram losses of these windows."""
-    return folder / f"ngrams-{data.context}-{data.heldout_rows}-{unique_tokens}.json"

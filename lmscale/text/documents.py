@@ -1,13 +1,13 @@
-"""Where text comes from: documents, one after the other, never all in memory; and what identifies them.
+"""Documents of a source, one after the other, never all in memory; and what identifies the source.
 
-The standard library, installed packages, a person's files (text, JSONL, Parquet, each also gzipped), or a
-dataset of the Hugging Face hub, streamed.
+The standard library, installed packages, a person's files (text, JSON, Parquet, see `formats`), or a dataset of
+the Hugging Face hub, streamed.
 """
 
+import errno
 import glob
-import gzip
 import io
-import json
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -16,24 +16,29 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from lmscale.config import DataConfig
+from lmscale.durable import explained
 from lmscale.errors import UserError
+from lmscale.text import formats
+from lmscale.text.json_records import records
 
 # tests repeat themselves; encodings and pydoc_data are generated tables
 SKIPS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
 PACKAGES = ("hydra-core", "jax", "flax", "optax", "numpy", "pandas", "pyarrow", "scipy", "matplotlib", "rich")
-PIECE = 64 * 1024  # bytes: plain text is cut at line ends into documents of about this length
+PIECE = 64 * 1024  # bytes: plain text is cut at line ends into documents of about this length, or shorter:
+LEAST_PIECE = 128
+HELDOUT_PIECES = 16  # so many of them should be held out, or the share is left to luck
 
 
 class Document(NamedTuple):
-    """A text that is trained on or held out as a whole. name: where it came from, for messages."""
+    """A text that is trained on or held out as a whole. name: where it came from. data: None for a null."""
 
     name: str
-    data: bytes
+    data: bytes | None
     python: bool
 
 
 def documents(data: DataConfig) -> Iterator[Document]:
-    """Every document of the configured source. UserError names the file, and the line or row, that is bad."""
+    """Read every document of the configured source. UserError names the file, and the line or row, that is bad."""
     if data.kind == "stdlib":
         yield from _standard_library()
     elif data.kind == "packages":
@@ -41,14 +46,23 @@ def documents(data: DataConfig) -> Iterator[Document]:
         for name in PACKAGES:
             yield from _package(name)
     elif data.kind == "text":
-        for path in find_files(data.files):
-            yield from _file(path, data.field)
+        paths = find_files(data.files)
+        piece = piece_size(data, sum(path.stat().st_size for path in paths))
+        for path in paths:
+            yield from _file(path, data.field, piece)
     else:
         yield from _hub(data)
 
 
+def piece_size(data: DataConfig, total: int) -> int:
+    """Choose how long the documents of plain text are, for files of `total` bytes: short ones in a small corpus,
+    so that the share that is held out is near the one requested."""
+    total = min(total, data.most_bytes or total)
+    return min(PIECE, max(LEAST_PIECE, int(total * data.heldout_share) // HELDOUT_PIECES))
+
+
 def fingerprint(data: DataConfig) -> list[Any]:
-    """What a corpus depends on besides its configuration; the same as long as the source is unchanged.
+    """Identify the state of a source: what a corpus depends on besides its configuration.
 
     Reads no text: versions of packages, and names, sizes and times of files. A hub dataset is taken as it was
     when it was scanned.
@@ -67,18 +81,51 @@ def _stats(patterns: tuple[str, ...]) -> list[Any]:
 
 
 def find_files(patterns: tuple[str, ...]) -> list[Path]:
-    """The files that paths and glob patterns name, sorted; UserError for a pattern that names none."""
+    """Find the files that paths and glob patterns name, sorted.
+
+    UserError for a pattern that names none, and for a link to nothing or anything else that is no file.
+    """
     found: set[Path] = set()
     for pattern in patterns:
-        # Path.glob refuses absolute patterns
-        matches = [Path(p) for p in glob.glob(str(Path(pattern).expanduser()), recursive=True)]  # noqa: PTH207
-        files = [path.resolve() for path in matches if path.is_file()]
-        if not files:
+        with explained(Path(pattern), "read"):
+            matches = _matches(pattern)
+            for path in matches:
+                if path.is_symlink() and not path.exists():
+                    raise UserError(
+                        f"data.files={pattern}: {path} is a link to nothing; restore or remove it"
+                    )
+            files = [path.resolve() for path in matches if path.is_file()]
+            if files:
+                found.update(files)
+                continue
+            for path in matches:
+                is_what = "a folder; give its files" if path.is_dir() else "no regular file; give a file"
+                raise UserError(f"data.files={pattern}: it is {is_what}, such as texts/*.txt")
             raise UserError(
                 f"data.files={pattern}: no such file; give a path or a pattern such as texts/*.txt"
             )
-        found.update(files)
     return sorted(found)
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The paths of a pattern. Folders and files that exist as written are no patterns, whatever [ ] they hold."""
+    try:
+        path = Path(pattern).expanduser()
+    except RuntimeError as error:  # no home of that name
+        raise UserError(f"data.files={pattern}: {error}; write the folder out") from error
+    plain = Path(path.anchor)
+    parts = path.relative_to(plain).parts if path.anchor else path.parts
+    for at, part in enumerate(parts):
+        if not os.path.lexists(plain / part):
+            if plain.is_dir() and not os.access(
+                plain, os.R_OK | os.X_OK
+            ):  # glob would find nothing, silently
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            rest = str(Path(*parts[at:]))
+            # unlike Path.glob it follows links to folders
+            return [plain / name for name in glob.glob(rest, root_dir=plain, recursive=True)]  # noqa: PTH207
+        plain /= part
+    return [plain]
 
 
 def _version(name: str) -> str:
@@ -86,7 +133,7 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         raise UserError(
-            f"data.kind=packages: {name} is not installed; pip install it, or use stdlib"
+            f"data.kind=packages: {name} is not installed; install it, or use data=stdlib"
         ) from None
 
 
@@ -95,7 +142,12 @@ def _standard_library() -> Iterator[Document]:
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
         if not SKIPS.intersection(parts) and path.is_file():
-            yield Document("/".join(parts), path.read_bytes(), python=True)
+            yield _python_file("/".join(parts), path)
+
+
+def _python_file(name: str, path: Path) -> Document:
+    with explained(path, "read"):
+        return Document(name, path.read_bytes(), python=True)
 
 
 def _package(name: str) -> Iterator[Document]:
@@ -104,82 +156,87 @@ def _package(name: str) -> Iterator[Document]:
         if file.suffix == ".py" and not SKIPS.intersection(file.parts) and ".." not in file.parts:
             path = Path(str(file.locate()))
             if path.is_file():
-                yield Document(f"{name}/{file}", path.read_bytes(), python=True)
+                yield _python_file(f"{name}/{file}", path)
 
 
-def _file(path: Path, field: str) -> Iterator[Document]:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    kind = suffixes[-2:-1] if packed else suffixes[-1:]
-    if kind == [".parquet"]:
-        if packed:
-            raise UserError(
-                f"data.files={path}: a gzipped Parquet file; unpack it (Parquet is compressed itself)"
-            )
-        yield from _parquet(path, field)
-        return
-    try:
-        with cast(BinaryIO, gzip.open(path) if packed else path.open("rb")) as stream:
-            if kind in ([".jsonl"], [".ndjson"]):
-                yield from _json_lines(path, stream, field)
-            elif kind == [".py"]:
-                yield Document(path.name, stream.read(), python=True)
-            else:
-                yield from _pieces(path, stream)
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise UserError(f"data.files={path}: not a whole gzip file ({error}); fetch it again") from error
+def _file(path: Path, field: str, piece: int) -> Iterator[Document]:
+    with formats.opened(path) as found:
+        if found.kind == "parquet":
+            yield from _parquet(path, field)
+        elif found.kind == "json":
+            for where, value in records(path, found):
+                text = value if isinstance(value, str) else _field(value, field, f"{path}: {where}")
+                yield Document(f"{path.name}: {where}", _encoded(text), python=False)
+        elif found.suffix == ".py":
+            yield Document(path.name, _checked(path, 0, found.stream.read()), python=True)
+        else:
+            yield from _pieces(path, found.stream, piece)
 
 
-def _pieces(path: Path, stream: BinaryIO) -> Iterator[Document]:
-    number = 0
-    while piece := stream.read(PIECE):
-        yield Document(f"{path.name}#{number}", piece + stream.readline(PIECE), python=False)
-        number += 1
+def _pieces(path: Path, stream: BinaryIO, size: int) -> Iterator[Document]:
+    number = begin = 0
+    while piece := stream.read(size):
+        text = _checked(path, begin, _whole_letter(piece + stream.readline(size), stream))
+        yield Document(f"{path.name}#{number}", text, python=False)
+        number, begin = number + 1, begin + len(text)
 
 
-def _json_lines(path: Path, stream: BinaryIO, field: str) -> Iterator[Document]:
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                f"data.files={path}: line {number} is not JSON ({error}); one object a line"
-            ) from error
-        yield Document(f"{path.name}:{number}", _field(value, field, f"{path}: line {number}"), python=False)
+def _whole_letter(piece: bytes, stream: BinaryIO) -> bytes:
+    """`piece` with the rest of a letter of UTF-8 that it cuts, where no line ends."""
+    for _ in range(3):
+        following = cast(io.BufferedReader, stream).peek(1)[:1]
+        if piece.endswith(b"\n") or not b"\x80" <= following < b"\xc0":
+            break
+        piece += stream.read(1)
+    return piece
 
 
-def _field(value: Any, field: str, where: str) -> bytes:
+def _checked(path: Path, begin: int, text: bytes) -> bytes:
+    """`text`, which stands at byte `begin` of a file that began as text; UserError where it is none any more."""
+    if reason := formats.strange(text):
+        raise UserError(
+            f"data.files={path}: no text from about byte {begin} on ({reason}); cut or clean the file, "
+            "only text is trained on"
+        )
+    return text
+
+
+def _field(value: Any, field: str, where: str) -> str | None:
+    """The text of a record; None for a null, which is left out and counted whatever the format."""
     if not isinstance(value, dict) or field not in value:
-        known = ", ".join(map(str, value)) if isinstance(value, dict) else "no fields at all"
+        names = [" ".join(str(name).split()) for name in list(value)[:20]] if isinstance(value, dict) else []
+        known = ", ".join(names) or "no fields at all"
         raise UserError(f"data.field={field}: {where} has {known}; name the field that holds the text")
-    if not isinstance(value[field], str):
-        raise UserError(f"data.field={field}: {where} holds {type(value[field]).__name__}, not text")
-    return value[field].encode("utf-8", "replace")
+    text = value[field]
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"data.field={field}: {where} holds {type(text).__name__}, not text")
+    return text
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "replace")
 
 
 def _parquet(path: Path, field: str) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"data.files={path}: not a Parquet file ({error})") from error
-    if field not in table.schema_arrow.names:
-        known = ", ".join(table.schema_arrow.names)
-        raise UserError(
-            f"data.field={field}: {path} has the columns {known}; name the one that holds the text"
-        )
     number = 0
-    for batch in table.iter_batches(batch_size=1024, columns=[field]):
-        for value in batch.column(0).to_pylist():
-            if value is not None:
-                yield Document(
-                    f"{path.name}:{number}", _field({field: value}, field, f"{path}: row {number}"), False
-                )
-            number += 1
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True)
+        if field not in table.schema_arrow.names:
+            known = ", ".join(table.schema_arrow.names)
+            raise UserError(
+                f"data.field={field}: {path} has the columns {known}; name the one that holds the text"
+            )
+        for batch in table.iter_batches(batch_size=1024, columns=[field]):
+            for value in batch.column(0).to_pylist():
+                text = _field({field: value}, field, f"{path}: row {number}")
+                yield Document(f"{path.name}: row {number}", _encoded(text), python=False)
+                number += 1
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = f"damaged Parquet after row {number}" if number else "not a whole Parquet file"
+        raise formats.unreadable(path, reason, error) from error
 
 
 def _hub(data: DataConfig) -> Iterator[Document]:
@@ -187,7 +244,7 @@ def _hub(data: DataConfig) -> Iterator[Document]:
         import datasets
     except ImportError:
         raise UserError(
-            "data.kind=huggingface: needs the package datasets; pip install 'lmscale[data]'"
+            f"data.kind=huggingface: needs the package datasets; {sys.executable} -m pip install datasets"
         ) from None
     files = [str(path) for path in find_files(data.files)] if data.files else None
     try:
@@ -196,7 +253,8 @@ def _hub(data: DataConfig) -> Iterator[Document]:
         )
         for number, row in enumerate(stream):
             where = f"{data.dataset}: row {number}"
-            yield Document(f"{data.dataset}:{number}", _field(row, data.field, where), python=False)
+            text = _encoded(_field(row, data.field, where))
+            yield Document(f"{data.dataset}: row {number}", text, python=False)
     except UserError:
         raise
     except Exception as error:  # the library raises whatever its file systems raise
@@ -207,5 +265,5 @@ def _hub(data: DataConfig) -> Iterator[Document]:
 
 
 def buffered(path: Path) -> BinaryIO:
-    """A file to append small pieces to."""
+    """Open a file to append small pieces to."""
     return cast(BinaryIO, io.BufferedWriter(path.open("ab", buffering=0), buffer_size=1 << 16))

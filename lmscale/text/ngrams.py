@@ -84,7 +84,7 @@ def _interpolate(
 
 
 def log_probabilities(ngrams: Ngrams, before: np.ndarray, token: np.ndarray) -> np.ndarray:
-    """Natural logs of p(token | the two tokens before) by each model: float64 [3, *token.shape].
+    """Compute the natural logs of p(token | the two tokens before) by each model: float64 [3, *token.shape].
 
     before: int [*token.shape, 2], the older first; -1 where a window has none, and the order falls by one.
     """
@@ -102,13 +102,13 @@ def log_probabilities(ngrams: Ngrams, before: np.ndarray, token: np.ndarray) -> 
 
 
 def contexts(tokens: np.ndarray) -> np.ndarray:
-    """The two tokens before each target of windows [R, T + 1], as far as the window shows: int64 [R, T, 2]."""
+    """Find the two tokens before each target of windows [R, T + 1], as far as the window shows: int64 [R, T, 2]."""
     older = np.pad(tokens[:, :-2].astype(np.int64), ((0, 0), (1, 0)), constant_values=-1)
     return np.stack([older, tokens[:, :-1].astype(np.int64)], axis=-1)
 
 
 def window_log_probabilities(ngrams: Ngrams, tokens: np.ndarray) -> np.ndarray:
-    """Each model's whole distribution at every target of windows [R, T + 1]: float32 [3, R, T, V]."""
+    """Compute each model's whole distribution at every target of windows [R, T + 1]: float32 [3, R, T, V]."""
     before = contexts(tokens)[:, :, None, :]
     shape = (*before.shape[:2], ngrams.vocab_size)
     token = np.broadcast_to(np.arange(ngrams.vocab_size), shape)

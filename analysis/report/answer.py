@@ -1,0 +1,146 @@
+"""Write the top of the report: the question, its answer in sentences, and every caveat on it."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import Warn, status_of
+from analysis.figures import style
+from analysis.forecasting.target import CUT, RULE, Target
+from analysis.report import html
+from analysis.report.findings import Findings, HeldOut
+from analysis.tables.columns import row_name
+from analysis.tables.finished import LeftOut
+
+
+def title(found: Findings) -> str:
+    """Ask the report's question, with the table's own largest run."""
+    target = found.target
+    if target is None:
+        return "A ladder with nothing smaller to predict from"
+    text, counted = ("text ", ", embeddings included,") if found.source.is_folder else ("", "")
+    return (
+        f"What is the {text}loss of {style.count(target.params)} parameters{counted} after "
+        f"{style.count(target.tokens)} tokens, told from runs of at most 1/{CUT:g} of its compute?"
+    )
+
+
+def ladder_sentence(found: Findings) -> str:
+    """Say how many runs there are and over what ranges."""
+    rows = found.rows
+    if rows.empty:
+        return "No run has finished."
+    n, d, c = rows["params"], rows["tokens"], rows["flops"]
+    seeds = ""
+    if "seed" in rows:
+        seeds = f", {rows['seed'].nunique()} seed{'s' * (rows['seed'].nunique() != 1)}"
+    return (
+        f"{len(rows)} finished runs: {n.nunique()} sizes from {style.count(n.min())} to {style.count(n.max())} "
+        f"parameters, {style.count(d.min())} to {style.count(d.max())} tokens, {style.power(c.min())} to "
+        f"{style.power(c.max())} FLOPs ({found.compute}){seeds}."
+    )
+
+
+def headline(found: Findings) -> list[str]:
+    """Answer in sentences: forecast, interval, measured, error, how many runs it rests on, what was left out."""
+    target, held = found.target, found.held_out
+    left = [*left_out_sentence(found), *([f"Sciences: {found.science}."] if found.science else [])]
+    if target is None or isinstance(held, str):
+        return [f"No forecast of a held-out run: {held}", *left]
+    p, unit, used = held.prediction, found.units.after, int(held.used.sum())
+    error = 100 * (p.loss / target.measured - 1)
+    return [
+        f"Forecast {p.loss:.4f}{unit}, {p.level:.0%} interval {p.lower:.4f} to {p.upper:.4f} (one new run).",
+        f"Measured {target.measured:.4f}{unit} ({_measured_from(target)}): the forecast is {abs(error):.2f}% too "
+        f"{'high' if error > 0 else 'low'}, and {_held(held, target)}.",
+        f"It rests on {len(target.below)} runs with at most 1/{CUT:g} of the target's compute"
+        + (f", of which the fit used {used}." if used < len(target.below) else ", all of them used."),
+        *left,
+    ]
+
+
+def _measured_from(target: Target) -> str:
+    count = len(target.losses)
+    if count == 1:
+        return "1 run" if not target.seeds else "1 seed"
+    spread = f"{min(target.losses):.4f} to {max(target.losses):.4f}"
+    if target.seeds:
+        return f"{count} seeds; seeds {spread}"
+    return f"the mean of {count} runs of this size and horizon, {spread}; no column tells them apart as seeds"
+
+
+def _held(held: HeldOut, target: Target) -> str:
+    p = held.prediction
+    within = sum(p.lower <= loss <= p.upper for loss in target.losses)
+    if len(target.losses) == 1:
+        return f"the interval {'holds' if within else 'misses'} it"
+    return f"the interval holds {within} of {len(target.losses)} {'seeds' if target.seeds else 'runs'}"
+
+
+def left_out_sentence(found: Findings) -> list[str]:
+    """Say what was left out before any fit; nothing where every row was used."""
+    # Evaluations on the way, and trunks, are no runs: the section of rows left out has them.
+    ends = set(_ends(found.whole).index)
+    gone = [replace(left, rows=tuple(row for row in left.rows if row in ends)) for left in found.left_out]
+    said = [f"{_rows(left)} ({named(found, left)}): {left.reason}" for left in gone if left.rows]
+    return [f"Left out: {'; '.join(said)}."] if said else []
+
+
+def _rows(left: LeftOut) -> str:
+    return f"{len(left.rows)} row{'s' * (len(left.rows) != 1)}"
+
+
+def _ends(table: pd.DataFrame) -> pd.DataFrame:
+    """The last evaluation of every run that is no trunk, labels kept."""
+    rows = table[table["kind"].ne("trunk")] if "kind" in table.columns else table
+    return rows.drop_duplicates("run_id", keep="last") if {"run_id", "final"} <= set(table.columns) else rows
+
+
+def named(found: Findings, left: LeftOut, most: int = 4) -> str:
+    """Name the rows left out: by run where the table has runs, by row otherwise; of many the first."""
+    whole = found.whole
+    names = (
+        [str(v) for v in whole["run_id"][whole.index.isin(left.rows)]] if "run_id" in whole.columns else []
+    )
+    names = list(dict.fromkeys(names or [row_name(whole, label) for label in left.rows]))
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def answer_section(found: Findings) -> str:
+    """Put the answer in its box, with its status, its caveats, the rule and what was damaged."""
+    parts = [html.box("answer", *headline(found), found.target.note if found.target else "")]
+    if not isinstance(found.held_out, str):
+        parts.append(caveats(found.held_out.warnings))
+        parts.append(_left_out_below(found.held_out, found.target))
+    parts.append(html.paragraph(f"The rule, stated beforehand: {RULE}", kind="small"))
+    if found.problems:
+        parts.append(html.box("warn", "Met while reading:", *found.problems[:20]))
+    return "\n".join(parts)
+
+
+def caveats(warnings: Iterable[Warn]) -> str:
+    """List the status of an answer, and each warning with what its word means."""
+    told = list(warnings)
+    status = status_of(told)
+    said = f"Status: {status}, {status.sentence}."
+    rows = [
+        (w.code + " (grave)" * w.code.grave, f"{w.message}.", f"in general: {w.code.sentence}") for w in told
+    ]
+    return html.caveats("warn" if told else "good", said, rows)
+
+
+def _left_out_below(held: HeldOut, target: Target | None) -> str:
+    if target is None or held.used.all():
+        return html.paragraph("No run below the cut was left out by the fit.", kind="small")
+    rows = target.below[~held.used]
+    reasons = [left.reason for left in held.forecast.fit.observations.left_out]
+    sizes = ", ".join(
+        f"{count} of {style.count(float(size))} parameters"
+        for size, count in zip(*np.unique(rows["params"], return_counts=True), strict=True)
+    )
+    return html.paragraph(
+        f"Left out below the cut: {len(rows)} runs ({sizes}), because: {'; '.join(reasons)}.", kind="small"
+    )

@@ -1,0 +1,114 @@
+"""Write what the numbers of a report rest on: conventions of N and C, versions, and the commands that made it."""
+
+import importlib.metadata
+import json
+import platform
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures import style
+from analysis.report import html
+from analysis.report.findings import FORM, REGIME, Findings
+from analysis.report.source import Source
+
+_LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
+
+
+def conventions_section(found: Findings, written: date) -> str:
+    """Say which N and C, how seeds differ, which versions, and how to make each part again."""
+    said = [_counts(found), *_exact_compute(found), *_unique(found)]
+    if found.noise is not None:
+        said.append(
+            f"Seeds of one size and horizon differ by {found.noise:.2%} of the loss (standard deviation)."
+        )
+    said.append(f"Forecasts: form={FORM}, regime={REGIME}; the defaults otherwise.")
+    said.append(f"Written on {written:%-d %B %Y} with {_versions()}{_trained_with(found)}.")
+    code = "".join(f"<li><code>{html.text(command)}</code></li>" for command in _commands(found))
+    return html.section("Conventions, versions, commands", html.bullets(said), f"<ul>{code}</ul>")
+
+
+def _counts(found: Findings) -> str:
+    params, tokens = found.source.column("params"), found.source.column("tokens")
+    every = ", all parameters with embeddings" if found.source.is_folder and params == "params" else ""
+    without = (
+        " Sizes on the axes of components and tasks are parameters without embeddings, which the table of rungs "
+        "gives beside N."
+        if "params_nonembedding" in found.rows.columns
+        else ""
+    )
+    return (
+        f"N: the column {params}{every}. D: the column {tokens}, tokens of a run. C: {found.compute}. "
+        f"Loss: {found.units.axis}.{without}"
+    )
+
+
+def _exact_compute(found: Findings) -> list[str]:
+    rows = found.rows
+    if not (
+        {"flops_6nd", "params_nonembedding"} <= set(rows.columns) and found.source.is_folder and len(rows)
+    ):
+        return []
+    ratio = rows["flops"] / rows["flops_6nd"]
+    share = rows["params_nonembedding"] / rows["params"]
+    return [
+        "Exact C is three times the forward pass's matrix products; here it is "
+        f"{ratio.min():.2f} to {ratio.max():.2f} times 6ND. Parameters without embeddings are "
+        f"{share.min():.0%} to {share.max():.0%} of N. Exponents change with the convention: the "
+        "table has all of them (flops_6nd, flops_6nd_nonembedding, params_nonembedding, ...)."
+    ]
+
+
+def _unique(found: Findings) -> list[str]:
+    if "unique_tokens" not in found.rows.columns:
+        return []
+    unique = pd.to_numeric(found.rows["unique_tokens"], errors="coerce")
+    unique = unique[np.isfinite(unique) & (unique > 0)]
+    if unique.empty:
+        return []
+    repeats = (found.rows["tokens"] / unique).max()
+    return [
+        f"Unique tokens: {style.count(float(unique.max()))}; the longest run draws {repeats:.2g} times as many "
+        "(all components together)."
+    ]
+
+
+def _commands(found: Findings) -> list[str]:
+    source = found.source
+    commands = [
+        f"{source.command('report', out=True)}  # this page",
+        f"{source.command('plots', out=True)}  # every picture as SVG and PNG",
+    ]
+    if len(found.rows):
+        budget = f"{3 * float(found.rows['flops'].max()):.3g}"
+        commands.append(source.command("extrapolate", "--regime", REGIME, "--form", FORM, "--budget", budget))
+    if source.is_folder:
+        commands.append(Source(source.path).command("emergence"))
+    return commands
+
+
+def _versions() -> str:
+    parts = [f"Python {platform.python_version()}"]
+    for name in ("lmscale", *_LIBRARIES):
+        try:
+            parts.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(parts)
+
+
+def _trained_with(found: Findings) -> str:
+    """Say what the runs' execution.json say of the device and versions, each different answer once."""
+    seen: Counter[str] = Counter()
+    for path in sorted(Path(found.source.path).glob("*/execution.json")) if found.source.is_folder else ():
+        try:
+            execution = json.loads(path.read_bytes())
+            versions = ", ".join(f"{k} {v}" for k, v in sorted(execution.get("versions", {}).items()))
+            seen[f"{execution.get('device')} ({versions})"] += 1
+        except (OSError, ValueError, AttributeError, RecursionError):
+            continue
+    said = "; ".join(f"{count} runs on {what}" for what, count in seen.most_common(5))
+    return f". Trained: {said}" if said else ""

@@ -1,0 +1,53 @@
+"""The kinds of MLP that a block may have: the arrays of each, its FLOPs and its forward pass beside each other.
+
+A new kind is three functions and an entry of `KINDS`; `family.kind` selects it. A plan imports this, so jax is
+imported where a forward pass is traced and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmscale.shape import Parameter, Shape
+
+if TYPE_CHECKING:
+    import jax
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """One kind.
+
+    parameters: the arrays of a layer, by name. flops: of one token's forward pass through a layer, matrix
+    products only. forward: (arrays by name, x [..., d_model]) -> [..., d_model], all of one type.
+    """
+
+    parameters: Callable[[Shape], dict[str, Parameter]]
+    flops: Callable[[Shape], int]
+    forward: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
+
+
+def dense_parameters(shape: Shape) -> dict[str, Parameter]:
+    """List two matrices. The way out starts small by depth: the stream then does not grow with it (GPT-2)."""
+    d, f = shape.d_model, shape.d_mlp
+    return {
+        "in": Parameter("mlp", (d, f), d**-0.5),
+        "out": Parameter("mlp", (f, d), (f * 2 * shape.n_layer) ** -0.5),
+    }
+
+
+def dense_flops(shape: Shape) -> int:
+    """Count two products."""
+    return 2 * 2 * shape.d_model * shape.d_mlp
+
+
+def dense_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+    """Apply them with a GELU between (tanh approximation, as GPT-2)."""
+    import jax
+
+    return jax.nn.gelu(x @ arrays["in"]) @ arrays["out"]
+
+
+KINDS: dict[str, Mlp] = {"dense": Mlp(dense_parameters, dense_flops, dense_forward)}

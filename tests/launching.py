@@ -1,0 +1,43 @@
+"""The application as tests start it: a tiny ladder, as a process of its own or composed here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = (
+    "experiment=smoke",
+    "dial=[8]",
+    "horizon.dial=8",
+    "horizon.tokens=3e4",
+    "horizon.multiples=[1.0]",
+    "schedule.warmup_steps=5",
+    "evaluation.first_tokens=1e4",
+    "data.heldout_rows=16",
+    "tasks.items=20",
+)
+
+
+def launch(
+    folder: Path, corpora: Path, *overrides: str, limit: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the application with its runs in folder/runs. limit: a command of the shell that goes before it."""
+    command = [sys.executable, "-m", "lmscale.launch", *TINY, f"runs={folder}/runs", f"corpora={corpora}"]
+    command += overrides
+    if limit:
+        command = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command]
+    variables = {**os.environ, "JAX_PLATFORMS": "cpu", **environment}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The tiny ladder's configuration, as the application gets it."""
+    with initialize_config_module("sweeps", version_base="1.3"):
+        values = OmegaConf.to_container(compose("config", [*TINY, *overrides]), resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
