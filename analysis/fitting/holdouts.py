@@ -83,8 +83,10 @@ class Choice:
         weights = np.where(np.isfinite(errors), (errors / errors.min()) ** -SHARPNESS, 0.0)
         return list(zip(ranked, (weights / weights.sum()).tolist(), strict=True))
 
-    def without_bend(self, observations: Observations) -> Observations:
-        """Leave out the rows of another regime, with the reason."""
+    @property
+    def unbent(self) -> Observations:
+        """The table's rows without those of another regime, with the reason."""
+        observations = self.found[0].problem.observations
         reason = (
             f"another regime: loss above {self.ceiling:.5g}; without these rows the law predicts the table's "
             f"most expensive runs {self.improvement:.1f} times better (rolling hold-outs)"

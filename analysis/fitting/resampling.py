@@ -59,7 +59,7 @@ def _solve_large(
             [problem.model.private(dict(zip(names, row.tolist(), strict=True))) for row in public]
         )
 
-    full = descend(problem, moved(best.theta), problem.observations.weight[None], POLISH_STEPS)
+    full = descend(problem, moved(best.theta), problem.observations.weight[None], steps=POLISH_STEPS)
     polished = Found(full.theta, full.value, full.converged, full)
     if not bootstrap:
         return polished, np.empty((0, full.theta.shape[1]))

@@ -112,9 +112,15 @@ def hop(problem: Problem, best: Found, seed: int = 0) -> Found:
 
 
 def descend(
-    problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"], steps: int = 60
+    problem: Problem,
+    theta: Float[Array, "S p"],
+    weight: Float[Array, "S n"],
+    *,
+    width: float | None = None,
+    steps: int = 60,
+    tolerance: float = 1e-13,
 ) -> Minimum:
-    """Descend from `theta` on the problem's own objective."""
+    """Descend from `theta` on the problem's objective, or on one of another `width`."""
     objective = problem.objective
     return minimise(
         problem.model,
@@ -122,8 +128,9 @@ def descend(
         weight,
         problem.target,
         scale=objective.scale,
-        width=objective.width,
+        width=objective.width if width is None else width,
         steps=steps,
+        tolerance=tolerance,
     )
 
 
@@ -142,12 +149,10 @@ def _polish(problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "
     while step > 1.5 * width:
         # Narrow losses have their minima at kinks: a rough answer at one width is a bad start at the next.
         fine = step < FINE * (1.0 if scale == "log" else float(np.median(target)))
-        theta = minimise(
-            problem.model,
+        theta = descend(
+            problem,
             theta,
             weight,
-            target,
-            scale=scale,
             width=step,
             steps=60 if fine else 6,
             tolerance=1e-11 if fine else 1e-4,
