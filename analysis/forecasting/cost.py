@@ -57,23 +57,30 @@ def cost_model(observations: Observations) -> Cost:
     params, per_token = x["params"], observations.flops / x["tokens"]
     if _agrees(per_token, params):
         return Cost(6.0, 0.0, "6ND")
+    dense = _fitted(per_token, params, Cost(0.0, 0.0, "N"))
     active = x.get("params_active")
     if active is None or not (np.isfinite(active) & (active > 0)).all():
-        return _fitted(per_token, params, Cost(0.0, 0.0, "N"))
+        return dense[0]
     share = params / active
     experts = float(np.median(share)) if share.max() < SAME_SHARE * share.min() else np.nan
     named = Cost(6.0, 0.0, "6 N_active D", "params_active", experts)
-    return (
-        named if _agrees(per_token, active) else _fitted(per_token, active, replace(named, source="N_active"))
-    )
+    if _agrees(per_token, active):
+        return named
+    # The flops themselves say which parameters they count.
+    return min(
+        dense, _fitted(per_token, active, replace(named, source="N_active")), key=lambda found: found[1]
+    )[0]
 
 
 def _agrees(per_token: Float[Array, " n"], size: Float[Array, " n"]) -> bool:
     return bool(np.all(np.abs(per_token / (6.0 * size) - 1.0) < 0.01))
 
 
-def _fitted(per_token: Float[Array, " n"], size: Float[Array, " n"], named: Cost) -> Cost:
-    """Fit both coefficients to the FLOPs per token, in relative error; `named.source` is the symbol of the size."""
+def _fitted(per_token: Float[Array, " n"], size: Float[Array, " n"], named: Cost) -> tuple[Cost, float]:
+    """Fit both coefficients to the FLOPs per token, in relative error, and say by how much they miss at most.
+
+    `named.source` is the symbol of the size.
+    """
     design = np.stack([size, np.sqrt(size)], axis=1) / per_token[:, None]
     enough = len(np.unique(size)) > 2
     linear, root = np.linalg.lstsq(design, np.ones(len(size)), rcond=None)[0] if enough else (0.0, 0.0)
@@ -84,7 +91,7 @@ def _fitted(per_token: Float[Array, " n"], size: Float[Array, " n"], named: Cost
     miss = float(np.max(np.abs(cost.per_token(size) / per_token - 1.0)))
     terms = f"{linear:.4g} {named.source}"
     terms += f" {'+' if root > 0 else '-'} {abs(root):.4g} sqrt({named.source})" if root else ""
-    return replace(cost, source=f"D ({terms}), fitted to the table's flops within {100 * miss:.2g}%")
+    return replace(cost, source=f"D ({terms}), fitted to the table's flops within {100 * miss:.2g}%"), miss
 
 
 def optimum(
