@@ -36,7 +36,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         table,
         budgets=args.budget,
         at=[_point(text) for text in args.at],
-        targets=load_table(args.targets, columns=args.columns) if args.targets else None,
+        targets=load_table(args.targets, columns=args.columns, partial=True) if args.targets else None,
         **fit_options(args),  # type: ignore[arg-type]
     )
     return Answer(forecast.to_json(), forecast.summary())
