@@ -50,7 +50,7 @@ class Code(StrEnum):
     LARGE_TABLE = "large_table", "intervals come from subsets of more than 20,000 rows"
     FAR_BEYOND_TESTED = "far_beyond_tested", "a target more than 10 times beyond what hold-outs tested"
     EDGE_OPTIMUM = "edge_optimum", "isoflop: a budget's best size is its smallest or largest"
-    UNTESTED = "untested", "too few rows to hold any out: neither the form nor its reach has been tried"
+    UNTESTED = "untested", "too few rows to hold some out and try the form on them"
     # of a law's table
     RISING_LOSS = "rising_loss", "loss rises with what a law lets it fall with: is it a score?", True
     PERPLEXITY = "perplexity", "losses beyond any in nats or bits per token: is it a perplexity?"

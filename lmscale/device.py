@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import distributions
 from pathlib import Path
 
 from lmscale.errors import UserError
@@ -146,15 +145,17 @@ def _kept(runs: Path, requested: str) -> Device | None:
 @functools.cache
 def _key(requested: str) -> str:
     """A hash of all that decides what jax answers, as far as it can be seen from outside."""
-    packages = {
-        d.name: d.version for d in distributions() if re.match(r"(?i)jax|libtpu|nvidia", d.name or "")
-    }
+    jax = importlib.util.find_spec("jax")
+    installed = Path(jax.origin).parents[1] if jax and jax.origin else Path()
+    packages = [
+        path.name for name in ("jax", "libtpu", "nvidia") for path in installed.glob(f"{name}*.dist-info")
+    ]
     boot = Path("/proc/sys/kernel/random/boot_id")
     return digest(
         {
             "requested": requested,
             "python": [sys.executable, sys.version],
-            "packages": packages,
+            "packages": sorted(packages),
             "environment": {k: v for k, v in os.environ.items() if k.startswith(_VARIABLES)},
             "machine": [socket.gethostname(), boot.read_text() if boot.exists() else "", _device_files()],
             "limits": [resource.getrlimit(getattr(resource, name)) for name in _LIMITS],

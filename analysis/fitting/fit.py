@@ -73,8 +73,7 @@ def fit_members(
     )
     kept = [(c.problem, w) for i, (c, w) in enumerate(ranked) if i == 0 or w >= least_weight]
     total = sum(w for _, w in kept)
-    if any(not np.isfinite(c.error) for c, w in ranked if w > 0):
-        warnings.append(untested(len(observations)))
+    warnings += untested(ranked, len(observations))
     members = []
     for problem, weight in kept:
         # Resamples are shared out by weight: together they are draws from the mixture.

@@ -32,6 +32,8 @@ SHARPNESS = 6.0
 SPARE_ROWS = 4
 # Rolling hold-outs so many times better without some rows are a bend that a fit of all rows has to mention.
 FLAGRANT = 3.0
+# Intervals from fewer rows of one variable held 76% (7 rows) to 86% (8) of 100 made laws each, 90% asked.
+FEWEST_TRIED = 9
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,16 @@ class Choice:
         )
 
 
-def untested(rows: int) -> Warn:
-    """Say that no rows could be held out to try a form on."""
-    return Warn(
-        Code.UNTESTED,
-        f"{rows} rows at too few sizes to hold any out and fit the others: forms are weighed without a trial, and "
-        "how far they reach is not known",
-    )
+def untested(ranked: Sequence[tuple[Candidate, float]], rows: int) -> list[Warn]:
+    """Say that forms could be tried on no rows that were held out, or on so few that it means little."""
+    names = [c.problem.form.name for c, weight in ranked if weight > 0 and not np.isfinite(c.error)]
+    if names:
+        said = f"{rows} rows leave none to hold out and try {', '.join(names)} on"
+    elif rows < FEWEST_TRIED:
+        said = f"of {rows} rows one or two are held out at a time"
+    else:
+        return []
+    return [Warn(Code.UNTESTED, f"{said}: which form it is, and how far it reaches, rests on the fit alone")]
 
 
 def choose(problems: Sequence[Problem], *, regimes: bool = True) -> Choice:

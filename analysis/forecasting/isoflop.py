@@ -3,6 +3,7 @@ approaches 1, 2 and 3), and the exponents of N*(C) and D*(C)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -178,33 +179,34 @@ def isoflop(
 def budgets(flops: Float[Array, " n"]) -> tuple[Int[np.ndarray, " n"], Float[Array, " B"]]:
     """Label each row's budget (-1: none with enough rows); besides, the budgets' compute, ascending.
 
-    A real run's compute is off its label by several percent: budgets end at a gap, the widest of GAPS that leaves
-    every budget within SCATTER. Where compute is spread without such gaps, a budget ends SAME_BUDGET above its
-    least row.
+    A real run's compute is off its label by several percent. Where gaps leave every budget within SCATTER, and
+    narrower than the gaps, they end there; where compute is spread without such, SAME_BUDGET above the least row.
     """
     order = np.argsort(flops)
-    ordered = flops[order]
-    for gap in GAPS:
-        runs = np.split(np.arange(len(order)), np.flatnonzero(ordered[1:] > gap * ordered[:-1]) + 1)
-        if all(ordered[run[-1]] <= SCATTER * ordered[run[0]] for run in runs):
-            break
+    parts = _parts(flops[order])
     label = np.full(len(flops), -1)
     centres: list[float] = []
-    for rows in [part for run in runs for part in _within(ordered, run)]:
+    for rows in [order[part] for part in parts]:
         if len(rows) >= LEAST_SIZES:
-            label[order[rows]] = len(centres)
-            centres.append(float(np.exp(np.mean(np.log(ordered[rows])))))
+            label[rows] = len(centres)
+            centres.append(float(np.exp(np.mean(np.log(flops[rows])))))
     return label, np.asarray(centres)
 
 
-def _within(flops: Float[Array, " n"], run: Int[np.ndarray, " k"]) -> list[Int[np.ndarray, " j"]]:
-    """Cut a run of neighbours that is wider than any scatter about one label."""
-    if flops[run[-1]] <= SCATTER * flops[run[0]]:
-        return [run]
+def _parts(ordered: Float[Array, " n"]) -> list[slice]:
+    """Cut ascending compute into budgets."""
+    n = len(ordered)
+    for gap in GAPS:
+        ends = [0, *(np.flatnonzero(ordered[1:] > gap * ordered[:-1]) + 1).tolist(), n]
+        parts = [slice(a, b) for a, b in pairwise(ends)]
+        width = max(ordered[part.stop - 1] / ordered[part.start] for part in parts)
+        apart = min((ordered[b.start] / ordered[a.stop - 1] for a, b in pairwise(parts)), default=np.inf)
+        if width <= min(SCATTER, apart):
+            return parts
     parts, start = [], 0
-    for stop in range(1, len(run) + 1):
-        if stop == len(run) or flops[run[stop]] > SAME_BUDGET * flops[run[start]]:
-            parts.append(run[start:stop])
+    for stop in range(1, n + 1):
+        if stop == n or ordered[stop] > SAME_BUDGET * ordered[start]:
+            parts.append(slice(start, stop))
             start = stop
     return parts
 

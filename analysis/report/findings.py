@@ -110,7 +110,7 @@ def findings(table: pd.DataFrame, source: Source) -> Findings:
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
     target = choose_target(table)
-    held_out = hold_out(kept.rows, target)
+    held_out = hold_target_out(kept.rows, target)
     scores = _tasks(source, table)
     return Findings(
         source=source,
@@ -159,7 +159,7 @@ def seed_noise(rows: pd.DataFrame) -> float | None:
     return float(np.sqrt(squares / free)) if free > 0 else None
 
 
-def hold_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     """Forecast the target from the rows below the cut, or say why it cannot be done."""
     if target is None:
         return "a forecast needs finished runs of two model sizes or more."

@@ -83,7 +83,7 @@ def bullets(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{text(item)}</li>" for item in items) + "</ul>"
 
 
-def caveats(kind: str, status: str, rows: Iterable[tuple[str, str, str]]) -> str:
+def caveat_rows(kind: str, status: str, rows: Iterable[tuple[str, str, str]]) -> str:
     """Frame a status and its warnings: each a word, its sentence, and in small print what the word means."""
     said = "".join(
         f'<p><strong>{text(word)}</strong>: {text(message)} <span class="small">({text(meaning)})</span></p>'

@@ -176,7 +176,7 @@ def _tasks(found: Findings) -> Iterator[Picture]:
     if twins:
         yield Picture(
             "twins",
-            tasks.twins(found.tasks, twins),
+            tasks.twins(found.tasks, twins, verdicts),
             "Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
             "frequent or rare, gold or flipped labels.",
         )
