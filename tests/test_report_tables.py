@@ -365,12 +365,12 @@ def test_a_spoilt_column_is_a_page_or_one_line(tmp_path: Path, how: str, column:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize(("how", "column"), PAIRS)
 def test_any_spoilt_column_is_a_page_or_one_line(
-    tmp_path: Path, how: str, column: str, written: bool
+    tmp_path: Path, how: str, column: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _reported_or_refused(_mangled(how, column), tmp_path, written)
+    monkeypatch.setattr(findings, "extrapolate", functools.partial(extrapolate, bootstrap=20))
+    _reported_or_refused(_mangled(how, column), tmp_path, written=PAIRS.index((how, column)) % 2 == 0)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 6])

@@ -78,7 +78,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a table of runs has to say. A `str` in the place of a stage is why it could not run.
+    """Everything that a table of runs says. A `str` in the place of a stage is why it could not run.
 
     `table` are the rows of `whole` that are of one science; `science` is a sentence where there are others. `rows`
     [n] are those that laws are fitted to, `left_out` the others of `whole`, by reason; `compute` says how the rows'

@@ -118,7 +118,7 @@ def section(title: str, *inner: str) -> str:
 def contents(sections: Iterable[str]) -> str:
     """Link to the headings that `section` wrote."""
     found = [name for markup in sections for name in re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', markup)]
-    return "<nav>" + "".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading in found) + "</nav>"
+    return "<nav>" + " ".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading in found) + "</nav>"
 
 
 def _anchor(title: str) -> str:
