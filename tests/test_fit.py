@@ -318,7 +318,10 @@ def bad(change: object) -> pd.DataFrame:
         (lambda t: t.assign(loss=t.loss.where(t.index != 4, 0.0)), "loss: row 4 holds 0"),
         (lambda t: t.assign(tokens=t.tokens.where(t.index != 5, -1.0)), "tokens: row 5 holds -1"),
         (lambda t: t.assign(params=t.params.where(t.index != 6, np.inf)), "params: row 6 holds inf"),
-        (lambda t: t.assign(params=t.params.astype(str).where(t.index != 7, "7 bn-ish")), "row 7: params is '7 bn-ish'"),
+        (
+            lambda t: t.assign(params=t.params.astype(str).where(t.index != 7, "7 bn-ish")),
+            "row 7: params is '7 bn-ish'",
+        ),
         (lambda t: t.drop(columns="loss"), "column loss is missing"),
         (lambda t: t[:5], "5 rows for the 5 parameters"),
         (lambda t: t.assign(params=1e8), "every row has the value 1e\\+08"),
