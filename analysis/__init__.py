@@ -2,7 +2,8 @@
 
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
-from analysis.fitting.fit import Fit, fit
+from analysis.fitting.fit import fit
+from analysis.fitting.result import Fit
 from analysis.forecasting.forecast import Forecast, extrapolate
 from analysis.forecasting.isoflop import IsoFlop, isoflop
 from analysis.laws.catalogue import own_form

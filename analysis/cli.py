@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(answer.text)
         sys.stdout.flush()
     except UserError as error:
-        print(f"analysis: {error}", file=sys.stderr)
+        print(f"analysis: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # `... | head` has read enough; Python would complain again when it closes stdout.

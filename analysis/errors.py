@@ -32,7 +32,11 @@ class Code(StrEnum):
         "a nearly singular Jacobian, or an exponent whose resamples span its own size",
         True,
     )
-    POOR_FIT = "poor_fit", "residuals follow a curve that the form does not have", True
+    POOR_FIT = (
+        "poor_fit",
+        "residuals follow a curve that the form does not have, or are above 10% of loss",
+        True,
+    )
     BEND = (
         "bend",
         "without the rows of highest loss, the rolling hold-outs are more than 3 times better",
@@ -46,6 +50,28 @@ class Code(StrEnum):
     LARGE_TABLE = "large_table", "intervals come from subsets of more than 20,000 rows"
     FAR_BEYOND_TESTED = "far_beyond_tested", "a target more than 10 times beyond what hold-outs tested"
     EDGE_OPTIMUM = "edge_optimum", "isoflop: a budget's best size is its smallest or largest"
+    UNTESTED = "untested", "too few rows to hold some out and try the form on them"
+    # of a law's table
+    RISING_LOSS = "rising_loss", "loss rises with what a law lets it fall with: is it a score?", True
+    PERPLEXITY = "perplexity", "losses beyond any in nats or bits per token: is it a perplexity?"
+    UNITS = "units", "flops, params and tokens that cannot be in units of one", True
+    CHECKPOINTS = (
+        "checkpoints",
+        "rows that look like checkpoints of one schedule, not like ends of runs",
+        True,
+    )
+    MIXED_RUNS = (
+        "mixed_runs",
+        "runs of the same params and tokens that differ in a word (a data set, an optimiser)",
+        True,
+    )
+    REPEATED_RUNS = (
+        "repeated_runs",
+        "runs of the same params and tokens whose losses differ by more than seeds' do",
+    )
+    FLOPS_HOLES = "flops_holes", "rows without flops, which the law does not read"
+    GROUP_COLUMN = "group_column", "the column group has one value or holes, and was not asked for"
+    FEW_GROUPS = "few_groups", "fewer than 8 groups are resampled"
     # of a task's curve
     NON_MONOTONE = "non_monotone", "the score rises and then falls: no class is meant for it"
     FEW_SIZES = "few_sizes", "fewer than four sizes: a plateau of three and a departure need four"

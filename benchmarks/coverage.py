@@ -1,6 +1,6 @@
 """How far forecasts miss and how often their intervals hold, on public tables: `python -m benchmarks.coverage`.
 
-Every table is cut by compute (`benchmarks.splits`); the cheap runs are fitted, the dear ones predicted. Each
+Every table is cut by compute (`benchmarks.splits`); the cheap runs are fitted, the most expensive predicted. Each
 table counts once. `--settings` chooses the discrepancy's settings again, each publication judged by what the
 others choose. `--made` is the same on laws with known parameters.
 """
@@ -14,20 +14,21 @@ import numpy as np
 import pandas as pd
 
 from analysis.arrays import Array
-from analysis.fitting.fit import Fit, fit, fit_members
+from analysis.fitting.fit import fit, fit_members
+from analysis.fitting.options import FitOptions
+from analysis.fitting.result import Member
 from analysis.forecasting import discrepancy, interval
-from analysis.forecasting.forecast import LEAST_WEIGHT, distance_of
+from analysis.forecasting.forecast import LEAST_WEIGHT
 from analysis.laws.catalogue import get_form
 from benchmarks.splits import PUBLISHED, Split, splits, tables
 
 LEVEL = 0.9
 FIXED = ("chinchilla", "chinchilla6")
-FULL = {"loss": "huber", "scale": "log", "delta": 1e-3, "group": None, "seed": 0, "level": LEVEL, "x": None}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The discrepancy's settings (`analysis.discrepancy`)."""
+    """The discrepancy's settings (`forecasting.discrepancy`)."""
 
     PRIOR: float = discrepancy.PRIOR
     GROWTH: float = discrepancy.GROWTH
@@ -49,8 +50,8 @@ class Case:
     """One split, fitted: what its runs were, and everything an interval is made of."""
 
     split: Split
-    members: list[tuple[Fit, float]]
-    held_out: list[discrepancy.HeldOut]
+    members: list[Member]
+    held_out: list[discrepancy.Missed]
     distance: Array
     misses: dict[str, float]
     residual_width: float
@@ -60,22 +61,21 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
     """Fit one split as `extrapolate` does, and with the fixed forms for comparison."""
     test = split.test.astype(np.float64)
     observed = np.log(test.loss.to_numpy())
-    members = fit_members(
-        split.train, form, bootstrap=200, regime=regime, least_weight=LEAST_WEIGHT, fractional=True, **FULL
-    )
+    options = FitOptions(form=form, regime=regime, bootstrap=200, level=LEVEL)
+    members = fit_members(split.train, options, least_weight=LEAST_WEIGHT, fractional=True)
     misses = {
         name: 100
         * float(np.mean(np.abs(np.log(fit(split.train, name, bootstrap=0).predict(test)) - observed)))
         for name in (FIXED if form == "auto" else ())
     }
-    centre = np.sum([w * np.log(f.predict(test)) for f, w in members], axis=0)
+    centre = np.sum([m.weight * np.log(m.fit.predict(test)) for m in members], axis=0)
     misses["auto"] = 100 * float(np.mean(np.abs(centre - observed)))
     bounds = interval.interval(members, test, np.zeros(len(test)), discrepancy.NONE, level=LEVEL, seed=0)
     return Case(
         split,
         members,
         discrepancy.hold_out(members, 0),
-        distance_of(members[0][0].observations, test),
+        discrepancy.distance_of(members[0].fit.observations, test),
         misses,
         float(np.median(bounds.upper - bounds.lower)),
     )
@@ -87,7 +87,7 @@ def coverage(case: Case, settings: Settings) -> tuple[float, float]:
     for name, value in vars(settings).items():
         setattr(discrepancy, name, value)
     try:
-        bent = bool(case.members[0][0].provenance["bent"])
+        bent = bool(case.members[0].fit.provenance["bent"])
         test = case.split.test.astype(np.float64)
         found = interval.interval(
             case.members, test, case.distance, discrepancy.discrepancy_of(case.held_out, bent=bent),
@@ -163,7 +163,7 @@ def show(cases: list[Case]) -> None:
     rows = []
     for case in cases:
         inside, width = coverage(case, Settings())
-        s, fitted = case.split, case.members[0][0]
+        s, fitted = case.split, case.members[0].fit
         rows.append(
             {
                 "table": s.table[:44], "source": s.source, "factor": s.factor, "kept": len(fitted.observations),

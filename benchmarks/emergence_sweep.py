@@ -1,4 +1,4 @@
-"""Intended class beside the class found, for docs/emergence.md: `python -m benchmarks.emergence_sweep [RUN]`.
+"""Compare expected classes with those found, for docs/emergence.md: `python -m benchmarks.emergence_sweep [RUN]`.
 
 RUN is a run folder, runs/cpu unless given. Found over all seeds together, and from each seed's runs alone.
 """
@@ -30,9 +30,9 @@ def main(folder: Path) -> None:
     alone = [verdicts(seed) for seed in seeds]
     sizes = [rows[rows["seed"] == seed]["size"].nunique() for seed in seeds]
     heads = [f"seed {seed} ({count} sizes)" for seed, count in zip(seeds, sizes, strict=True)]
-    columns = ["task, variant", "meant", "found", "threshold (90%)", "p", "p_break", *heads]
+    columns = ["task, variant", "expected class", "found", "threshold (90%)", "p", "p_break", *heads]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-    meant = rows.drop_duplicates(["task", "variant"]).set_index(["task", "variant"])["intended_class"]
+    expected = rows.drop_duplicates(["task", "variant"]).set_index(["task", "variant"])["intended_class"]
     for key, verdict in together.items():
         where = ""
         if verdict.threshold is not None and verdict.threshold_interval is not None:
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
         name = ", ".join(key[:2]) + ("" if exact else f" ({key[2].replace('_', ' ')})")
         found = [verdict.label, where, f"{verdict.p_value:.2g}", f"{verdict.p_break:.2g}"]
         found += [one[key].label if key in one else "" for one in alone]
-        print(f"| {name} | {meant[key[:2]] if exact else ''} | " + " | ".join(found) + " |")
+        print(f"| {name} | {expected[key[:2]] if exact else ''} | " + " | ".join(found) + " |")
 
 
 if __name__ == "__main__":

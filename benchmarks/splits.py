@@ -1,4 +1,4 @@
-"""Public tables of runs, cut by compute: fit the cheap runs, predict the dear ones.
+"""Public tables of runs, cut by compute: fit the cheap runs, predict the most expensive ones.
 
 Reads the published tables where they lie beside a checkout; they are not part of it.
 """

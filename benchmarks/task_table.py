@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     print(
         "| task, variant | "
         + " | ".join(f"d {dial}" for dial in wide)
-        + " | chance | shortcut | beaten from | expected class | seen |"
+        + " | chance | shortcut | beaten from | expected class | found |"
     )
     print("|---|" + "---|" * (len(wide.columns) + 5))
     for (task, variant), row in wide.iterrows():

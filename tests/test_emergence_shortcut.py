@@ -79,6 +79,7 @@ def test_a_model_that_is_the_shortcut_seldom_seems_to_beat_it(items: int, seeds:
             score=rng.binomial(items, 0.4, (seeds, 12)) / items,
             items=np.full((seeds, 12), float(items)),
             stderr=np.full((seeds, 12), np.nan),
+            loss=np.full((seeds, 12), np.nan),
             shortcut=float(rng.binomial(items, 0.4)) / items,
             seeds=tuple(map(str, range(seeds))),
         )

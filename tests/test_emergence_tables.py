@@ -341,6 +341,16 @@ def test_counts_beside_scores_in_one_task_are_all_used() -> None:
     assert verdict.curve.items == pytest.approx(np.full((1, 12), 400), rel=0.1)
 
 
+def test_sizes_as_text_are_numbers_or_refused(tmp_path: Path) -> None:
+    sizes = ["70m", "160M", "410M", "1B", "1.4B", "2.8B", "6.9B", "12B"]
+    table = scores({"t": JUMP}, 400).iloc[:8].assign(size=sizes)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    (verdict,) = emergence(load_table(tmp_path / "t.csv"), draws=100).tasks
+    assert verdict.curve.size.tolist() == [70e6, 160e6, 410e6, 1e9, 1.4e9, 2.8e9, 6.9e9, 12e9]
+    said = refused(table.assign(size="pythia-" + table["size"]))
+    assert "size is 'pythia-70m'" in said
+
+
 # --- names of columns --------------------------------------------------------------------------------------------
 
 

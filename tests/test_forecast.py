@@ -11,13 +11,14 @@ from analysis.errors import UserError
 from analysis.fitting.fit import fit
 from analysis.fitting.objective import Objective, huber_weight
 from analysis.fitting.observations import observe
+from analysis.fitting.result import Member
 from analysis.forecasting.cost import Cost, cost_model, optimum
 from analysis.forecasting.discrepancy import (
     FAR,
     FAR_PRIOR,
     TRUE,
     Discrepancy,
-    HeldOut,
+    Missed,
     cuts,
     discrepancy_of,
     hold_out,
@@ -95,11 +96,11 @@ def test_resamples_that_send_the_loss_to_nothing_or_beyond_any_number_bound_it_s
         extreme[row, names.index("E")] = 0.0
         extreme[row, names.index("k")] = k
     wanted = pd.DataFrame({"params": [1e13], "tokens": [1e15]})
-    members = [(replace(fitted, draws=extreme), 1.0)]
+    members = [Member(replace(fitted, draws=extreme), 1.0)]
     found = interval(members, wanted, np.ones(1), discrepancy_of([], bent=True), level=0.9, seed=0)
     assert found.lower[0] == -np.inf and found.upper[0] == np.inf
     # Rare ones lie outside the level and change nothing that is not finite.
-    members = [(replace(fitted, draws=np.concatenate([extreme[7:8], extreme[8:]] * 5)), 1.0)]
+    members = [Member(replace(fitted, draws=np.concatenate([extreme[7:8], extreme[8:]] * 5)), 1.0)]
     found = interval(members, wanted, np.ones(1), discrepancy_of([], bent=True), level=0.8, seed=0)
     assert np.isfinite(found.lower).all() and np.isfinite(found.upper).all()
 
@@ -141,37 +142,37 @@ def test_intervals_widen_with_distance_and_far_ones_say_so() -> None:
     assert found.predictions[2].flops_ratio == pytest.approx(1e4, rel=0.02)
 
 
-def held(error: float, spread: float, distance: float, freedom: float = 2.0) -> HeldOut:
-    return HeldOut(np.full(4, error), np.full(4, distance), spread, freedom, spare=20.0)
+def held(error: float, spread: float, distance: float, freedom: float = 2.0) -> Missed:
+    return Missed(np.full(4, error), np.full(4, distance), spread, freedom, spare=20.0)
 
 
-def nought(found: Discrepancy) -> float:
+def holds(found: Discrepancy) -> float:
     """The probability that the law holds beyond the data."""
     return float(found.probability[found.slopes == 0.0].sum())
 
 
 def test_the_discrepancy_weighs_what_hold_outs_missed_against_chance() -> None:
-    assert nought(discrepancy_of([], bent=False)) == pytest.approx(TRUE)
-    assert nought(discrepancy_of([], bent=True)) == 0.0
+    assert holds(discrepancy_of([], bent=False)) == pytest.approx(TRUE)
+    assert holds(discrepancy_of([], bent=True)) == 0.0
     hit, missed = held(0.003, 0.004, 1.0), held(0.05, 0.004, 1.0)
-    assert nought(discrepancy_of([hit], bent=False)) > TRUE
-    assert nought(discrepancy_of([missed], bent=False)) < TRUE / 2
+    assert holds(discrepancy_of([hit], bent=False)) > TRUE
+    assert holds(discrepancy_of([missed], bent=False)) < TRUE / 2
     # What is learnt is the size of the miss: .05 at a distance of e, .09 at e^1.6.
     found = discrepancy_of([missed, held(0.09, 0.005, 1.6)], bent=False)
-    assert nought(found) < 0.05 and 0.03 < found.slope < 0.08
+    assert holds(found) < 0.05 and 0.03 < found.slope < 0.08
     # A cut that hit counts against one that missed, and tells a bent table's prior down.
-    assert nought(discrepancy_of([missed, hit], bent=False)) > nought(discrepancy_of([missed], bent=False))
+    assert holds(discrepancy_of([missed, hit], bent=False)) > holds(discrepancy_of([missed], bent=False))
     assert discrepancy_of([hit, hit], bent=True).slope < discrepancy_of([], bent=True).slope
     # Many errors that go together are little evidence: one fit missed them all.
     one, many = (discrepancy_of([held(0.012, 0.004, 1.0, freedom)], bent=False) for freedom in (1.0, 12.0))
-    assert nought(many) < 0.5 < 0.8 < nought(one)
+    assert holds(many) < 0.5 < 0.8 < holds(one)
 
 
 def test_the_discrepancy_grows_with_distance_and_far_beyond_is_never_nothing() -> None:
     found = discrepancy_of([held(0.002, 0.004, 1.0)], bent=False)
     assert not found.far(np.array([1.0 + np.log(FAR) - 0.01]))[0]
     near, far = np.abs(found.draw(np.array([0.5, 5.0]), 4000, np.random.default_rng(0))).T
-    assert np.mean(near == 0.0) == pytest.approx(nought(found), abs=0.03)
+    assert np.mean(near == 0.0) == pytest.approx(holds(found), abs=0.03)
     assert np.median(far) > 0.6 * FAR_PRIOR * 5.0 ** (4 / 3)
     assert not found.draw(np.array([0.0, -1.0]), 10, np.random.default_rng(0)).any()
 
@@ -197,7 +198,9 @@ def test_a_cuts_errors_are_expected_as_a_true_law_makes_them() -> None:
     shares, freedom = [], []
     for seed in range(8):
         fitted = fit(made("chinchilla", 120, noise=0.005, seed=seed), bootstrap=0)
-        for cut, (_, kept) in zip(hold_out([(fitted, 1.0)], seed), cuts(fitted.observations), strict=True):
+        for cut, (_, kept) in zip(
+            hold_out([Member(fitted, 1.0)], seed), cuts(fitted.observations.flops), strict=True
+        ):
             assert len(cut.error) == (~kept).sum() and cut.distance.min() > 0
             assert kept.sum() - 5 <= cut.spare <= kept.sum() - 5 * (2 - np.pi / 2)
             shares.append(np.mean(cut.error**2) / cut.spread**2)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +11,16 @@ from known_laws import TRUTHS, design, made
 
 from analysis.errors import UserError
 from analysis.fitting.jet import variables
+from analysis.fitting.objective import Objective
 from analysis.fitting.observations import observe
-from analysis.fitting.resampling import bind
+from analysis.fitting.problem import Problem
 from analysis.laws.catalogue import FORMS, get_form, own_form
+from analysis.laws.law import Form
+
+
+def posed(form: Form, table: pd.DataFrame) -> Problem:
+    """A law at the rows of a table."""
+    return Problem(form, observe(table, form.columns), Objective())
 
 
 def test_every_form_states_its_equation_source_and_parameters() -> None:
@@ -26,8 +34,7 @@ def test_every_form_states_its_equation_source_and_parameters() -> None:
 @pytest.mark.parametrize("name", FORMS)
 def test_parameters_survive_the_translation_to_what_is_searched(name: str) -> None:
     table = made(name, 30, noise=0.0)
-    observations = observe(table, FORMS[name].columns)
-    model = bind(FORMS[name], observations)
+    model = posed(FORMS[name], table).model
     theta = model.private(TRUTHS[name])
     back = dict(zip(FORMS[name].names, model.public(theta[None])[0], strict=True))
     assert back == pytest.approx(TRUTHS[name], rel=1e-9)
@@ -38,8 +45,7 @@ def test_parameters_survive_the_translation_to_what_is_searched(name: str) -> No
 @pytest.mark.parametrize("name", FORMS)
 def test_gradient_and_hessian_are_those_of_the_objective(name: str, scale: str) -> None:
     table = made(name, 40, noise=0.05)
-    observations = observe(table, FORMS[name].columns)
-    model = bind(FORMS[name], observations)
+    model = posed(FORMS[name], table).model
     rng = np.random.default_rng(3)
     # Off the optimum, where residuals (and so the law's own curvature) matter.
     theta = model.private(TRUTHS[name])[None] + 0.02 * rng.standard_normal((3, len(FORMS[name].names)))
@@ -145,7 +151,7 @@ def test_an_unknown_form_lists_the_known_ones() -> None:
 def test_a_law_of_ones_own_that_fails_says_so(law: object, says: str) -> None:
     own = own_form(law, {"E": (0, 5), "a": (0.1, 3)})
     with pytest.raises(UserError, match=says):
-        bind(own, observe(made("chinchilla", 20, noise=0.01), own.columns))
+        _ = posed(own, made("chinchilla", 20, noise=0.01)).model
 
 
 def test_own_forms_are_checked() -> None:

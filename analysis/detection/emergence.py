@@ -19,7 +19,7 @@ from analysis.detection.alignment import Alignment, alignments
 from analysis.detection.bootstrap import BREAK_LEVEL, benjamini_hochberg, break_p_value, departure_p_value
 from analysis.detection.metrics import Other, compare
 from analysis.detection.noise import noise_variance
-from analysis.detection.posterior import EMERGENT, TaskFit, best_curve, find_threshold, fit_tasks
+from analysis.detection.posterior import EMERGENT, TaskFit, find_threshold, fit_tasks
 from analysis.detection.scores import read_scores
 from analysis.detection.seeds import each_seed, without_each_seed
 from analysis.detection.take_off import TakeOff, take_offs
@@ -192,8 +192,7 @@ def _draft(fit: TaskFit, min_effect: float, level: float, draws: int, seed: int)
     """Put one task, and each of its seeds, to the tests."""
     rng = np.random.default_rng([seed, crc32(fit.curve.name.encode())])
     p_break = break_p_value(fit, rng, draws)
-    rise = best_curve(fit, "emergent")
-    seeds = each_seed(fit, float(rise[-1] - rise[0]), min_effect, level, rng, draws // 8)
+    seeds = each_seed(fit, min_effect, level, rng, draws // 8)
     own = seeds if seeds is not None and seeds.all_jump else None
     # Where no break is seen the first test decides nothing: its resolution can be less.
     p_value = departure_p_value(fit, rng, draws if own or p_break < BREAK_LEVEL else draws // 8)

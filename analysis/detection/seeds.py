@@ -21,6 +21,7 @@ from analysis.detection.posterior import (
     LEAST_PROBABILITY,
     TaskFit,
     Threshold,
+    best_curve,
     find_threshold,
     fit_tasks,
 )
@@ -107,12 +108,11 @@ def without_each_seed(fit: TaskFit, min_effect: float) -> tuple[WithoutSeed, ...
 
 
 def each_seed(
-    fit: TaskFit, gain: float, min_effect: float, level: float, rng: np.random.Generator, draws: int
+    fit: TaskFit, min_effect: float, level: float, rng: np.random.Generator, draws: int
 ) -> EachSeed | None:
     """Judge the seeds of a task one by one, and all of them under one class with a curve for each.
 
-    gain: of the task's mean, in its score's unit. level: of the threshold's interval. None with fewer than two
-    seeds that have LEAST_SIZES or more.
+    level: of the threshold's interval. None with fewer than two seeds that have LEAST_SIZES or more.
     """
     curve, prior = fit.curve, fit.posterior.prior
     alone = [curve.of_seeds([place]) for place in range(len(curve.seeds))]
@@ -126,6 +126,8 @@ def each_seed(
     joint -= logsumexp(joint)
     probability = float(np.exp(logsumexp(joint[:, EMERGENT])))
     scatter = np.exp(logsumexp(joint, axis=1))
+    rise = best_curve(fit, "emergent")
+    gain = float(rise[-1] - rise[0])
     apart = _widest_gap(curve.score) / gain if gain > 0 else 0.0
     found = EachSeed(tuple(_seed_class(one, level) for one in fits), probability, 1.0, apart)
     if not _may_jump(found):

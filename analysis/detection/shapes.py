@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 
 from analysis.arrays import Array
@@ -45,7 +45,7 @@ class Library:
 
     x: Float[Array, " J"]
     values: Float[Array, "L J"]
-    kind: NDArray[np.str_]
+    kind: Shaped[NDArray[np.str_], " L"]
     weight: Float[Array, " L"]
     threshold: Float[Array, "L 2"]
 

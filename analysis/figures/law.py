@@ -1,5 +1,6 @@
 """Draw one fitted law: the fit, its residuals, profiles of its parameters, contours of L(N, D)."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from matplotlib.figure import Figure
 
 from analysis.errors import UserError
 from analysis.figures import style
-from analysis.fitting.fit import Fit
 from analysis.fitting.profile import profile
-from analysis.forecasting.cost import cost_model, optimum
+from analysis.fitting.result import Fit
+from analysis.forecasting.cost import cost_model, split
 
 SIZE = (6.4, 4.2)
 # A legend below the axes covers no run and no label of a contour.
@@ -41,8 +42,10 @@ def plot_fit(fitted: Fit, ax: Axes | None = None) -> Figure:
     """Draw observed against predicted loss, on the line where they are equal."""
     figure, axis = style.axes(ax, *SIZE)
     predicted = fitted.predict(fitted.observations.x)
+    known = bool(np.isfinite(fitted.observations.flops).all())
+    colour = np.log10(fitted.observations.flops) if known else None
     points = axis.scatter(
-        predicted, fitted.observations.loss, c=np.log10(fitted.observations.flops), s=14, cmap=style.SIZES
+        predicted, fitted.observations.loss, c=colour, s=14, cmap=style.SIZES if known else None
     )
     ends = [predicted.min(), predicted.max()]
     axis.plot(ends, ends, color=style.GREY, linewidth=1, zorder=0, label="observed = predicted")
@@ -52,7 +55,8 @@ def plot_fit(fitted: Fit, ax: Axes | None = None) -> Figure:
     style.log_axis(axis, "x")
     style.log_axis(axis, "y")
     axis.legend(loc="upper left")
-    figure.colorbar(points, ax=axis, label="log10 FLOPs")
+    if known:
+        figure.colorbar(points, ax=axis, label="log10 FLOPs")
     return figure
 
 
@@ -63,7 +67,8 @@ def plot_residuals(fitted: Fit, ax: Axes | None = None) -> Figure:
     known = np.isfinite(fitted.observations.flops).all()
     x = fitted.observations.flops if known else fitted.predict(fitted.observations.x)
     colour = fitted.observations.x.get("params")
-    points = axis.scatter(x, residual, s=14, c=None if colour is None else np.log10(colour), cmap=style.SIZES)
+    shade = None if colour is None else np.log10(colour)
+    points = axis.scatter(x, residual, s=14, c=shade, cmap=None if shade is None else style.SIZES)
     axis.axhline(0.0, color=style.GREY, linewidth=1)
     spread = 100 * np.median(np.abs(fitted.residuals())) * 1.4826
     label = f"± {spread:.2g}%: a standard deviation, from the median size"
@@ -115,16 +120,7 @@ def plot_contours(fitted: Fit, ax: Axes | None = None) -> Figure:
     lines = axis.contour(n, d, loss.T, levels=14, linewidths=0.8, cmap=style.SIZES)
     axis.clabel(lines, fontsize=7)
     axis.scatter(params, tokens, s=10, color=style.INK, zorder=3, label="runs")
-    cost = cost_model(observations)
-    budgets = np.geomspace(observations.flops.min(), 10 * observations.flops.max(), 40)
-    best_n, best_d = optimum(
-        lambda a, b: fitted.form.predict(fitted.params, {"params": a, "tokens": b}),
-        cost,
-        budgets,
-        (float(params.min()), float(params.max())),
-    )
-    label = f"least loss for its compute, C =\n{cost.source}"
-    axis.plot(best_n, best_d, color=style.RED, linewidth=2, label=label)
+    _path(axis, fitted)
     axis.set(
         xscale="log",
         yscale="log",
@@ -138,6 +134,19 @@ def plot_contours(fitted: Fit, ax: Axes | None = None) -> Figure:
     style.log_axis(axis, "y", counts=True)
     axis.legend(ncols=2, **BELOW)
     return figure
+
+
+def _path(axis: Axes, fitted: Fit) -> None:
+    """Draw the best split of each budget, where the law and the table's cost have one."""
+    observations = fitted.observations
+    cost = cost_model(observations)
+    if not np.isfinite(observations.flops).all():
+        return
+    budgets = np.geomspace(observations.flops.min(), 10 * observations.flops.max(), 40)
+    with contextlib.suppress(UserError):
+        best, rule = split(fitted, cost, budgets)
+        label = f"least loss for its compute, C =\n{cost.source}{rule}"
+        axis.plot(best["params"], best["tokens"], color=style.RED, linewidth=2, label=label)
 
 
 def _title(fitted: Fit) -> str:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -38,7 +37,6 @@ COLOURS = {
 }
 TWIN_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.RED)
 Found = Mapping[tuple[str, str, str], Verdict]
-NOTHING: Found = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
     return [group[: len(TWIN_COLOURS)] for group in related(names)]
 
 
-def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found = NOTHING) -> Figure:
+def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found) -> Figure:
     """Draw tasks that differ in one thing together: each of `pairs` lists (task, variant) of one plot."""
     groups = []
     for pair in pairs:
@@ -185,7 +183,7 @@ def loss_curves(found: Emergence) -> Figure | None:
     figure, axes = _grid(len(gaining), 1.85)
     for ax, verdict in zip(axes, gaining, strict=True):
         curve = verdict.curve
-        ax.plot(curve.loss.T, _raw(curve, curve.score).T, "o", ms=2.6, mew=0, color=style.INK)
+        style.seed_dots(ax, curve.loss.T, _raw(curve, curve.score).T, style.INK)
         ax.invert_xaxis()
         _titled(ax, curve.name, verdict.label, COLOURS[verdict.label])
     figure.supxlabel("loss (nats), falling", fontsize=9)
@@ -302,7 +300,7 @@ def _draw_scores(ax: Axes, curve: Curve, scatter: float, colour: str) -> None:
     mean, band = score_and_band(curve, scatter)
     ax.fill_between(curve.size, mean - band, mean + band, color=colour, alpha=0.18, lw=0)
     for seed in _raw(curve, curve.score):
-        ax.plot(curve.size, seed, "o", ms=2.6, color=colour, alpha=0.75, mew=0)
+        style.seed_dots(ax, curve.size, seed, colour)
     ax.plot(curve.size, mean, color=colour, lw=1.2)
 
 
@@ -337,7 +335,7 @@ def _grid(used: int, height: float, most_across: int = 4) -> tuple[Figure, list[
     """Make `used` plots, in rows."""
     across = min(most_across, used)
     down = -(-used // across)
-    figure = style.figure(min(8.2, 2.9 * across + 0.6), 0.6 + height * down)
+    figure = style.figure(min(style.WIDTH, 2.9 * across + 0.6), 0.6 + height * down)
     axes = list(figure.subplots(down, across, squeeze=False).ravel())
     for ax in axes[used:]:
         ax.set_visible(False)

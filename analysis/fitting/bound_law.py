@@ -1,15 +1,14 @@
-"""A power-sum law bound to a table: internal parameters, the objective with two derivatives, the grid.
+"""What the search needs of a law bound to a table: predictions, the objective with two derivatives, a grid.
 
 Everything carries a leading axis S of independent problems (starts, resamples): one call moves them all.
-Internal parameters: the floor, each term's logarithm at the middle of the table (centred, so that
-amplitudes and exponents do not trade off), the exponents, the outer power.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from analysis.arrays import Array
 from analysis.laws.law import Form
@@ -17,42 +16,63 @@ from analysis.laws.law import Form
 
 @dataclass(frozen=True)
 class Expansion:
-    """Value [S], gradient [S, p] and Hessian [S, p, p] of the objective."""
+    """Value, gradient and Hessian of the objective at each of S points."""
 
-    value: Array
-    gradient: Array
-    hessian: Array
+    value: Float[Array, " S"]
+    gradient: Float[Array, "S p"]
+    hessian: Float[Array, "S p p"]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Points eta [G, q] over the non-linear parameters and the law's linear basis there, [G, m, n].
+    """Points eta over the non-linear parameters and the law's linear basis there.
 
     `fixed`: the basis is the law itself, one column, with nothing left to solve for.
     """
 
-    eta: Array
-    basis: Array
+    eta: Float[Array, "G q"]
+    basis: Float[Array, "G m n"]
     fixed: bool = False
 
 
+@runtime_checkable
 class Model(Protocol):
-    """What the search and the solver need of a law bound to a table of n rows."""
+    """A law bound to the n rows of a table, in internal parameters within a box [`lower`, `upper`]."""
 
     form: Form
-    lower: Array
-    upper: Array
-    # What `analysis.search` made of the grid for an objective and a seed: searches of one table share it.
-    starts: dict[Any, Any]
+    lower: Float[Array, " p"]
+    upper: Float[Array, " p"]
 
-    def predict(self, theta: Array) -> Array: ...
+    def predict(self, theta: Float[Array, "S p"]) -> Float[Array, "S n"]:
+        """Compute the losses at internal parameters."""
+        ...
 
-    def expand(self, theta: Array, weight: Array, target: Array, scale: str, width: float) -> Expansion: ...
+    def expand(
+        self,
+        theta: Float[Array, "S p"],
+        weight: Float[Array, "S n"],
+        target: Float[Array, " n"],
+        scale: str,
+        width: float,
+    ) -> Expansion:
+        """Expand the objective, the sum of weight x huber(residual), to second order at theta.
 
-    def grid(self, rows: np.ndarray) -> Grid: ...
+        `target` is on the residual's scale.
+        """
+        ...
 
-    def assemble(self, eta: Array, coefficients: Array) -> Array: ...
+    def grid(self, rows: Int[np.ndarray, " r"]) -> Grid:
+        """Lay out points of the non-linear parameters, with the law's linear basis at `rows`."""
+        ...
 
-    def public(self, theta: Array) -> Array: ...
+    def assemble(self, eta: Float[Array, "S q"], coefficients: Float[Array, "S m"]) -> Float[Array, "S p"]:
+        """Make internal parameters of grid points and their linear coefficients."""
+        ...
 
-    def private(self, params: Mapping[str, float]) -> Array: ...
+    def public(self, theta: Float[Array, "S p"]) -> Float[Array, "S p2"]:
+        """Translate internal parameters into reported ones, in the order of `form.names`."""
+        ...
+
+    def private(self, params: Mapping[str, float]) -> Float[Array, " p"]:
+        """Translate reported parameters into internal ones."""
+        ...

@@ -1,9 +1,9 @@
 """A law written as a Python function, bound to a table: derivatives from jets, starts at random points."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from analysis.arrays import Array, Columns
 from analysis.errors import UserError
@@ -16,7 +16,7 @@ from analysis.laws.law import Form, Named, Parameter, Private
 class JetModel:
     """`form.searched` (or the form's own parameters) at the rows of `x`; see `bound_law.Model`."""
 
-    def __init__(self, form: Form, x: Columns, loss: Array) -> None:
+    def __init__(self, form: Form, x: Columns, loss: Float[Array, " n"]) -> None:
         self.form = form
         self.searched = form.searched or Private(
             form.parameters, form.law, lambda v, x: v, lambda v, x: v, linear=()
@@ -26,7 +26,6 @@ class JetModel:
         self.columns: dict[str, Array] = {**x, **logs, **means}
         self.x = Named(self.columns)
         self.loss = loss
-        self.starts: dict[Any, Any] = {}
         self.parameters = self.searched.parameters
         self.size = len(self.parameters)
         bounds = np.asarray([self._range(parameter, x) for parameter in self.parameters])
@@ -66,18 +65,29 @@ class JetModel:
     def _named(self, values: list[Jet] | Array) -> Named:
         return Named({p.name: value for p, value in zip(self.parameters, values, strict=True)})
 
-    def _natural(self, theta: Array) -> Array:
-        """[p, S, 1] from internal parameters [S, p]."""
+    def _natural(self, theta: Float[Array, "S p"]) -> Float[Array, "p S 1"]:
+        """Undo the logarithms of internal parameters, one row of S by parameter."""
         return np.where(self.scale, np.exp(np.minimum(theta, 600.0)), theta).T[:, :, None]
 
-    def predict(self, theta: Array) -> Array:
-        """Losses [S, n] at internal parameters [S, p]."""
+    def predict(self, theta: Float[Array, "S p"]) -> Float[Array, "S n"]:
+        """Compute the losses at internal parameters."""
         with np.errstate(all="ignore"):
             value = np.asarray(self.searched.law(self._named(self._natural(theta)), self.x))
         return np.broadcast_to(value, (len(theta), len(self.loss)))
 
-    def expand(self, theta: Array, weight: Array, target: Array, scale: str, width: float) -> Expansion:
-        """The objective and its two derivatives at theta [S, p]; an impossible loss counts as infinite."""
+    def expand(
+        self,
+        theta: Float[Array, "S p"],
+        weight: Float[Array, "S n"],
+        target: Float[Array, " n"],
+        scale: str,
+        width: float,
+    ) -> Expansion:
+        """Expand the objective to second order at theta; an impossible loss counts as infinite.
+
+        The law's own derivatives come from jets; the chain rule from f to the objective is that of
+        `PowerSumModel.expand`, with its `push` and `bend`.
+        """
         S, p = theta.shape
         shape = (S, len(self.loss))
         jets = variables(theta.T[:, :, None])
@@ -108,8 +118,16 @@ class JetModel:
             np.where(fine[:, None, None], hessian, np.eye(p)),
         )
 
-    def grid(self, rows: np.ndarray) -> Grid:
-        """Random points of the non-linear parameters (a fixed sequence), and the law's terms at `rows`."""
+    def grid(self, rows: Int[np.ndarray, " r"]) -> Grid:
+        """Draw random points of the non-linear parameters (a fixed sequence), with the law's terms at `rows`.
+
+        A law that is linear and homogeneous in some parameters is the sum over them of coefficient x the law with
+        that coefficient at one and the others at zero (f(c) = sum of c_i f(e_i)): those columns are the basis that
+        variable projection (Golub and Pereyra 1973) solves for. A law may give terms of its own where that holds
+        only nearly, and a rule that solves for further parameters at each point. Uniform points stand in for a
+        grid, which in up to seven non-linear parameters would be too coarse to hit a valley (Bergstra and Bengio
+        2012, JMLR 13, 281, on random against grid search).
+        """
         points_tried = self.searched.points
         x = Named({name: v if v.ndim == 0 else v[rows] for name, v in self.columns.items()})
         rng = np.random.default_rng(0)
@@ -136,6 +154,7 @@ class JetModel:
                 columns = [self.searched.law(self._named(natural), x)]
             else:
                 columns = []
+                # f(e_i): the law with one linear parameter at one and the others at zero.
                 for i in self.linear:
                     unit = natural.copy()
                     unit[self.linear] = 0.0
@@ -146,8 +165,8 @@ class JetModel:
         fine = np.isfinite(basis).all((1, 2)) & (np.abs(basis) < 1e100).all((1, 2))
         return Grid(eta[fine], basis[fine], fixed=not self.linear)
 
-    def assemble(self, eta: Array, coefficients: Array) -> Array:
-        """Internal parameters [S, p] from points [S, q] and linear coefficients [S, m]."""
+    def assemble(self, eta: Float[Array, "S q"], coefficients: Float[Array, "S m"]) -> Float[Array, "S p"]:
+        """Make internal parameters of points and their linear coefficients."""
         theta = np.zeros((len(eta), self.size))
         theta[:, self.free] = eta
         for column, i in enumerate(self.linear):
@@ -155,16 +174,16 @@ class JetModel:
             theta[:, i] = np.log(np.maximum(c, 1e-300)) if self.scale[i] else c
         return np.clip(theta, self.lower, self.upper)
 
-    def public(self, theta: Array) -> Array:
-        """Reported parameters [S, len(form.names)]."""
+    def public(self, theta: Float[Array, "S p"]) -> Float[Array, "S p2"]:
+        """Translate internal parameters into reported ones, in the order of `form.names`."""
         natural = self._natural(theta)[:, :, 0]
         values = {p.name: value for p, value in zip(self.parameters, natural, strict=True)}
         with np.errstate(all="ignore"):
             found = self.searched.public(values, self.x)
         return np.stack([np.asarray(found[name]) for name in self.form.names], axis=1)
 
-    def private(self, params: Mapping[str, float]) -> Array:
-        """Internal parameters [p] from reported ones."""
+    def private(self, params: Mapping[str, float]) -> Float[Array, " p"]:
+        """Translate reported parameters into internal ones."""
         values = self.searched.private({name: np.asarray(float(v)) for name, v in params.items()}, self.x)
         natural = np.asarray([float(values[p.name]) for p in self.parameters])
         theta = np.where(self.scale, np.log(np.maximum(natural, 1e-300)), natural)

@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from analysis.arrays import Array
 from analysis.fitting.bound_law import Model
@@ -13,30 +14,30 @@ from analysis.fitting.bound_law import Model
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where each of S problems ended: theta [S, p], objective [S], and whether its gradient vanished [S]."""
+    """The end of each of S descents: its parameters, its objective, and whether its gradient vanished."""
 
-    theta: Array
-    value: Array
-    converged: np.ndarray
+    theta: Float[Array, "S p"]
+    value: Float[Array, " S"]
+    converged: Bool[np.ndarray, " S"]
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def minimise(
     model: Model,
-    theta: Array,
-    weight: Array,
-    target: Array,
+    theta: Float[Array, "S p"],
+    weight: Float[Array, "S n"],
+    target: Float[Array, " n"],
     *,
     scale: str,
     width: float,
     steps: int = 60,
     tolerance: float = 1e-13,
 ) -> Minimum:
-    """Minimise the objective from each row of `theta` [S, p] with its row of `weight` [S, n].
+    """Minimise the objective from each row of `theta` with its row of `weight`.
 
     Levenberg's damping makes an indefinite Hessian safe; a parameter at a bound whose gradient points
-    outwards is held there (projected Newton, Bertsekas 1982). Ends when the predicted decrease is below
-    `tolerance` x objective.
+    outwards is held there (projected Newton, Bertsekas 1982, SIAM J. Control and Optimization 20, 221). Ends when
+    the predicted decrease is below `tolerance` x objective.
     """
     S, p = theta.shape
     theta = np.clip(theta, model.lower, model.upper)
@@ -51,6 +52,7 @@ def minimise(
     for count in range(1, steps + 1):
         held = ((theta <= model.lower) & (gradient > 0)) | ((theta >= model.upper) & (gradient < 0))
         g = np.where(held, 0.0, gradient)
+        # Marquardt's scaling: the damping is a share of each parameter's own curvature, whatever its units.
         matrix = hessian.copy()
         size = (
             np.abs(hessian[:, diagonal, diagonal])
@@ -58,6 +60,7 @@ def minimise(
         )
         size += 1e-300
         matrix[:, diagonal, diagonal] += damping[:, None] * size
+        # A held parameter's row and column become those of the identity: its step is zero.
         free = ~held
         matrix *= free[:, :, None] & free[:, None, :]
         matrix[:, diagonal, diagonal] += held
@@ -66,6 +69,7 @@ def minimise(
         step = trial - theta
         predicted = -np.einsum("sp,sp->s", g, step) - 0.5 * np.einsum("sp,spq,sq->s", step, hessian, step)
         new = model.expand(trial, weight, target, scale, width)
+        # The damping falls where the quadratic model foretold at least a quarter of the gain.
         gain = f - new.value
         accepted = (gain >= 0) & np.isfinite(new.value)
         good = gain > 0.25 * predicted
@@ -97,8 +101,8 @@ def minimise(
     return Minimum(best, value, converged)
 
 
-def _solve(matrix: Array, right: Array) -> Array:
-    """Batched [S, p, p] x = [S, p]; a singular problem gets its gradient's direction, scaled down."""
+def _solve(matrix: Float[Array, "S p p"], right: Float[Array, "S p"]) -> Float[Array, "S p"]:
+    """Solve S systems at once; a singular one gets its solution of least length."""
     try:
         return np.asarray(np.linalg.solve(matrix, right[:, :, None])[:, :, 0], dtype=np.float64)
     except np.linalg.LinAlgError:

@@ -7,11 +7,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float
 
+from analysis.arrays import Array
 from analysis.errors import UserError
-
-Array = NDArray[np.float64]
 
 LOSSES = ("huber", "l2", "lad")
 SCALES = ("log", "linear")
@@ -22,7 +21,7 @@ LAD_DELTA = 1e-8
 
 @dataclass(frozen=True)
 class Objective:
-    """What a fit minimises.
+    """The objective of a fit: the sum over rows of weight x penalty of the residual.
 
     `loss`: huber (r^2/2 within `delta`, delta (|r| - delta/2) outside), l2 (r^2/2) or lad (|r|).
     `scale`: the residual is log(prediction / loss) or prediction - loss.
@@ -45,12 +44,12 @@ class Objective:
         """The Huber width that the optimiser works with: infinite for l2, almost zero for lad."""
         return {"huber": self.delta, "l2": np.inf, "lad": LAD_DELTA}[self.loss]
 
-    def target(self, loss: Array) -> Array:
-        """The observed loss on the scale of the residual."""
+    def target(self, loss: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Put the observed loss on the scale of the residual."""
         return np.log(loss) if self.scale == "log" else loss
 
-    def spare(self, residual: Array, loss: Array, parameters: int) -> float:
-        """Degrees of freedom left in the sum of squares of a fit's residuals of log loss [n].
+    def spare(self, residual: Float[Array, " n"], loss: Float[Array, " #n"], parameters: int) -> float:
+        """Count the degrees of freedom left in the sum of squares of a fit's residuals of log loss.
 
         Each parameter takes 2 - e of them, from one (least squares) to .43 (least absolute deviation), e the
         variance of such estimates over that of least squares under normal noise (Huber 1964): to first order
@@ -60,16 +59,16 @@ class Objective:
         width = self.width if self.scale == "log" else self.width / float(np.median(loss))
         return len(residual) - parameters * (2.0 - _excess_variance(width / max(sigma, 1e-300)))
 
-    def report(self, residual: Array, weight: Array) -> float:
-        """The objective as a person would write it (lad: the plain sum of |r|), summed over rows."""
+    def report(self, residual: Float[Array, " n"], weight: Float[Array, " n"]) -> float:
+        """Sum the objective over rows as a person would write it (lad: the plain sum of |r|)."""
         if self.loss == "lad":
             return float(np.sum(weight * np.abs(residual)))
         return float(np.sum(weight * huber(residual, self.width)))
 
 
 def _excess_variance(width: float) -> float:
-    """Asymptotic variance of a Huber estimate, its width in standard deviations of normal noise, over that of
-    least squares: E psi^2 / (E psi')^2, pi / 2 for a vanishing width (Huber 1964)."""
+    """Compute the asymptotic variance of a Huber estimate, its width in standard deviations of normal noise, over
+    that of least squares: E psi^2 / (E psi')^2, pi / 2 for a vanishing width (Huber 1964)."""
     if width < 1e-4:
         return 0.5 * math.pi
     if width > 10.0:
@@ -79,8 +78,8 @@ def _excess_variance(width: float) -> float:
     return (inside - 2.0 * width * density + width * width * (1.0 - inside)) / inside**2
 
 
-def huber(residual: Array, width: float | Array) -> Array:
-    """r^2/2 within `width`, width (|r| - width/2) outside (Huber 1964); infinite: least squares."""
+def huber(residual: Float[Array, "*shape"], width: float | Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
+    """Compute r^2/2 within `width`, width (|r| - width/2) outside (Huber 1964); infinite: least squares."""
     if not np.all(np.isfinite(width)):
         return 0.5 * residual * residual
     size = np.abs(residual)
@@ -88,20 +87,22 @@ def huber(residual: Array, width: float | Array) -> Array:
     return inside * (size - 0.5 * inside)
 
 
-def huber_slope(residual: Array, width: float) -> Array:
-    """The derivative of `huber`."""
+def huber_slope(residual: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
+    """Compute the derivative of `huber` (psi)."""
     return residual if not np.isfinite(width) else np.clip(residual, -width, width)
 
 
-def huber_curvature(residual: Array, width: float) -> Array:
-    """The second derivative of `huber`: one inside, zero outside."""
+def huber_curvature(residual: Float[Array, "*shape"], width: float) -> Float[Array, "*shape"]:
+    """Compute the second derivative of `huber`: one inside, zero outside."""
     if not np.isfinite(width):
         return np.ones_like(residual)
     return (np.abs(residual) <= width).astype(np.float64)
 
 
-def huber_weight(residual: Array, width: float | Array) -> Array:
-    """The weight whose least squares has the same slope (iteratively re-weighted least squares)."""
+def huber_weight(
+    residual: Float[Array, "*shape"], width: float | Float[Array, "*#shape"]
+) -> Float[Array, "*shape"]:
+    """Compute the weight whose least squares has the same slope (iteratively re-weighted least squares)."""
     if not np.all(np.isfinite(width)):
         return np.ones_like(residual)
     return width / np.maximum(np.abs(residual), width)

@@ -5,44 +5,56 @@ Reading files is `tables.load`' business; here a table becomes columns of positi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped
 
 from analysis.arrays import Array
 from analysis.errors import Code, UserError, Warn
-from analysis.laws.law import Form
-from analysis.tables.columns import positive_numbers
+from analysis.fitting.rows import usable_rows
+from analysis.tables.columns import numbers, positive_numbers
 from analysis.tables.finished import LeftOut, finished_rows
 
-# Beyond this many rows, intervals come from subsets of rows (`analysis.uncertainty`).
-LARGE = 20_000
+# Beyond this many rows, a random subset of LARGE_ROWS is searched, resampled and held out.
+LARGE, LARGE_ROWS = 20_000, 5000
+# Of k groups there are (2k - 1) choose k different resamples: 3 of two, 35 of four, 6,435 of eight.
+FEWEST_GROUPS = 8
 
 
 @dataclass(frozen=True)
 class Observations:
-    """n rows as columns: `x` by name, `loss` and `weight` [n], `group` [n] (rows resampled together).
+    """n rows as columns: `x` by name, `loss`, `weight` and `group` (a number shared by rows resampled together).
 
-    `flops` [n] is the table's own, or 6 x params x tokens (`flops_source` says which; NaN where neither
-    can be had). `labels` [n] are the table's index.
+    `x_name` is the column that a law of one variable reads. `flops` is the table's own, or 6 x active params x
+    tokens (`flops_source` says which; NaN where neither can be had). `labels` are the table's index. `seed` names
+    the subset of a large table.
     """
 
-    x: Mapping[str, Array]
-    loss: Array
-    weight: Array
-    group: np.ndarray
+    x: Mapping[str, Float[Array, " n"]]
+    x_name: str
+    loss: Float[Array, " n"]
+    weight: Float[Array, " n"]
+    group: Int[np.ndarray, " n"]
     group_source: str
-    flops: Array
+    flops: Float[Array, " n"]
     flops_source: str
-    labels: np.ndarray
+    labels: Shaped[np.ndarray, " n"]
+    seed: int = 0
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[Warn, ...] = field(default=())
 
     def __len__(self) -> int:
         return len(self.loss)
 
-    def keep(self, mask: np.ndarray, reason: str = "") -> "Observations":
-        """The rows where `mask`; with a reason the others are noted as left out."""
+    @property
+    def size(self) -> Float[Array, " n"]:
+        """How far up the rows stand: their compute, or the one variable where there is none."""
+        return self.flops if np.isfinite(self.flops).all() else self.x.get("x", self.flops)
+
+    def keep(self, mask: Bool[np.ndarray, " n"], reason: str = "") -> "Observations":
+        """Keep the rows where `mask`; with a reason the others are noted as left out."""
         noted = self.left_out
         if reason and not mask.all():
             noted = (*noted, LeftOut(reason, tuple(self.labels[~mask].tolist())))
@@ -58,6 +70,17 @@ class Observations:
             left_out=noted,
         )
 
+    @property
+    def small(self) -> "Observations":
+        """A random subset of `LARGE_ROWS` rows of a large table; a smaller table as it is."""
+        return self if len(self) <= LARGE else self._subset
+
+    @cached_property
+    def _subset(self) -> "Observations":
+        mask = np.zeros(len(self), dtype=bool)
+        mask[np.random.default_rng(self.seed).choice(len(self), LARGE_ROWS, replace=False)] = True
+        return self.keep(mask)
+
 
 def observe(
     table: pd.DataFrame,
@@ -65,143 +88,135 @@ def observe(
     *,
     x: str | None = None,
     group: str | None = None,
-    weight: str = "weight",
+    seed: int = 0,
+    parameters: int = 1,
 ) -> Observations:
-    """The rows of `table` that a law of `columns` (params, tokens, ...; `x` stands for the column `x`) sees.
+    """Read the rows of `table` that a law of `columns` (params, tokens, ...) and so many `parameters` sees.
 
-    Of a ladder's table only last evaluations of finished runs count. UserError names the row and the value
-    for text, NaN, infinite, zero or negative entries.
+    "x" stands for the column `x`, compute unless it is given. Of a ladder's table only last evaluations of finished
+    runs count. UserError names the row and the value for text, NaN, infinite, zero or negative entries of what the
+    law reads; in other columns they are no matter.
     """
     if not isinstance(table, pd.DataFrame):
         raise UserError(f"table is a {type(table).__name__}: give a pandas DataFrame, one row a run")
-    table, left_out = finished_rows(table)
-    data: dict[str, Array] = {}
-    for name in columns:
-        if name == "x":
-            source = x or "flops"
-            if x is None and "flops" not in table and {"params", "tokens"} <= set(table.columns):
-                data["x"] = 6.0 * positive_numbers(table, "params") * positive_numbers(table, "tokens")
-            else:
-                data["x"] = positive_numbers(table, source)
-        else:
-            data[name] = positive_numbers(table, name)
-    for name in ("params", "tokens"):
-        # Wanted for budgets and predictions even where the law does not read them; bad entries then wait.
+    given = table
+    finished, unfinished = finished_rows(table)
+    if finished.empty:
+        raise UserError("the table has no finished run to fit: nothing is left after leaving out the others")
+    x_name = x or "flops"
+    made = x is None and "flops" not in given and {"params", "tokens"} <= set(given.columns)
+    reads = [name for name in columns if name != "x"] + ([] if made or "x" not in columns else [x_name])
+    rows = usable_rows(finished, reads, parameters)
+    table, warnings = rows.table, list(rows.warnings)
+    data = {name: positive_numbers(table, name) for name in columns if name != "x"}
+    for name in ("params", "tokens", "params_active"):
+        # Wanted for compute, budgets and predictions even where the law does not read them; bad entries then wait.
         if name not in data and name in table and pd.api.types.is_numeric_dtype(table[name]):
             data[name] = table[name].to_numpy(np.float64)
     loss = positive_numbers(table, "loss")
-    n = len(loss)
-    if n == 0:
-        raise UserError("the table has no finished run to fit: nothing is left after leaving out the others")
-    weights = positive_numbers(table, weight) if weight in table else np.ones(n)
-    if "flops" in table:
-        flops, flops_source = positive_numbers(table, "flops"), "flops"
-    elif {"params", "tokens"} <= set(data):
-        flops, flops_source = 6.0 * data["params"] * data["tokens"], "6ND"
-    else:
-        flops, flops_source = np.full(n, np.nan), "none"
-    groups, group_source = _groups(table, group)
-    warnings = []
+    flops, flops_source, said = _flops(table, data, strict="x" in columns and not made and x_name == "flops")
+    if "x" in columns:
+        data["x"] = flops if x_name == "flops" else positive_numbers(table, x_name)
+    weights = positive_numbers(table, "weight") if "weight" in table else np.ones(len(loss))
+    groups, group_source, grouped = _groups(table, group, rows.run)
     twice = int(pd.DataFrame({**data, "loss": loss}).duplicated().sum())
     if twice:
         warnings.append(
             Warn(
                 Code.DUPLICATE_ROWS,
-                f"{twice} of {n} rows repeat another exactly (same inputs, same loss): "
+                f"{twice} of {len(loss)} rows repeat another exactly (same inputs, same loss): "
                 "they count twice, and intervals are too narrow if they are one run",
             )
         )
-    if n > LARGE:
+    if len(loss) > LARGE:
         warnings.append(
             Warn(
                 Code.LARGE_TABLE,
-                f"{n:,} rows: the fit uses them all, its intervals come from subsets of rows, rescaled",
+                f"{len(loss):,} rows: the fit uses them all, its intervals come from subsets of rows, rescaled",
             )
         )
     return Observations(
-        data,
-        loss,
-        weights,
-        groups,
-        group_source,
-        flops,
-        flops_source,
-        table.index.to_numpy(),
-        left_out,
-        tuple(warnings),
+        x=data,
+        x_name=x_name,
+        loss=loss,
+        weight=weights,
+        group=groups,
+        group_source=group_source,
+        flops=flops,
+        flops_source=flops_source,
+        labels=table.index.to_numpy(),
+        seed=seed,
+        left_out=(*unfinished, *rows.left_out),
+        warnings=(*warnings, *said, *grouped),
     )
 
 
-def _groups(table: pd.DataFrame, group: str | None) -> tuple[np.ndarray, str]:
-    """Integer labels of rows that are resampled together; the column `group` is used where it is there."""
-    if group is not None and group not in table:
-        raise UserError(
-            f"--group {group}: no such column (there are {', '.join(map(str, table.columns[:12]))})"
-        )
-    name = group or ("group" if "group" in table else None)
+def _flops(
+    table: pd.DataFrame, data: Mapping[str, Float[Array, " n"]], *, strict: bool
+) -> tuple[Float[Array, " n"], str, list[Warn]]:
+    """Count the compute of the rows: the table's own, 6 x active params x tokens where it has none, or NaN.
+
+    A hole in the table's own is filled by that count, in its proportion, unless the law reads it (`strict`).
+    """
+    active = data.get("params_active", data.get("params"))
+    counted = None
+    if active is not None and "tokens" in data:
+        # A model of which nothing is said is dense.
+        counted = 6.0 * np.where(np.isfinite(active), active, data.get("params", active)) * data["tokens"]
+    if "flops" not in table:
+        if counted is None or not np.isfinite(counted).all():
+            return np.full(len(table), np.nan), "none", []
+        return counted, "6 N_active D" if "params_active" in data else "6ND", []
+    if strict:
+        return positive_numbers(table, "flops"), "flops", []
+    flops = np.asarray(numbers(table, "flops"), dtype=np.float64)
+    there = np.isfinite(flops) & (flops > 0)
+    if there.all():
+        return flops, "flops", []
+    holes = f"{int((~there).sum())} of {len(flops)} rows have no flops"
+    if counted is None or not (np.isfinite(counted).all() and there.any()):
+        said = Warn(Code.FLOPS_HOLES, f"{holes}: the column is left aside, for the law does not read it")
+        return np.full(len(table), np.nan), "none", [said]
+    ratio = float(np.exp(np.mean(np.log(flops[there] / counted[there]))))
+    said = Warn(
+        Code.FLOPS_HOLES, f"{holes}: {ratio:.3g} x 6 x params x tokens stands in, as in the other rows"
+    )
+    return np.where(there, flops, ratio * counted), "flops", [said]
+
+
+def _groups(
+    table: pd.DataFrame, group: str | None, run: str | None
+) -> tuple[Int[np.ndarray, " n"], str, list[Warn]]:
+    """Number the rows that are resampled together: `group`, else the column `group` where it tells any apart, else
+    the checkpoints of one `run`."""
+    name = group or ("group" if "group" in table else run)
     if name is None:
-        return np.arange(len(table)), "rows"
-    if (missing := table[name].isna().to_numpy()).any():
+        return np.arange(len(table)), "rows", []
+    if name not in table:
+        have = ", ".join(map(str, table.columns[:12]))
+        raise UserError(f"group = {name} (--group {name}): no such column (there are {have})")
+    missing = table[name].isna().to_numpy(bool)
+    if missing.any() and group is not None:
         raise UserError(
-            f"--group {name}: row {table.index[int(np.argmax(missing))]} has none ({int(missing.sum())} such); "
-            "give every row a group, one of its own if it has no kin"
+            f"group = {name} (--group {name}): row {table.index[int(np.argmax(missing))]} has none "
+            f"({int(missing.sum())} such); give every row a group, one of its own if it has no kin"
         )
     codes = pd.factorize(table[name].astype(str))[0]
-    if len(np.unique(codes)) < 2:
-        raise UserError(
-            f"--group {name}: every row has the same value {table[name].iloc[0]!r}; resampling needs several"
-        )
-    return codes, str(name)
-
-
-def check_enough(observations: Observations, form: Form) -> tuple[Warn, ...]:
-    """Refuse what no fit can decide (fewer rows than parameters, a column of one value); warn if thin."""
-    n, p = len(observations), len(form.names)
-    if n < p + 1:
-        raise UserError(
-            f"{n} rows for the {p} parameters of {form.name} ({', '.join(form.names)}): "
-            f"give at least {p + 1} runs, or a form with fewer parameters"
-        )
-    if np.ptp(observations.loss) == 0:
-        raise UserError(
-            f"column loss: every row has the value {observations.loss[0]:g}: there is nothing to explain; is it "
-            "the right column?"
-        )
-    warnings = list(observations.warnings)
-    for name in form.columns:
-        distinct = len(np.unique(observations.x[name]))
-        if distinct < 2:
+    # A row without a group is one of its own.
+    codes = np.unique(np.where(missing, len(codes) + np.arange(len(codes)), codes), return_inverse=True)[1]
+    alone = f"; the {int(missing.sum())} rows without one stand alone" if missing.any() else ""
+    count = int(codes.max()) + 1
+    whole = codes[~missing]
+    if len(whole) == 0 or (whole == whole[0]).all():
+        if group is not None:
             raise UserError(
-                f"column {name}: every row has the value {observations.x[name][0]:g}, "
-                f"so {form.name} cannot tell its effect from a constant; vary it, or choose a form without it"
+                f"group = {name} (--group {name}): every row has the same value {table[name].iloc[0]!r}; "
+                "resampling needs several"
             )
-        if distinct < 3:
-            warnings.append(
-                Warn(
-                    Code.FEW_BUDGETS,
-                    f"only {distinct} values of {name}: an exponent and a floor cannot both be told",
-                )
-            )
-    if n < 2 * p:
-        warnings.append(Warn(Code.TOO_FEW_RUNS, f"{n} runs for {p} parameters: twice as many are a minimum"))
-    flops = observations.flops
-    if np.isfinite(flops).all():
-        budgets = np.unique(np.round(np.log(flops) / 0.1))
-        if len(budgets) < 3 and len(form.columns) > 1:
-            warnings.append(
-                Warn(
-                    Code.FEW_BUDGETS, f"{len(budgets)} compute budget(s): growth with compute is hardly seen"
-                )
-            )
-    if {"params", "tokens"} <= set(form.columns):
-        ratio = np.log(observations.x["tokens"] / observations.x["params"])
-        if np.ptp(ratio) < np.log(1.5):
-            warnings.append(
-                Warn(
-                    Code.CONSTANT_RATIO,
-                    f"tokens per parameter hardly vary "
-                    f"({np.exp(ratio.min()):.3g} to {np.exp(ratio.max()):.3g}): "
-                    "the effects of params and tokens cannot be told apart",
-                )
-            )
-    return tuple(warnings)
+        said = f"the column {name} has one value: rows are resampled one by one, as if it were not there"
+        return np.arange(len(table)), "rows", [Warn(Code.GROUP_COLUMN, said)]
+    if count < FEWEST_GROUPS:
+        said = f"{count} groups ({name}) are resampled: intervals need {FEWEST_GROUPS} or more{alone}"
+        return codes, str(name), [Warn(Code.FEW_GROUPS, said)]
+    said = f"rows are resampled by {name}{alone}"
+    return codes, str(name), [Warn(Code.GROUP_COLUMN, said)] if alone else []

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from analysis.arrays import Array, Columns
 from analysis.fitting.bound_law import Expansion, Grid
@@ -17,15 +18,14 @@ from analysis.laws.law import Form, Term
 
 
 class PowerSumModel:
-    """`form.structure` at the rows of `x` (columns [n]); `loss` [n] only sets the range searched."""
+    """`form.structure` at the rows of `x`; `loss` only sets the range searched (see `bound_law.Model`)."""
 
-    def __init__(self, form: Form, x: Columns, loss: Array) -> None:
+    def __init__(self, form: Form, x: Columns, loss: Float[Array, " n"]) -> None:
         structure = form.structure
         assert structure is not None
         self.form = form
         self.structure = structure
         self.loss = loss
-        self.starts: dict[Any, Any] = {}
         self.exponents = tuple(
             dict.fromkeys(
                 name for term in structure.terms for name, _ in term.exponents if isinstance(name, str)
@@ -38,6 +38,7 @@ class PowerSumModel:
         self.size = first + terms + len(self.exponents) + int(self.outer)
         self.slots = {name: first + terms + i for i, name in enumerate(self.exponents)}
         n = len(loss)
+        # log of term k at the rows = design[k] @ theta + offset[k]: linear in every internal parameter.
         self.design = np.zeros((terms, n, self.size))
         self.offset = np.zeros((terms, n))
         self.means: list[list[float]] = []
@@ -76,42 +77,59 @@ class PowerSumModel:
         return lower, upper
 
     @cached_property
-    def _pairs(self) -> Array:
-        """Outer products of each term's design with itself, [terms, n, p * p]."""
+    def _pairs(self) -> Float[Array, "k n pp"]:
+        """The outer product of each term's design with itself, row by row."""
         terms, n, p = self.design.shape
         return np.einsum("kni,knj->knij", self.design, self.design).reshape(terms, n, p * p)
 
     @cached_property
-    def _transposed(self) -> Array:
+    def _transposed(self) -> Float[Array, "k p n"]:
         return np.ascontiguousarray(self.design.transpose(0, 2, 1))
 
-    def _terms(self, theta: Array, rows: np.ndarray | slice = slice(None)) -> Array:
-        """Each term at the rows, [terms, S, n]."""
+    def _terms(
+        self, theta: Float[Array, "S p"], rows: Int[np.ndarray, " r"] | slice = slice(None)
+    ) -> Float[Array, "k S n"]:
+        """Compute each term at the rows."""
         log = theta @ self._transposed[:, :, rows] + self.offset[:, None, rows]
         return np.exp(np.minimum(log, 600.0, out=log), out=log)
 
-    def predict(self, theta: Array) -> Array:
-        """Losses [S, n] at internal parameters [S, p]."""
+    def predict(self, theta: Float[Array, "S p"]) -> Float[Array, "S n"]:
+        """Compute the losses at internal parameters."""
         total = self._terms(theta).sum(0)
         if self.outer:
             total = total ** theta[:, -1:]
         return total + theta[:, :1] if self.floor else total
 
-    def value(self, theta: Array, weight: Array, target: Array, scale: str, width: float) -> Array:
-        """The objective alone, [S]."""
-        f = self.predict(theta)
-        residual = (np.log(f) if scale == "log" else f) - target
-        return np.einsum("sn,sn->s", weight, huber(residual, width))
+    def expand(
+        self,
+        theta: Float[Array, "S p"],
+        weight: Float[Array, "S n"],
+        target: Float[Array, " n"],
+        scale: str,
+        width: float,
+    ) -> Expansion:
+        """Expand the objective, sum of weight x rho(residual), to second order in theta.
 
-    def expand(self, theta: Array, weight: Array, target: Array, scale: str, width: float) -> Expansion:
-        """The objective sum of weight x huber(residual) and its derivatives in theta [S, p].
+        Derived by the chain rule, row by row, with every sum over rows left to the end. Term k is
+        u_k = exp(X_k theta + offset), so du_k = u_k X_k and d2u_k = u_k X_k X_k' (`_pairs`). With s = sum u_k:
 
-        `weight` [S, n]; `target` [n] is on the residual's scale.
+            no outer power   f = floor + s:     df = sum u_k X_k,        d2f = sum u_k X_k X_k'
+            outer power      f = floor + s^q:   g = log s, dg = sum (u_k/s) X_k,
+                             d2g = sum (u_k/s) X_k X_k' - dg dg',        s^q = exp(q g),
+                             df = s^q (q dg, g),
+                             d2f = s^q [(q dg, g)(q dg, g)' + q d2g, and dg in the cross of theta with q]
+
+        and of the objective, psi = rho' and r = log f - target or f - target:
+
+            log scale:   gradient sum of (psi/f) df,  Hessian sum of (psi/f) d2f + (rho'' - psi)/f^2 df df'
+            linear:      gradient sum of psi df,      Hessian sum of psi d2f + rho'' df df'
+
+        `push` is the factor of d2f, `bend` that of df df'.
         """
         S, p = theta.shape
         u = self._terms(theta)
         total = u.sum(0)
-        slope_rows = np.zeros((S, p, total.shape[1]))  # d(inner)/d theta, where inner = log or plain sum
+        slope_rows = np.zeros((S, p, total.shape[1]))  # ds, or dg with an outer power
         kinds = len(u)
         first = int(self.floor)
         if self.outer:
@@ -140,6 +158,7 @@ class PowerSumModel:
             push, bend = psi, curvature
         hessian = np.zeros((S, p, p))
         if self.outer:
+            # s^q (q dg, g)(q dg, g)' - s^q q dg dg', then the cross of theta with q.
             inner = slope_rows
             outer_rows = power[:, None] * inner
             outer_rows[:, -1] = log_total
@@ -162,8 +181,8 @@ class PowerSumModel:
         hessian += (jacobian * bend[:, None]) @ jacobian.transpose(0, 2, 1)
         return Expansion(value, gradient, hessian)
 
-    def grid(self, rows: np.ndarray) -> Grid:
-        """At `rows`: exponents, and with an outer power the terms' ratios and the power, over plausible ranges."""
+    def grid(self, rows: Int[np.ndarray, " r"]) -> Grid:
+        """Lay a grid over the exponents and, with an outer power, the terms' ratios and the power."""
         terms = len(self.structure.terms)
         axes: list[Array] = []
         rough = self.outer or len(self.exponents) > 2
@@ -200,8 +219,8 @@ class PowerSumModel:
     def _is_exponent(self, name: str) -> bool:
         return bool(self.lower[self.slots[name]] > 0)
 
-    def assemble(self, eta: Array, coefficients: Array) -> Array:
-        """Internal parameters [S, p] from grid points [S, q] and their linear coefficients [S, m] >= 0."""
+    def assemble(self, eta: Float[Array, "S q"], coefficients: Float[Array, "S m"]) -> Float[Array, "S p"]:
+        """Make internal parameters of grid points and their linear coefficients, none below zero."""
         theta = np.zeros((len(eta), self.size))
         first, terms, q = int(self.floor), len(self.structure.terms), len(self.exponents)
         if self.floor:
@@ -215,8 +234,8 @@ class PowerSumModel:
         theta[:, first : first + terms] = logs
         return np.clip(theta, self.lower, self.upper)
 
-    def public(self, theta: Array) -> Array:
-        """Reported parameters [S, len(form.names)] from internal ones."""
+    def public(self, theta: Float[Array, "S p"]) -> Float[Array, "S p2"]:
+        """Translate internal parameters into reported ones, in the order of `form.names`."""
         first = int(self.floor)
         values = {name: theta[:, slot] for name, slot in self.slots.items()}
         for k, term in enumerate(self.structure.terms):
@@ -237,8 +256,8 @@ class PowerSumModel:
                 axis=1,
             )
 
-    def private(self, params: Mapping[str, float]) -> Array:
-        """Internal parameters [p] from reported ones."""
+    def private(self, params: Mapping[str, float]) -> Float[Array, " p"]:
+        """Translate reported parameters into internal ones."""
         values = {name: np.asarray(float(value)) for name, value in params.items()}
         values |= {f"log {p.name}": np.log(values[p.name]) for p in self.form.parameters if p.scale}
         values = {**values, **self.structure.private(values)}
@@ -254,9 +273,9 @@ class PowerSumModel:
             theta[-1] = values[self.structure.outer]
         return np.clip(theta, self.lower, self.upper)
 
-    def _shift(self, k: int, term: Term, values: Mapping[str, Array]) -> Array:
-        """log coefficient - centred log coefficient."""
+    def _shift(self, k: int, term: Term, values: Mapping[str, Any]) -> Float[Array, "..."]:
+        """Compute log coefficient - centred log coefficient."""
         shift = np.zeros(())
         for (name, _), mean in zip(term.exponents, self.means[k], strict=True):
             shift = shift + (values[name] if isinstance(name, str) else np.asarray(name)) * mean
-        return shift
+        return np.asarray(shift)

@@ -1,24 +1,24 @@
-"""Profile of the objective: how good a fit can still be with one parameter held at a value."""
+"""Profile of the objective: the best fit that is left with one parameter held at a value."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.fitting.fit import Fit
 from analysis.fitting.power_sum import PowerSumModel
-from analysis.fitting.resampling import bind
+from analysis.fitting.result import Fit
 from analysis.fitting.search import search
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The least `objective` [m] over all other parameters with `name` held at `values` [m]."""
+    """The least `objective` over all other parameters with `name` held at each of k `values`."""
 
     name: str
-    values: Array
-    objective: Array
+    values: Float[Array, " k"]
+    objective: Float[Array, " k"]
 
 
 def profile(fitted: Fit, name: str, points: int = 25) -> Profile:
@@ -27,7 +27,7 @@ def profile(fitted: Fit, name: str, points: int = 25) -> Profile:
     A flat profile is a parameter that the rows do not identify; two valleys are two basins. Amplitudes
     follow their exponents and have no profile of their own. Raises UserError for those and other laws.
     """
-    model = bind(fitted.form, fitted.observations)
+    model = fitted.problem.model
     if not isinstance(model, PowerSumModel):
         raise UserError(f"{fitted.form.name}: a profile is drawn for sums of powers only")
     slots = dict(model.slots)
@@ -46,10 +46,7 @@ def profile(fitted: Fit, name: str, points: int = 25) -> Profile:
         max(centre - reach, model.lower[slot]), min(centre + reach, model.upper[slot]), points
     )
     weight = fitted.observations.weight[None]
-    bounds = model.lower.copy(), model.upper.copy()
-    found = []
-    for value in values:
-        model.lower, model.upper = bounds[0].copy(), bounds[1].copy()
-        model.lower[slot] = model.upper[slot] = value
-        found.append(search(model, fitted.observations.loss, weight, fitted.objective).value[0])
+    found = [
+        search(replace(fitted.problem, held=(slot, value)), weight).value[0] for value in values.tolist()
+    ]
     return Profile(name, values, np.asarray(found))

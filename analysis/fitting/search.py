@@ -9,19 +9,22 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from analysis.arrays import Array
 from analysis.fitting.bound_law import Grid, Model
 from analysis.fitting.newton import Minimum, minimise
 from analysis.fitting.objective import Objective, huber, huber_weight
+from analysis.fitting.problem import Problem
 
 # Rows beyond this many do not sharpen a grid of starts; the polish uses them all.
 SEARCH_ROWS = 500
 # Huber widths below this are descended slowly.
 FINE = 2e-3
-# Jumps about the best point of a table, as shares of the parameters, and how many of each.
+# Jumps about the best point of a table, as shares of the parameters; HOP_COPIES of each.
 HOPS = (0.1, 0.03, 0.01)
 HOP_COPIES = 24
 # Elements (problems x rows) worked on at a time: the arrays of one block stay in the second-level cache.
@@ -30,38 +33,36 @@ BLOCK = 48_000
 
 @dataclass(frozen=True)
 class Found:
-    """The best of each resample: theta [R, p], objective [R], converged [R]; `basins`: every end point of the
-    first resample (theta [K, p], objective [K])."""
+    """The best of each of R weightings of the rows; `basins`: every end point of the first."""
 
-    theta: Array
-    value: Array
-    converged: np.ndarray
+    theta: Float[Array, "R p"]
+    value: Float[Array, " R"]
+    converged: Bool[np.ndarray, " R"]
     basins: Minimum
 
 
 def search(
-    model: Model,
-    loss: Array,
-    weight: Array,
-    objective: Objective,
+    problem: Problem,
+    weight: Float[Array, "R n"],
     *,
     starts: int = 12,
-    near: Array | None = None,
-    seed: int = 0,
+    near: Float[Array, "k p"] | None = None,
 ) -> Found:
-    """Minimise the objective globally for every row of `weight` [R, n].
+    """Minimise the objective globally for every row of `weight`.
 
-    `near` [M, p] adds starts to every resample's own. `starts` is how many of its grid's best cells each
-    resample polishes.
+    `near` adds starts to every weighting's own. `starts` is how many of its grid's best cells each
+    weighting polishes.
     """
     R, n = weight.shape
-    target = objective.target(loss)
+    model = problem.model
     rows = np.arange(n)
     if n > SEARCH_ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(n, SEARCH_ROWS, replace=False))
-    if (objective, seed) not in model.starts:
-        model.starts[objective, seed] = _Normal(model.grid(rows), loss[rows], objective)
-    normal = model.starts[objective, seed]
+        rows = np.sort(np.random.default_rng(0).choice(n, SEARCH_ROWS, replace=False))
+    normal = _NORMAL.get(problem)
+    if normal is None:
+        normal = _NORMAL[problem] = _Normal(
+            model.grid(rows), problem.observations.loss[rows], problem.objective
+        )
     blocks = [slice(i, i + _block(n, starts)) for i in range(0, R, _block(n, starts))]
 
     def work(block: slice) -> tuple[Minimum, Minimum]:
@@ -70,7 +71,7 @@ def search(
         if near is not None:
             theta = np.concatenate([theta, np.broadcast_to(near, (len(w), *near.shape))], axis=1)
         k = theta.shape[1]
-        ended = _polish(model, theta.reshape(-1, theta.shape[2]), np.repeat(w, k, axis=0), target, objective)
+        ended = _polish(problem, theta.reshape(-1, theta.shape[2]), np.repeat(w, k, axis=0))
         value = ended.value.reshape(-1, k)
         best = np.argmin(value, axis=1) + np.arange(len(w)) * k
         first = Minimum(ended.theta[:k], ended.value[:k], ended.converged[:k])
@@ -89,31 +90,41 @@ def search(
     )
 
 
-def hop(model: Model, loss: Array, weight: Array, objective: Objective, best: Found, seed: int = 0) -> Found:
+def hop(problem: Problem, best: Found, seed: int = 0) -> Found:
     """Jump about the best point and polish again, keeping what is better: kinks of narrow losses make dents.
 
-    For a single weighting [1, n]. Jumps are normal in the internal parameters, of shrinking size, and a
+    For the table as it is, no resample of it. Jumps are normal in the internal parameters, of shrinking size, and a
     third of them start from the floor of the box in its first coordinate (no irreducible loss).
     """
     rng = np.random.default_rng(seed)
-    target = objective.target(loss)
+    model = problem.model
+    weight = np.repeat(problem.observations.weight[None], HOP_COPIES, axis=0)
     theta, value, converged = best.theta, best.value, best.converged
     for size in HOPS:
         copies = theta + size * rng.standard_normal((HOP_COPIES, theta.shape[1])) * (0.2 + np.abs(theta))
         copies[::3, 0] = model.lower[0]
-        ended = minimise(
-            model,
-            copies,
-            np.repeat(weight, HOP_COPIES, axis=0),
-            target,
-            scale=objective.scale,
-            width=objective.width,
-        )
+        ended = descend(problem, copies, weight)
         first = int(np.argmin(ended.value))
         if ended.value[first] < value[0]:
             pick = slice(first, first + 1)
             theta, value, converged = ended.theta[pick], ended.value[pick], ended.converged[pick]
     return Found(theta, value, converged, best.basins)
+
+
+def descend(
+    problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"], steps: int = 60
+) -> Minimum:
+    """Descend from `theta` on the problem's own objective."""
+    objective = problem.objective
+    return minimise(
+        problem.model,
+        theta,
+        weight,
+        problem.target,
+        scale=objective.scale,
+        width=objective.width,
+        steps=steps,
+    )
 
 
 def _threads() -> int:
@@ -124,15 +135,15 @@ def _block(n: int, starts: int) -> int:
     return max(1, BLOCK // (n * max(1, starts // 2)))
 
 
-def _polish(model: Model, theta: Array, weight: Array, target: Array, objective: Objective) -> Minimum:
-    """Newton on Huber losses of shrinking width: wide ones carry a start over the kinks of narrow ones."""
-    width, scale = objective.width, objective.scale
+def _polish(problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"]) -> Minimum:
+    """Descend on Huber losses of shrinking width: wide ones carry a start over the kinks of narrow ones."""
+    width, scale, target = problem.objective.width, problem.objective.scale, problem.target
     step = 0.03 * (1.0 if scale == "log" else float(np.median(target)))
     while step > 1.5 * width:
         # Narrow losses have their minima at kinks: a rough answer at one width is a bad start at the next.
         fine = step < FINE * (1.0 if scale == "log" else float(np.median(target)))
         theta = minimise(
-            model,
+            problem.model,
             theta,
             weight,
             target,
@@ -142,17 +153,26 @@ def _polish(model: Model, theta: Array, weight: Array, target: Array, objective:
             tolerance=1e-11 if fine else 1e-4,
         ).theta
         step /= 3.0 if fine else 5.0
-    return minimise(model, theta, weight, target, scale=scale, width=width)
+    return descend(problem, theta, weight)
 
 
 class _Normal:
     """Normal equations of the linear coefficients at every grid point, as products over rows.
 
-    Residuals are relative where the objective is on the log scale (log f - log L = f/L - 1 to first order);
-    robust weights come from iterating on the whole table at each grid point.
+    At a grid point the law is f = B c, with B [n, m] the floor and the terms at coefficient one, and c >= 0.
+    Its weighted least squares, sum of w (B c - y)^2 / 2, is least where (B'WB) c = B'Wy, and then y'Wy / 2 -
+    c'B'Wy / 2. Every entry of B'WB, B'Wy and y'Wy is linear in the row weights w, so with the products of columns
+    laid out once as a table [n, products x G] a single matrix product, weights [R, n] x table, gives all R x G
+    systems.
+
+    Two things make the least squares those of the objective. On the log scale log f - log y = f/y - 1 to first
+    order, so that basis and y are divided by y. A robust loss is iterated to its least-squares weights psi(r)/r
+    on the whole table at each grid point (iteratively re-weighted least squares, Holland and Welsch 1977); the
+    parabola of those weights lies above the loss and touches it there, so that its minimum bounds the objective
+    at that point from above (majorisation, Hunter and Lange 2004, The American Statistician 58, 30).
     """
 
-    def __init__(self, grid: Grid, loss: Array, objective: Objective) -> None:
+    def __init__(self, grid: Grid, loss: Float[Array, " n"], objective: Objective) -> None:
         self.grid = grid
         basis, y = grid.basis, loss
         if objective.scale == "log":
@@ -182,10 +202,11 @@ class _Normal:
         columns.append(constant + 0.5 * robust * y * y)
         self.table = np.ascontiguousarray(np.concatenate(columns).T)  # [n, (pairs + m + 1) G]
 
-    def starts(self, model: Model, weight: Array, count: int) -> Array:
-        """The best point of each of the `count` best cells of the grid, [R, count, p]."""
+    def starts(self, model: Model, weight: Float[Array, "R n"], count: int) -> Float[Array, "R k p"]:
+        """Find the best point of each of the `count` best cells of the grid, for every weighting."""
         R = len(weight)
         G, m = len(self.grid.eta), self.m
+        # [quantities, G, R]: the upper triangle of B'WB, then B'Wy, then the constant.
         moments = (weight @ self.table).reshape(R, -1, G).transpose(1, 2, 0)
         k = m * (m + 1) // 2
         coefficients, gain = _coefficients(self.grid, moments[:k], moments[k : k + m], m)
@@ -205,8 +226,12 @@ class _Normal:
         return flat.reshape(R, points.shape[1], -1)
 
 
-def _cells(eta: Array) -> np.ndarray:
-    """Which coarse cell each grid point lies in: up to three along each axis."""
+# The normal equations of a problem serve all its searches, and go when it goes.
+_NORMAL: WeakKeyDictionary[Problem, _Normal] = WeakKeyDictionary()
+
+
+def _cells(eta: Float[Array, "G q"]) -> Int[np.ndarray, " G"]:
+    """Number the coarse cell that each grid point lies in: up to three along each axis."""
     label = np.zeros(len(eta), dtype=np.int64)
     for axis in eta.T:
         rank = np.searchsorted(np.unique(axis), axis)
@@ -214,18 +239,22 @@ def _cells(eta: Array) -> np.ndarray:
     return np.unique(label, return_inverse=True)[1]
 
 
-def _coefficients(grid: Grid, moments: Array, right: Array, m: int) -> tuple[Array, Array]:
-    """Non-negative linear coefficients [G, R, m] and 2b'c - c'Gc [G, R] at every grid point."""
+def _coefficients(
+    grid: Grid, moments: Float[Array, "pairs G R"], right: Float[Array, "m G R"], m: int
+) -> tuple[Float[Array, "G R m"], Float[Array, "G R"]]:
+    """Solve for the non-negative coefficients c, and for 2 b'c - c'(B'WB)c, at every grid point."""
     if grid.fixed:
         return np.ones((*right.shape[1:], 1)), 2.0 * right[0] - moments[0]
     return _non_negative(moments, right, m)
 
 
-def _non_negative(moments: Array, right: Array, m: int) -> tuple[Array, Array]:
-    """Non-negative least squares of up to three coefficients by trying every active set.
+def _non_negative(
+    moments: Float[Array, "pairs G R"], right: Float[Array, "m G R"], m: int
+) -> tuple[Float[Array, "G R m"], Float[Array, "G R"]]:
+    """Solve non-negative least squares of up to three coefficients by trying every active set.
 
-    `moments` [m (m + 1) / 2, G, R] upper triangle by rows, `right` [m, G, R]. Returns coefficients
-    [G, R, m] and the decrease b'c of the objective 1/2 c'Gc - b'c, doubled, [G, R].
+    `moments` is the upper triangle by rows, m (m + 1) / 2 of them. Besides the coefficients: the decrease of the
+    objective, doubled, which is b'c at the least squares of a set.
     """
     index = {pair: i for i, pair in enumerate((i, j) for i in range(m) for j in range(i, m))}
     shape = right.shape[1:]
@@ -251,7 +280,7 @@ def _non_negative(moments: Array, right: Array, m: int) -> tuple[Array, Array]:
     return coefficients, best
 
 
-def _cramer(g: list[list[Array]], b: list[Array]) -> list[Array]:
+def _cramer(g: list[list[Float[Array, "G R"]]], b: list[Float[Array, "G R"]]) -> list[Float[Array, "G R"]]:
     """Solve symmetric 1 x 1 to 3 x 3 systems elementwise; a singular one gives NaN, which is never chosen."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if len(b) == 1:

@@ -1,6 +1,6 @@
 """Intervals for new runs: parameters, seed noise, and how wrong the law itself is beyond the data.
 
-A resampled law says how well its parameters are known if it is true. Real laws bend: `analysis.discrepancy`
+A resampled law says how well its parameters are known if it is true. Real laws bend: `forecasting.discrepancy`
 learns by how much.
 """
 
@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from analysis.arrays import Array
-from analysis.fitting.fit import Fit
-from analysis.fitting.percentiles import percentiles
-from analysis.fitting.resampling import thinned
+from analysis.arrays import Array, percentiles
+from analysis.fitting.result import Fit, Member
 from analysis.forecasting.discrepancy import Discrepancy
 
 # Draws behind an interval: resampled parameters are used as often as that takes.
@@ -28,27 +27,25 @@ GROWTHS = np.linspace(-3.0, 4.0, 281)
 class Noise:
     """Residuals of log loss, standardised: at a loss L they are `standard` x (L / `centre`)^`growth`."""
 
-    standard: Array
+    standard: Float[Array, " n"]
     growth: float
     centre: float
     least: float
 
-    def scale(self, loss: Array) -> Array:
-        """The factor at predicted losses; below half the least loss seen, it stays what it is there."""
+    def scale(self, loss: Float[Array, " m"]) -> Float[Array, " m"]:
+        """Compute the factor at predicted losses; below half the least loss seen, it stays what it is there."""
         return (np.maximum(loss, 0.5 * self.least) / self.centre) ** self.growth
 
 
 def noise_of(fitted: Fit) -> Noise:
-    """Seed noise from the residuals of a fit (a subset of a large table's), inflated for its parameters.
+    """Estimate seed noise from the residuals of a fit (a subset of a large table's), inflated for its parameters.
 
     Its growth with loss is the likeliest for residuals of a Laplace distribution (a few wild rows hardly move
     it), shrunk towards none by its own standard error: t^2 / (t^2 + 1).
     """
-    rows = thinned(fitted.observations, 0)
+    rows = fitted.observations.small
     predicted = fitted.predict(rows.x)
     residual = np.log(rows.loss / predicted)
-    n = len(residual)
-    spare = max(fitted.objective.spare(residual, rows.loss, len(fitted.params)), 1.0)
     u = np.log(predicted) - np.mean(np.log(predicted))
     # The likelihood with its scale solved for, where u has mean zero: convex in the growth.
     spread = np.mean(np.abs(residual) * np.exp(-GROWTHS[:, None] * u), axis=1)
@@ -57,42 +54,43 @@ def noise_of(fitted: Fit) -> Noise:
     t2 = slope * slope * float(np.sum(u * u)) / (np.pi / 2 - 1)
     growth = float(np.clip(slope * t2 / (t2 + 1.0), 0.0, MOST_NOISE_GROWTH))
     centre = float(np.exp(np.mean(np.log(predicted))))
-    standard = residual / (predicted / centre) ** growth * np.sqrt(n / spare)
+    standard = residual / (predicted / centre) ** growth * np.sqrt(len(rows) / fitted.df_resid)
     return Noise(standard, growth, centre, float(predicted.min()))
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Log loss of new runs: centre [m], and lower and upper bounds [m] at the level asked for."""
+    """Log loss of new runs: centre, and lower and upper bounds at the level asked for."""
 
-    centre: Array
-    lower: Array
-    upper: Array
+    centre: Float[Array, " m"]
+    lower: Float[Array, " m"]
+    upper: Float[Array, " m"]
 
 
 def interval(
-    members: Sequence[tuple[Fit, float]],
+    members: Sequence[Member],
     wanted: pd.DataFrame,
-    distance: Array,
+    distance: Float[Array, " m"],
     discrepancy: Discrepancy,
     *,
     level: float,
     seed: int,
 ) -> Interval:
-    """Bounds on one new run at each row of `wanted`, its seed noise included.
+    """Bound one new run at each row of `wanted`, its seed noise included.
 
     Draws are of a form by weight, its parameters by resampling, a residual, and a discrepancy.
     """
     rng = np.random.default_rng(seed)
+    centre = np.sum([member.weight * np.log(member.fit.predict(wanted)) for member in members], axis=0)
+    noise = noise_of(members[0].fit)
+    size = noise.scale(np.exp(centre))
     # An outer power may take a resample's loss to zero far beyond the rows: a draw of minus infinity.
     with np.errstate(divide="ignore"):
-        logs = [np.log(fitted.predict_draws(wanted)) for fitted, _ in members]
-    centre = np.sum([weight * np.log(fitted.predict(wanted)) for fitted, weight in members], axis=0)
+        logs = [np.log(member.fit.predict_draws(wanted)) for member in members]
     draws = np.concatenate(logs)
     repeats = -(-DRAWS // max(len(draws), 1))
     draws = np.repeat(draws, repeats, axis=0)
-    noise = noise_of(members[0][0])
-    residual = rng.choice(noise.standard, size=draws.shape) * noise.scale(np.exp(centre))
+    residual = rng.choice(noise.standard, size=draws.shape) * size
     wrong = discrepancy.draw(distance, len(draws), rng)
     tail = 50.0 * (1.0 - level)
     # Skewed resamples may lie on one side of the prediction, which its bounds never exclude.

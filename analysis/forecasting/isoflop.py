@@ -3,21 +3,27 @@ approaches 1, 2 and 3), and the exponents of N*(C) and D*(C)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
-from analysis.fitting.fit import Fit, finite, fit
+from analysis.fitting.fit import fit
 from analysis.fitting.observations import Observations, observe
-from analysis.fitting.resampling import check_seed, resample_counts
+from analysis.fitting.options import FitOptions
+from analysis.fitting.resampling import resample_counts
+from analysis.fitting.result import Fit, finite, html_of, notes
 from analysis.forecasting.cost import cost_model, optimum
 from analysis.tables.finished import LeftOut
 
 METHODS = ("parabola", "envelope", "parametric")
-# Runs within this factor of compute share a budget.
+# Factors of compute: a gap between two budgets, the scatter of one, and its width where there are no gaps.
+GAPS = (1.3, 1.2, 1.1)
+SCATTER = 1.6
 SAME_BUDGET = 1.1
 # A parabola through fewer sizes is no evidence of a minimum.
 LEAST_SIZES = 4
@@ -37,20 +43,39 @@ class Optimum:
 
 @dataclass(frozen=True)
 class IsoFlop:
-    """N* = const x C^exponent_params, D* likewise; `draws` [R, 2] are resampled exponents (NaN: no line)."""
+    """N* = const x C^exponent_params, D* likewise; `draws` are resampled exponents (NaN: no line)."""
 
     method: str
     exponent_params: float
     exponent_tokens: float
-    draws: Array
+    draws: Float[Array, "R 2"]
     level: float
     optima: tuple[Optimum, ...]
-    status: Status
     warnings: tuple[Warn, ...]
     left_out: tuple[LeftOut, ...] = ()
 
+    @property
+    def status(self) -> Status:
+        """Whether the exponents can be rested on."""
+        return status_of(self.warnings)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the optima, one row a budget."""
+        return pd.DataFrame([dict(o.__dict__) for o in self.optima])
+
+    def _repr_html_(self) -> str:
+        return html_of(self._headline(), self.to_frame(), self.left_out, self.warnings)
+
+    def _headline(self) -> list[str]:
+        lines = [f"compute-optimal sizes by {self.method}: {self.status}"]
+        for name, (low, high) in self.conf_int().items():
+            lines.append(
+                f"{name:>16} {getattr(self, name):8.4f}   [{low:.4f}, {high:.4f}] {100 * self.level:g}%"
+            )
+        return lines
+
     def conf_int(self) -> dict[str, tuple[float, float]]:
-        """Percentile intervals of both exponents."""
+        """Give percentile intervals of both exponents."""
         tail = 50.0 * (1.0 - self.level)
         fine = self.draws[np.isfinite(self.draws).all(axis=1)]
         if len(fine) < 2:
@@ -62,7 +87,7 @@ class IsoFlop:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON of DESIGN.md's `isoflop`."""
+        """Make the JSON of `python -m analysis isoflop`."""
         return {
             "method": self.method,
             "exponent_params": self.exponent_params,
@@ -76,19 +101,10 @@ class IsoFlop:
         }
 
     def summary(self) -> str:
-        """The optima as a table for a person."""
-        interval = self.conf_int()
-        lines = [f"compute-optimal sizes by {self.method}: {self.status}"]
-        for name in ("exponent_params", "exponent_tokens"):
-            low, high = interval[name]
-            lines.append(
-                f"{name:>16} {getattr(self, name):8.4f}   [{low:.4f}, {high:.4f}] {100 * self.level:g}%"
-            )
-        lines.append(f"{'flops':>12} {'params':>12} {'tokens':>12} {'loss':>9}")
+        """Write the optima as a table for a person."""
+        lines = [*self._headline(), f"{'flops':>12} {'params':>12} {'tokens':>12} {'loss':>9}"]
         lines += [f"{o.flops:12.4g} {o.params:12.4g} {o.tokens:12.4g} {o.loss:9.5g}" for o in self.optima]
-        lines += [f"left out: {len(left.rows)} rows: {left.reason}" for left in self.left_out]
-        lines += [f"{warn.code}: {warn.message}" for warn in self.warnings]
-        return "\n".join(lines)
+        return "\n".join([*lines, *notes(self.left_out, self.warnings)])
 
 
 def isoflop(
@@ -100,7 +116,7 @@ def isoflop(
     level: float = 0.95,
     group: str | None = None,
 ) -> IsoFlop:
-    """The optimum of every budget in `table` (params, tokens, loss; flops, or 6ND) and how it grows.
+    """Find the optimum of every budget in `table` (params, tokens, loss; flops, or 6ND) and how it grows.
 
     parabola: log loss against log params at each budget; envelope: the best run of each budget; parametric:
     the chinchilla law under the table's own cost. Runs, or `group`s of them, are resampled. UserError if
@@ -108,25 +124,26 @@ def isoflop(
     """
     if method not in METHODS:
         raise UserError(f"method = {method}: choose one of {', '.join(METHODS)}")
-    if not 0 < level < 1:
-        raise UserError(f"level = {level}: a probability between 0 and 1")
-    check_seed(seed)
+    # The options that are a fit's are checked as a fit's.
+    FitOptions(bootstrap=bootstrap, seed=seed, level=level)
     if method == "parametric":
         fitted = fit(table, "chinchilla", bootstrap=bootstrap, seed=seed, level=level, group=group)
         return _parametric(fitted)
-    observations = observe(table, ("params", "tokens"), group=group)
+    observations = observe(table, ("params", "tokens"), group=group, seed=seed, parameters=LEAST_SIZES)
     label, centres = budgets(observations.flops)
     counts = np.concatenate(
         [np.ones((1, len(observations))), resample_counts(observations.group, max(bootstrap, 1), seed)]
     )
-    found = [profile(observations, np.flatnonzero(label == i), counts, method) for i in range(len(centres))]
+    found = [
+        optimum_at(observations, np.flatnonzero(label == i), counts, method) for i in range(len(centres))
+    ]
     inside = [i for i, (log_n, _, _) in enumerate(found) if np.isfinite(log_n[0])]
     warnings = list(observations.warnings)
     if len(inside) < 2:
         raise UserError(
             f"{len(inside)} budget(s) with an optimum inside their sizes ({len(centres)} budgets of at least "
             f"{LEAST_SIZES} sizes within a factor {SAME_BUDGET} of compute): an exponent needs two; train "
-            "more sizes at each budget, or use --method parametric"
+            'more sizes at each budget, or use method="parametric" (--method parametric)'
         )
     if len(inside) < 4:
         warnings.append(Warn(Code.FEW_BUDGETS, f"the exponents rest on {len(inside)} budgets"))
@@ -154,32 +171,50 @@ def isoflop(
             )
             for i in inside
         ),
-        status=status_of(warnings),
         warnings=tuple(warnings),
         left_out=observations.keep(used, "in no budget with an optimum inside its sizes").left_out,
     )
 
 
-def budgets(flops: Array) -> tuple[np.ndarray, Array]:
-    """Label of each row's budget (-1: none with enough rows) and the budgets' compute, ascending."""
+def budgets(flops: Float[Array, " n"]) -> tuple[Int[np.ndarray, " n"], Float[Array, " B"]]:
+    """Label each row's budget (-1: none with enough rows); besides, the budgets' compute, ascending.
+
+    A real run's compute is off its label by several percent. Where gaps leave every budget within SCATTER, and
+    narrower than the gaps, they end there; where compute is spread without such, SAME_BUDGET above the least row.
+    """
     order = np.argsort(flops)
+    parts = _parts(flops[order])
     label = np.full(len(flops), -1)
     centres: list[float] = []
-    start = 0
-    for stop in range(1, len(order) + 1):
-        if stop == len(order) or flops[order[stop]] > SAME_BUDGET * flops[order[start]]:
-            rows = order[start:stop]
-            if len(rows) >= LEAST_SIZES:
-                label[rows] = len(centres)
-                centres.append(float(np.exp(np.mean(np.log(flops[rows])))))
-            start = stop
+    for rows in [order[part] for part in parts]:
+        if len(rows) >= LEAST_SIZES:
+            label[rows] = len(centres)
+            centres.append(float(np.exp(np.mean(np.log(flops[rows])))))
     return label, np.asarray(centres)
 
 
-def profile(
-    observations: Observations, rows: np.ndarray, counts: Array, method: str
-) -> tuple[Array, Array, Array]:
-    """log params, log tokens and log loss at a budget's optimum for every weighting `counts` [R, n].
+def _parts(ordered: Float[Array, " n"]) -> list[slice]:
+    """Cut ascending compute into budgets."""
+    n = len(ordered)
+    for gap in GAPS:
+        ends = [0, *(np.flatnonzero(ordered[1:] > gap * ordered[:-1]) + 1).tolist(), n]
+        parts = [slice(a, b) for a, b in pairwise(ends)]
+        width = max(ordered[part.stop - 1] / ordered[part.start] for part in parts)
+        apart = min((ordered[b.start] / ordered[a.stop - 1] for a, b in pairwise(parts)), default=np.inf)
+        if width <= min(SCATTER, apart):
+            return parts
+    parts, start = [], 0
+    for stop in range(1, n + 1):
+        if stop == n or ordered[stop] > SAME_BUDGET * ordered[start]:
+            parts.append(slice(start, stop))
+            start = stop
+    return parts
+
+
+def optimum_at(
+    observations: Observations, rows: Int[np.ndarray, " k"], counts: Float[Array, "R n"], method: str
+) -> tuple[Float[Array, " R"], Float[Array, " R"], Float[Array, " R"]]:
+    """Find log params, log tokens and log loss at a budget's optimum for every weighting `counts` of all rows.
 
     NaN where the optimum is not inside the sizes.
     """
@@ -215,8 +250,8 @@ def profile(
     )
 
 
-def slope(x: Array, y: Array) -> Array:
-    """Ordinary least squares slope of y [..., n] on x [n], over the finite entries of each row."""
+def slope(x: Float[Array, " n"], y: Float[Array, "*shape n"]) -> Float[Array, "*shape"]:
+    """Compute the ordinary least squares slope of y on x, over the finite entries of each row."""
     fine = np.isfinite(y)
     n = fine.sum(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -226,9 +261,18 @@ def slope(x: Array, y: Array) -> Array:
 
 
 def _parametric(fitted: Fit) -> IsoFlop:
-    """Approach 3: the optimum of the fitted law along the table's range of compute."""
+    """Follow approach 3: the optimum of the fitted law along the table's range of compute."""
     observations = fitted.observations
     cost = cost_model(observations)
+    if np.isnan(cost.experts) or any(warn.code is Code.CONSTANT_RATIO for warn in fitted.warnings):
+        why = (
+            "the share of active parameters varies"
+            if np.isnan(cost.experts)
+            else "tokens per parameter hardly vary"
+        )
+        raise UserError(
+            f"method = parametric (--method): {why}, so a law of params and tokens has no optimum here"
+        )
     grid = np.geomspace(observations.flops.min(), observations.flops.max(), 9)
     seen = observations.x["params"]
     span = (float(seen.min()), float(seen.max()))
@@ -254,7 +298,6 @@ def _parametric(fitted: Fit) -> IsoFlop:
             Optimum(float(c), float(n), float(d), float(v))
             for c, n, d, v in zip(grid, params, tokens, loss, strict=True)
         ),
-        status=fitted.status,
         warnings=fitted.warnings,
         left_out=observations.left_out,
     )

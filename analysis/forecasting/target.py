@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.fitting.rows import usable_rows
 from analysis.tables.columns import numbers
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
 from analysis.tables.where import no_such_column
@@ -18,6 +19,8 @@ from analysis.tables.where import no_such_column
 CUT = 30.0
 # Under eight runs a law of five parameters has next to nothing left to judge it by.
 FEWEST = 8
+# Of the law of N and D that is fitted to them: what rows must carry.
+PARAMETERS = 5
 RULE = (
     "The target is the largest model at its longest horizon. The forecast may use the finished runs with at "
     f"most 1/{CUT:g} of the target's training compute, every one of them, and no other. "
@@ -42,8 +45,9 @@ def law_rows(table: pd.DataFrame) -> LawRows:
     """Keep the last evaluations of finished runs that have a size, a horizon, a compute and a loss.
 
     Rows without (a run that diverged, an evaluation before the first step, a blank line) are left out and named by
-    their label in `table`. Where no row has flops they are counted: 6 N D, N the active parameters if the table has
-    them (column `params_active`). Raises UserError for a column that is missing or holds text.
+    their label in `table`; so are, as in every fit, checkpoints of a schedule and settings that another beats.
+    Where no row has flops they are counted: 6 N D, N the active parameters if the table has them (column
+    `params_active`). Raises UserError for a column that is missing or holds text.
     """
     for name in ("params", "tokens", "loss"):
         if name not in table.columns:
@@ -62,7 +66,8 @@ def law_rows(table: pd.DataFrame) -> LawRows:
             if bad.any():
                 left_out = (*left_out, LeftOut(f"{name} {what}", tuple(rows.index[bad].tolist())))
         rows = rows[np.isfinite(values) & (values > 0)]
-    return LawRows(rows.reset_index(drop=True), left_out, compute)
+    best = usable_rows(rows, ("params", "tokens"), PARAMETERS)
+    return LawRows(best.table.reset_index(drop=True), (*left_out, *best.left_out), compute)
 
 
 def _with_compute(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -70,7 +75,8 @@ def _with_compute(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if "flops" in rows.columns and (np.isfinite(rows["flops"]) & (rows["flops"] > 0)).any():
         return rows, "as in the table"
     active = "params_active" in rows.columns
-    size = rows["params_active"] if active else rows["params"]
+    # A model of which nothing is said is dense, as in `fitting.observations`.
+    size = rows["params_active"].fillna(rows["params"]) if active else rows["params"]
     said = "6 × active parameters × tokens" if active else "6 × parameters × tokens"
     if "flops" in rows.columns:
         said += ", for the column flops has no positive value"

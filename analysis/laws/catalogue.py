@@ -1,4 +1,4 @@
-"""The laws by name. Farseer, data-constrained and broken laws are written out in `special_forms`."""
+"""The laws by name. Farseer, the data-constrained and the broken laws are written out in modules of their own."""
 
 import copyreg
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
-"""What a scaling law is: parameters, bounds, equation, source, and how it is searched (laws: `forms`).
+"""A scaling law: parameters, bounds, equation, source, and how it is searched (the laws are in `catalogue`).
 
 Most laws are an irreducible loss plus a sum of power terms, perhaps raised to a power: `PowerSum` states
 those for the fast path. Any other is one Python function of named parameters and columns, which the same
-fit takes (`analysis.jet` differentiates it).
+fit takes (`fitting.jet` differentiates it).
 """
 
 from collections.abc import Callable, Mapping
@@ -114,8 +114,8 @@ class Form:
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 
-    def predict(self, params: Mapping[str, float], x: Columns) -> Array:
-        """Loss in the table's units (nats per token) at the columns `x`, each [n]."""
+    def predict(self, params: Mapping[str, Any], x: Columns) -> Array:
+        """Compute the loss in the table's units (nats per token) at columns `x` that broadcast with `params`."""
         with np.errstate(over="ignore"):
             return np.asarray(self.law(Named(params), Named(x)), dtype=np.float64)
 

@@ -5,6 +5,7 @@ No HTML and no pictures here. A stage that cannot run leaves the reason in its p
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,8 @@ class StepBack:
 class Law:
     """The law of all finished runs: `path` is its best loss by budget, `next` the budgets of RATIOS.
 
-    `back` has a step back for each of RATIOS: what a forecast over that distance was worth on these runs.
+    Both are empty where `unsplit` says why no budget can be split under it. `back` has a step back for each of
+    RATIOS: what a forecast over that distance was worth on these runs.
     """
 
     forecast: Forecast
@@ -71,6 +73,7 @@ class Law:
     back: tuple[StepBack, ...]
     used: np.ndarray
     fitted: np.ndarray
+    unsplit: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def findings(table: pd.DataFrame, source: Source) -> Findings:
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
     target = choose_target(table)
-    held_out = hold_out(kept.rows, target)
+    held_out = hold_target_out(kept.rows, target)
     scores = _tasks(source, table)
     return Findings(
         source=source,
@@ -156,7 +159,7 @@ def seed_noise(rows: pd.DataFrame) -> float | None:
     return float(np.sqrt(squares / free)) if free > 0 else None
 
 
-def hold_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     """Forecast the target from the rows below the cut, or say why it cannot be done."""
     if target is None:
         return "a forecast needs finished runs of two model sizes or more."
@@ -208,15 +211,22 @@ def _law(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> 
     top = float(rows["flops"].max())
     path = np.geomspace(float(rows["flops"].min()), top, 12).tolist()
     budgets = [*path, *(ratio * top for ratio in RATIOS)]
+    recipe: dict[str, Any] = {"level": LEVEL, "form": FORM, "regime": REGIME}
+    unsplit = ""
     try:
-        forecast = extrapolate(rows, budgets=budgets, level=LEVEL, form=FORM, regime=REGIME)
+        try:
+            forecast = extrapolate(rows, budgets=budgets, **recipe)
+        except UserError as error:
+            # A law whose budgets cannot be split (experts in no one proportion) is a law all the same.
+            unsplit = str(error)
+            forecast = extrapolate(rows, targets=rows[["params", "tokens", "flops"]], **recipe)
         fitted = forecast.fit.predict(rows)
     except UserError as error:
         return f"no law could be fitted to all finished runs: {error}."
-    predictions = forecast.predictions
+    predictions = () if unsplit else forecast.predictions
     used = _used(forecast, len(rows))
     back = _steps_back(rows, target, held_out)
-    return Law(forecast, predictions, predictions[-len(RATIOS) :], back, used, fitted)
+    return Law(forecast, predictions, predictions[-len(RATIOS) :], back, used, fitted, unsplit)
 
 
 def _steps_back(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> tuple[StepBack, ...]:

@@ -36,7 +36,7 @@ table { border-collapse: collapse; font-size: .86rem; margin: .8rem 0; }
 th, td { padding: .22rem .7rem .22rem 0; text-align: left; vertical-align: top; white-space: nowrap; }
 th { border-bottom: 1px solid #999; font-weight: 600; white-space: normal; vertical-align: bottom; }
 td { border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-td.wide { white-space: normal; min-width: 14rem; }
+td.wide { white-space: normal; min-width: 4.5rem; }
 code { font: .88em ui-monospace, monospace; background: var(--code); padding: .05em .3em;
        overflow-wrap: anywhere; }
 summary { cursor: pointer; }
@@ -83,7 +83,7 @@ def bullets(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{text(item)}</li>" for item in items) + "</ul>"
 
 
-def caveats(kind: str, status: str, rows: Iterable[tuple[str, str, str]]) -> str:
+def caveat_rows(kind: str, status: str, rows: Iterable[tuple[str, str, str]]) -> str:
     """Frame a status and its warnings: each a word, its sentence, and in small print what the word means."""
     said = "".join(
         f'<p><strong>{text(word)}</strong>: {text(message)} <span class="small">({text(meaning)})</span></p>'

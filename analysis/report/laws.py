@@ -77,6 +77,8 @@ def next_section(found: Findings, shown: dict[str, str]) -> str:
     if isinstance(found.law, str):
         return html.section(heading, html.paragraph(f"No law, no budgets: {found.law}"))
     law = found.law
+    if law.unsplit:
+        return html.section(heading, _caution(law), html.paragraph(f"No budgets: {law.unsplit}."))
     unique = _unique_tokens(found)
     back: list[StepBack | None] = [*law.back] if law.back else [None] * len(law.next)
     largest = float(found.rows["flops"].max())

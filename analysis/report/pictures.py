@@ -29,7 +29,8 @@ def pictures(found: Findings) -> Iterator[Picture]:
     if len(found.rows):
         yield _loss_compute(found)
     if not isinstance(found.law, str):
-        yield _next_budgets(found, found.law)
+        if not found.law.unsplit:
+            yield _next_budgets(found, found.law)
         yield _residuals(found, found.law)
     yield from _components(found)
     yield from _tasks(found)
@@ -175,7 +176,7 @@ def _tasks(found: Findings) -> Iterator[Picture]:
     if twins:
         yield Picture(
             "twins",
-            tasks.twins(found.tasks, twins),
+            tasks.twins(found.tasks, twins, verdicts),
             "Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
             "frequent or rare, gold or flipped labels.",
         )

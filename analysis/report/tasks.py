@@ -78,16 +78,13 @@ def _expected(found: Findings) -> dict[tuple[str, str], str]:
 
 
 def _class_table(found: Findings) -> str:
-    """Write the classes as a table that fits the page, and the caveats in sentences below it."""
+    """Write the classes as a table that fits the page; below it, in sentences that wrap, caveats and seeds."""
     expected, verdicts = _expected(found), _exact(found)
     # A column that no task has anything to say in is left out.
     columns: dict[str, dict[tuple[str, str], str]] = {
-        "expected": {key: expected.get(key, "") for key in verdicts},
+        "expected class": {key: expected.get(key, "") for key in verdicts},
         "effect": {key: f"{v.effect:+.2f}" for key, v in verdicts.items()},
         "threshold (90%), parameters": {key: _threshold(v) for key, v in verdicts.items()},
-        "seeds past half of the gain, by size": {
-            key: _success(v.success_rate) for key, v in verdicts.items()
-        },
         "shortcut, beaten from": {key: _shortcut(v) for key, v in verdicts.items()},
         "caveats": {key: ", ".join(code for code, _ in _caveats(v)) for key, v in verdicts.items()},
     }
@@ -102,8 +99,11 @@ def _class_table(found: Findings) -> str:
         for code, message in _caveats(verdict):
             said.setdefault(f"{code}: {message}", []).append(_name(*key))
     lines = [f"{line} ({', '.join(names)})" for line, names in said.items()]
-    table = html.table(header, rows, wide=range(len(header)))
-    return table + (html.paragraph("Caveats:") + html.bullets(lines) if lines else "")
+    parted = {key: v.success_rate for key, v in verdicts.items() if v.success_rate and _part(v.success_rate)}
+    seeds = [f"{_name(*key)}: {_success(rates)}" for key, rates in parted.items()]
+    below = (("Caveats:", lines), ("Where seeds part: how many are past half of the gain, by size:", seeds))
+    said_below = [html.paragraph(title) + html.bullets(items) for title, items in below if items]
+    return html.table(header, rows) + "".join(said_below)
 
 
 def _name(task: str, variant: str) -> str:
@@ -133,10 +133,12 @@ def _shortcut(verdict: Verdict) -> str:
     return f"{verdict.curve.shortcut:.2f}, {style.count(beaten) if beaten is not None else 'never'}"
 
 
-def _success(rates: Sequence[dict[str, float]] | None) -> str:
+def _part(rates: Sequence[dict[str, float]]) -> bool:
+    return any(0 < rate["rate"] < 1 for rate in rates)
+
+
+def _success(rates: Sequence[dict[str, float]]) -> str:
     """Say where the seeds part: `0/3 to 20k, 1/3 at 33k, 3/3 from 68k`."""
-    if not rates:
-        return ""
     runs: list[tuple[str, list[float]]] = []
     for rate in rates:
         share = f"{round(rate['rate'] * rate['seeds'])}/{rate['seeds']:.0f}"

@@ -18,6 +18,7 @@ from analysis.tables.written import MISSING, proven, read_numbers
 # Of two that fit alike the later one: a comma is the likeliest to stand inside a field.
 _SEPARATORS = (",", "|", ";", "\t")
 _SNIFFED = 200
+_BEGINNING = 1 << 20
 _RULE = re.compile(r"[\s|+:=-]*(?:-{2,}|={2,}|\|\s*:?-+:?\s*\|)[\s|+:=-]*")
 _SEP_LINE = re.compile(r'"?sep=(.)"?[;,\t]*\s*', re.IGNORECASE)
 
@@ -45,21 +46,21 @@ class Delimited:
 
 def read_delimited(text: str) -> Delimited:
     """Return the table that a text holds. UserError names the line that does not fit, and the remedy."""
-    lines = text.split("\n")
-    separator = ""
-    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    begin = text[:_BEGINNING].split("\n")
+    first = next((i for i, line in enumerate(begin) if line.strip()), None)
     if first is None:
         raise UserError("the file is empty")
-    if match := _SEP_LINE.fullmatch(lines[first]):
-        separator, lines[first] = match[1], ""
-    markdown = not separator and _is_drawn(lines)
-    if any(line.rstrip().endswith("\\\\") and "&" in line for line in lines[:_SNIFFED]):
+    if any(line.rstrip().endswith("\\\\") and "&" in line for line in begin[:_SNIFFED]):
         raise UserError("a LaTeX table; write the numbers as CSV and give that")
-    if not markdown:
-        separator = separator or _separator(lines)
-    rows = _drawn_rows(lines) if markdown else _rows(lines, separator)
-    if not markdown and (table := _clean(lines, separator)) is not None:
+    stated = _SEP_LINE.fullmatch(begin[first])
+    markdown = not stated and _is_drawn(begin)
+    separator = "|" if markdown else stated[1] if stated else _separator(begin)
+    if not markdown and not stated and (table := _clean(text, separator)) is not None:
         return Delimited(table, separator, [[0, 2]], [])
+    lines = text.split("\n")
+    if stated:
+        lines[first] = ""
+    rows = _drawn_rows(lines) if markdown else _rows(lines, separator)
     header, body, notes = _checked(rows)
     spans: list[list[int]] = []
     for i, row in enumerate(body):
@@ -72,35 +73,38 @@ def read_delimited(text: str) -> Delimited:
     written.seek(0)
     table = pd.read_csv(written, low_memory=False, index_col=False, skip_blank_lines=False)
     table.columns = pd.Index(header)
-    notes += _settle(table, body, "|" if markdown else separator)
-    return Delimited(table, "|" if markdown else separator, spans, notes)
+    notes += _settle(table, body, separator)
+    return Delimited(table, separator, spans, notes)
 
 
-def _clean(lines: Sequence[str], separator: str) -> pd.DataFrame | None:
-    """The table of a file in which no line is odd, read at once; None where the lines are to be looked at.
+def _clean(text: str, separator: str) -> pd.DataFrame | None:
+    """The table of a text in which no line is odd, read at once; None where the lines are to be looked at.
 
-    Files of millions of rows come from programs and are clean; row by row they would take a gigabyte.
+    Files of millions of rows come from programs and are clean; row by row they would take a gigabyte. That every
+    line has as many fields as the first is told from their sum: the parser refuses a line that is longer.
     """
-    body = lines[:-1] if not lines[-1] else lines
-    header, text = body[0], "\n".join(body)
-    width = header.count(separator)
-    blanks = [f" {separator}", f"{separator} ", f"{separator}\t", f"\t{separator}", " \n", "\n "]
-    framed = f"\n{text}\n"
-    if not width or any(mark in framed for mark in ('"', "#", "\n\n", f"\n{separator * width}\n", *blanks)):
-        return None
-    if f"\n{header}\n" in framed[len(header) + 1 :]:
-        return None
-    if any(line.count(separator) != width for line in body):
-        return None
+    header, second = [*text[:_BEGINNING].split("\n", 2), ""][:2]
+    width, rows = header.count(separator), text.count("\n") - text.endswith("\n")
     names = header.split(separator)
-    if not all(names) or len(set(names)) < len(names) or all(_is_number(name) for name in names):
+    if not width or not all(names) or len(set(names)) < len(names) or all(_is_number(name) for name in names):
         return None
-    table = pd.read_csv(io.StringIO(text), sep=separator, low_memory=False, index_col=False)
+    if second.count(separator) != width or text.count(separator) != width * (rows + 1):
+        return None
+    if any(mark in text for mark in '"# \t' if mark != separator):
+        return None
+    if f"\n{header}\n" in text or text.endswith(f"\n{header}"):
+        return None
+    try:
+        table = pd.read_csv(io.BytesIO(text.encode()), sep=separator, low_memory=False)
+    except pd.errors.ParserError:
+        return None
+    if len(table) != rows or table.isna().all(axis=1).any():
+        return None
     written = (
-        _is_written(text)
+        _is_written(cell)
         for name in table.columns
         if not _numeric(table[name])
-        for text in table[name].dropna().astype(str).unique()
+        for cell in table[name].dropna().astype(str).unique()
     )
     return None if any(written) else table
 

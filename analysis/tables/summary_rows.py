@@ -28,29 +28,31 @@ _WORDS = frozenset(
         "stdev",
     ]
 )
-_FEWEST = 4
+# Nobody puts a total below a million rows, and looking for one costs a second.
+_FEWEST, _MOST = 4, 100_000
 
 
 def refuse_summary_row(table: pd.DataFrame, path: Path) -> None:
     """Raise UserError where the last row sums up the others: by its word, and by two columns' sums or means."""
-    if len(table) < _FEWEST:
+    if not _FEWEST <= len(table) <= _MOST:
         return
-    above, last = table.iloc[:-1].replace([np.inf, -np.inf], np.nan), table.iloc[-1]
+    above, last = table.iloc[:-1], table.iloc[-1]
     numeric = [
         n
         for n in table.columns
         if pd.api.types.is_numeric_dtype(table[n]) and not pd.api.types.is_bool_dtype(table[n])
     ]
-    sums = sum(_is(last[n], above[n].sum()) and above[n].nunique() > 1 for n in numeric)
+    numeric = [n for n in numeric if pd.notna(last[n]) and above[n].min() < above[n].max()]
+    finite = {n: above[n].to_numpy(float)[np.isfinite(above[n].to_numpy(float))] for n in numeric}
+    sums = sum(_is(last[n], float(finite[n].sum())) for n in numeric)
     words = [
         n for n in table.columns if n not in numeric and _word(last[n]) and not above[n].map(_word).any()
     ]
-    middles = (lambda c: c.mean(), lambda c: c.median(), lambda c: c.std())
-    means = sum(any(_is(last[n], middle(above[n])) for middle in middles) for n in numeric)
-    vary = [n for n in numeric if above[n].nunique() > 1 and pd.notna(last[n])]
-    all_means = len(vary) >= 2 and all(_is(last[n], above[n].mean()) for n in vary)
-    if sums >= 2 or all_means or (words and sums + means):
-        name = words[0] if words else vary[0]
+    middles = (np.mean, np.median, lambda values: np.std(values, ddof=1))
+    means = words and sum(any(_is(last[n], float(middle(finite[n]))) for middle in middles) for n in numeric)
+    all_means = len(numeric) >= 2 and all(_is(last[n], float(finite[n].mean())) for n in numeric)
+    if sums >= 2 or all_means or (words and (sums or means)):
+        name = words[0] if words else numeric[0]
         value = last[words[0]] if words else f"{last[name]:.17g}"
         quoted = name if str(name).isidentifier() else f"`{name}`"
         remedy = f"{quoted} != {value if not words else repr(value)}"

@@ -4,7 +4,6 @@ import bz2
 import gzip
 import io
 import lzma
-import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -36,6 +35,7 @@ _NOT_TEXT = {
     b"\x80\x04": "a pickle, which is never opened; write the table as CSV or Parquet and give that",
     b"\x80\x05": "a pickle, which is never opened; write the table as CSV or Parquet and give that",
 }
+_CONTROL = bytes(c for c in range(32) if c not in b"\t\n\v\f\r\x1a")
 _ENCODINGS = (
     (b"\xff\xfe\x00\x00", "utf-32"),
     (b"\x00\x00\xfe\xff", "utf-32"),
@@ -52,7 +52,8 @@ def read_text(path: Path) -> str:
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UserError(f"{path}: cannot be read as a table: {reason[:200]}") from None
-    return _decoded(path, data).replace("\r\n", "\n").replace("\r", "\n")
+    text = _decoded(path, data)
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _decompressed(path: Path, data: bytes) -> bytes:
@@ -97,15 +98,18 @@ def _decoded(path: Path, data: bytes) -> str:
             text = data.decode("cp1252")
         except UnicodeDecodeError:
             text = data.decode("latin-1")
-    control = next((c for c in text if c < " " and c not in "\t\n\r\f\v\x1a"), None)
-    if control is not None:
+    raw = data if encoding == "utf-8" else text.encode()
+    # A search of the text would take seconds where a file is large, and nearly none has any.
+    if len(raw.translate(None, _CONTROL)) < len(raw):
+        control = next(c for c in text if ord(c) in _CONTROL)
         line = text.count("\n", 0, text.index(control)) + 1
         raise UserError(
             f"{path}: cannot be read as a table: line {line} holds the byte {ord(control):#04x}, so it is not "
             "text; give a CSV, JSON or Parquet file"
         )
     # Control-Z ended files of old systems; the other two come with copies from the web and from several files.
-    return re.sub("[\ufeff\u200b]", "", text.rstrip("\x1a"))
+    text = text.rstrip("\x1a")
+    return text if text.isascii() else text.replace("\ufeff", "").replace("\u200b", "")
 
 
 def _guessed(data: bytes) -> str:

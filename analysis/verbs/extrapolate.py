@@ -5,8 +5,9 @@ import argparse
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.forecasting.forecast import extrapolate
+from analysis.forecasting.forecast import DEFAULTS, extrapolate
 from analysis.tables.load import load_table
+from analysis.tables.renaming import parse_columns
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
 
@@ -14,7 +15,7 @@ HELP = "predict the loss of larger runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `extrapolate`, and those of `fit`."""
+    """Add the options of `extrapolate`, and those of `fit`."""
     parser.add_argument(
         "--budget",
         type=float,
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at", action="append", default=[], metavar="NAME=VALUE,...", help="params=1e9,tokens=2e10"
     )
     parser.add_argument("--targets", metavar="FILE", help="a table of runs to predict (params, tokens)")
-    add_fit_options(parser, form="auto", regime="auto", level=0.9)
+    add_fit_options(parser, DEFAULTS)
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
@@ -35,15 +36,16 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     forecast = extrapolate(
         table,
         budgets=args.budget,
-        at=[_point(text) for text in args.at],
-        targets=load_table(args.targets, columns=args.columns) if args.targets else None,
-        **fit_options(args),  # type: ignore[arg-type]
+        at=[_point(text, args.columns) for text in args.at],
+        # The future has no loss: columns that are not there are passed over.
+        targets=load_table(args.targets, columns=args.columns, partial=True) if args.targets else None,
+        **fit_options(args),
     )
     return Answer(forecast.to_json(), forecast.summary())
 
 
-def _point(text: str) -> dict[str, float]:
-    """`params=1e9,tokens=2e10` as columns."""
+def _point(text: str, columns: str) -> dict[str, float]:
+    """Read `params=1e9,tokens=2e10` as columns, under their own names or those that --columns renames."""
     point = {}
     for item in text.split(","):
         name, equals, value = item.partition("=")
@@ -53,4 +55,6 @@ def _point(text: str) -> dict[str, float]:
             equals = ""
         if not equals:
             raise UserError(f"--at {text}: write NAME=NUMBER,..., e.g. --at params=1e9,tokens=2e10")
-    return point
+    renames = parse_columns(columns, pd.DataFrame(columns=list(point)), partial=True) if columns else {}
+    names = {column: name for name, column in renames.items()}
+    return {names.get(name, name): value for name, value in point.items()}
