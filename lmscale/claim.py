@@ -135,7 +135,7 @@ def fence_off(folder: Path, number: int) -> None:
         shutil.rmtree(away, ignore_errors=True)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_claim(path: Path) -> dict[str, Any]:
     """Read a file of the ledger. Raises UserError where it is damaged, DiskError where it cannot be read."""
     with explained(path, "read"):
         content = path.read_bytes()
@@ -156,8 +156,8 @@ def past_claims(folder: Path) -> list[PastClaim]:
         match = _CLAIM.fullmatch(path.name)
         if match:
             number = int(match[1])
-            content, end = read(path), end_path(folder, number)
-            ended = read(end) if end.exists() else None
+            content, end = read_claim(path), end_path(folder, number)
+            ended = read_claim(end) if end.exists() else None
             lanes = tuple(content.get("lanes", ()))
             beat = path.stat().st_mtime
             found.append(PastClaim(number, content["holder"], lanes, content["from_step"], ended, beat))

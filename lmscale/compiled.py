@@ -129,7 +129,7 @@ def key(made_from: Mapping[str, Any], arguments: Any) -> str:
     parts = {
         "made_from": made_from,
         "arguments": str(jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), arguments)),
-        "sources": source_stamp.hashed(),
+        "sources": source_stamp.source_hash(),
         "versions": {"python": sys.version, **versions()},
         "settings": settings,
         "flags": {name: os.environ[name] for name in os.environ if name.startswith(("XLA_", "JAX_"))},

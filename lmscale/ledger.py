@@ -34,7 +34,7 @@ from lmscale.claim import (
     in_vain,
     is_dead,
     past_claims,
-    read,
+    read_claim,
     staging_of,
     this_process,
 )
@@ -220,7 +220,7 @@ class Ledger:
     def _read_log(self) -> list[dict[str, Any]]:
         """The log of frozen executions; entries never change, so only new ones are read."""
         while (path := self._log_path(len(self._log) + 1)).exists():
-            self._log.append(read(path))
+            self._log.append(read_claim(path))
         return self._log
 
     def _log_path(self, number: int) -> Path:

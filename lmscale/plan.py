@@ -16,7 +16,7 @@ from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.ladder import run_specs
 from lmscale.schedule import BRANCH, TRUNK
-from lmscale.spec import RunSpec, digest
+from lmscale.spec import RunSpec, short_hash
 
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 
@@ -32,7 +32,7 @@ class Pack:
 
     @functools.cached_property
     def pack_id(self) -> str:
-        return digest(self.execution)
+        return short_hash(self.execution)
 
     @property
     def end_steps(self) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ def make_plan(
     alike: dict[str, list[str]] = {}
     for run_id, spec in runs.items():
         if run_id not in placed:
-            alike.setdefault(digest(_program(spec, pack_of[run_id])), []).append(run_id)
+            alike.setdefault(short_hash(_program(spec, pack_of[run_id])), []).append(run_id)
     for ids in alike.values():
         config = pack_of[ids[0]]
         width = _lanes(config, device)

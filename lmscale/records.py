@@ -68,7 +68,7 @@ def _whole_lines(fd: int) -> int:
     return 0
 
 
-def read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The records of a file in order, and a sentence for each line that cannot be believed: not whole,
     not JSON, not an object with a step, or not after the one before. A bad line costs that line. Raises
     DiskError where the file cannot be read at all.

@@ -94,7 +94,7 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-class Part(NamedTuple):
+class RunPart(NamedTuple):
     """One run of a rung and seed. kind: `run` (a whole schedule), `trunk` (a constant rate, no horizon) or `branch`
     (a trunk's fall to a horizon). schedule: the fields of ScheduleConfig that decide it."""
 
@@ -104,13 +104,13 @@ class Part(NamedTuple):
     decay_start: int | None = None
 
 
-def parts(config: ScheduleConfig, horizons: Sequence[int]) -> list[Part]:
+def parts(config: ScheduleConfig, horizons: Sequence[int]) -> list[RunPart]:
     """List the runs that these horizons, in steps, need: a trunk first, where they share one."""
     entry = SCHEDULES[config.kind]
     whole = _without(config, entry.unused)
     kind = BRANCH if entry.has_trunk else RUN
-    ends = [Part(kind, whole, steps, entry.falls_from(config, steps)) for steps in horizons]
-    trunk = [Part(TRUNK, _without(config, (*entry.unused, *OF_THE_FALL)))] if entry.has_trunk else []
+    ends = [RunPart(kind, whole, steps, entry.falls_from(config, steps)) for steps in horizons]
+    trunk = [RunPart(TRUNK, _without(config, (*entry.unused, *OF_THE_FALL)))] if entry.has_trunk else []
     return trunk + ends
 
 

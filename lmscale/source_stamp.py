@@ -15,7 +15,7 @@ def _stamps(folder: Path) -> list[tuple[str, int, int]]:
 _AT_START = _stamps(_FOLDER)
 
 
-def hashed() -> str:
+def source_hash() -> str:
     """A hash of the sources that this process runs. Raises RuntimeError where they are not there, or have been
     changed since it began: nobody can say then what it has imported."""
     digest = hashlib.sha256()

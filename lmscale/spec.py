@@ -67,14 +67,14 @@ class RunSpec:
 
     @functools.cached_property
     def run_id(self) -> str:
-        return digest(_identity(self))
+        return short_hash(_identity(self))
 
     @property
     def flops_per_token(self) -> int:
         return training_flops_per_token(self.shape)
 
 
-def digest(value: Any) -> str:
+def short_hash(value: Any) -> str:
     """Hash a value's JSON: twelve hex digits of its SHA-256."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

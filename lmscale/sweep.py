@@ -69,7 +69,7 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
         print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, runs / first.name, device)
     if first.action == "sweep":
-        return train(sweep, launch)
+        return train_missing(sweep, launch)
     return {"data": show_data, "plan": show_plan, "status": show_status, "peek": show_peek}[first.action](
         sweep
     )
@@ -134,7 +134,7 @@ def show_peek(sweep: Sweep) -> int:
     return 0
 
 
-def train(sweep: Sweep, launch: Launch) -> int:
+def train_missing(sweep: Sweep, launch: Launch) -> int:
     """Train what is missing, wave after wave; 0, or 1 when a run failed."""
     first, plan = sweep.configs[0], sweep.plan()
     if _free(sweep, plan):

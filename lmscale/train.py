@@ -306,7 +306,7 @@ def _no_result(job: Job, spec: RunSpec) -> str | None:
     path = job.folder / spec.run_id / "records.jsonl"
     if spec.kind == TRUNK or not path.exists():
         return None
-    evaluated, _ = records.read(path)
+    evaluated, _ = records.read_records(path)
     if not evaluated:
         return None
     loss, guess = evaluated[-1]["loss"].get(spec.data["primary"]), math.log(spec.shape.vocab_size)

@@ -19,8 +19,7 @@ from lmscale.family import FamilyConfig, shape_of
 from lmscale.lanes import Lane
 from lmscale.plan import make_plan
 from lmscale.step import init_lane, pack_program
-from lmscale.tasks import BUILDERS
-from lmscale.tasks import build as build_task
+from lmscale.tasks import BUILDERS, build_task
 from lmscale.tasks.base import is_heldout
 from lmscale.tasks.rows import Rows, assign, assign_apart, lengths, pack
 from lmscale.tasks.sampling import task_items

@@ -11,6 +11,7 @@ from benchmarks import default, gpu, gpu_ladder, gpu_profile, gpu_right
 from benchmarks.gpu_profile import Kernel
 from benchmarks.gpu_right import Item
 from lmscale import sweep
+from lmscale.device import Device
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_sweep_that_is_killed_on_an_accelerator_can_be_planned() -> None:
     overrides = [text for text in gpu_right.resumed(tiny=False) if not text.startswith("hydra/")]
     config = default.config(*overrides)
     assert config.pack.device == "gpu"
-    sweep.check(config)
+    sweep.check(config, Device("gpu"))
 
 
 def test_a_moment_of_two_streams_counts_once_and_kernels_are_told_apart() -> None:

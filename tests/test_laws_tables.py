@@ -302,10 +302,10 @@ def test_checkpoints_of_one_schedule_a_size_are_warned_of(named: bool) -> None:
 
 def test_horizons_of_a_ladder_are_no_checkpoints() -> None:
     table = ladder().assign(
-        run=lambda t: (t.params / 1e6).round().astype(str) + "M", step=lambda t: t.tokens / 1e5
+        model=lambda t: (t.params / 1e6).round().astype(str) + "M", step=lambda t: t.tokens / 1e5
     )
     assert fit(table, bootstrap=0).status is Status.OK
-    assert len(fit(table.drop(columns=["run", "step"]), bootstrap=0).observations) == 30
+    assert len(fit(table.drop(columns=["model", "step"]), bootstrap=0).observations) == 30
 
 
 # --- groups

@@ -266,7 +266,7 @@ def test_a_lost_claim_cannot_write(
                 WRITES[kind](late, run)
     (holder,) = holders
     assert holder.number == 2
-    assert records.read(run / "records.jsonl") == ([{"step": 1}], [])
+    assert records.read_records(run / "records.jsonl") == ([{"step": 1}], [])
     assert [child.name for child in run.iterdir()] == ["records.jsonl"]
     assert checkpoint.newest_step(holder.folder) == -1
     assert states(Ledger(tmp_path)) == ["running"]

@@ -32,7 +32,7 @@ def test_append_and_read_give_back_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     for step in (1, 2, 5):
         records.append(path, record(step))
-    assert records.read(path) == ([record(1), record(2), record(5)], [])
+    assert records.read_records(path) == ([record(1), record(2), record(5)], [])
 
 
 def test_a_record_has_one_text() -> None:
@@ -48,11 +48,11 @@ def test_a_torn_last_line_is_reported_and_then_replaced(tmp_path: Path, cut: int
     records.append(path, record(1))
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:cut])
-    found, problems = records.read(path)
+    found, problems = records.read_records(path)
     assert found == [record(1)]
     assert len(problems) == 1 and "line 2" in problems[0] and "half-written" in problems[0]
     records.append(path, record(2))
-    assert records.read(path) == ([record(1), record(2)], [])
+    assert records.read_records(path) == ([record(1), record(2)], [])
 
 
 BAD_LINES = {
@@ -75,7 +75,7 @@ def test_a_bad_line_costs_that_line(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "records.jsonl"
     good = [(jsonfiles.canonical(record(step)) + "\n").encode() for step in (1, 3)]
     path.write_bytes(good[0] + line + b"\n" + good[1])
-    found, problems = records.read(path)
+    found, problems = records.read_records(path)
     assert found == [record(1), record(3)]
     assert len(problems) == 1 and f"{path} line 2" in problems[0]
 
@@ -117,14 +117,14 @@ def test_truncate_always_puts_a_new_file_in_place(tmp_path: Path) -> None:
     with path.open("ab") as late:
         records.truncate_after(path, 1)
         late.write(b"too late\n")
-    assert records.read(path) == ([record(1)], [])
+    assert records.read_records(path) == ([record(1)], [])
     records.truncate_after(path, None)
     assert path.read_bytes() == b""
 
 
 def test_reading_nothing_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DiskError, match=r"cannot read .*absent\.jsonl"):
-        records.read(tmp_path / "absent.jsonl")
+        records.read_records(tmp_path / "absent.jsonl")
 
 
 def test_a_good_record_passes_and_so_does_one_that_is_not_finite() -> None:

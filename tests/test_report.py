@@ -13,7 +13,7 @@ from made_ladder import LAW, SEED_NOISE, TASKS, text_loss, write_ladder
 from analysis import load_table
 from analysis.cli import main
 from analysis.forecasting.target import CUT, RULE, choose_target, law_rows
-from analysis.report.findings import Findings, hold_out, seed_noise
+from analysis.report.findings import Findings, hold_target_out, seed_noise
 from analysis.report.page import report
 from analysis.report.source import Source
 
@@ -93,7 +93,7 @@ def test_the_target_does_not_leak_into_its_forecast(experiment: Path, written: t
     table = load_table(experiment)
     spoilt = table.copy()
     spoilt.loc[spoilt.params == spoilt.params.max(), "loss"] = 9.0
-    before, after = written[1].held_out, hold_out(law_rows(spoilt).rows, choose_target(spoilt))
+    before, after = written[1].held_out, hold_target_out(law_rows(spoilt).rows, choose_target(spoilt))
     assert not isinstance(before, str)
     assert not isinstance(after, str)
     assert before.prediction.loss == after.prediction.loss
@@ -195,7 +195,7 @@ def test_few_runs_below_the_cut_are_a_warning(tmp_path: Path) -> None:
     table = load_table(folder)
     target = choose_target(table)
     assert target is not None
-    held = hold_out(law_rows(table).rows, target)
+    held = hold_target_out(law_rows(table).rows, target)
     assert not isinstance(held, str)
     assert len(target.below) < 8
     assert "too_few_runs" in {w.code for w in held.warnings}

@@ -76,6 +76,8 @@ def one_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(findings, "extrapolate", quick)
     monkeypatch.setattr(findings, "emergence", unclassified)
+    # Figures are made and not printed: the slow run of all spoilt columns prints them.
+    monkeypatch.setattr(style, "data_uri", lambda fig: "data:,")
 
 
 @pytest.mark.parametrize(
@@ -104,9 +106,10 @@ def test_a_row_that_no_law_can_use_is_left_out_and_named(column: str, value: flo
 
 
 def test_evaluations_before_the_first_step_and_diverged_runs_are_said_on_the_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As trackers export it: a run_id, an evaluation at step 0, infinite and missing losses, holes, two losses."""
+    monkeypatch.setattr(findings, "extrapolate", functools.partial(extrapolate, bootstrap=20))
     table = plain()
     table.insert(0, "run_id", [f"x{i:03d}" for i in range(len(table))])
     table["params_nonembedding"] = table.params * 0.8
@@ -362,12 +365,12 @@ def test_a_spoilt_column_is_a_page_or_one_line(tmp_path: Path, how: str, column:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize(("how", "column"), PAIRS)
 def test_any_spoilt_column_is_a_page_or_one_line(
-    tmp_path: Path, how: str, column: str, written: bool
+    tmp_path: Path, how: str, column: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _reported_or_refused(_mangled(how, column), tmp_path, written)
+    monkeypatch.setattr(findings, "extrapolate", functools.partial(extrapolate, bootstrap=20))
+    _reported_or_refused(_mangled(how, column), tmp_path, written=PAIRS.index((how, column)) % 2 == 0)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 6])

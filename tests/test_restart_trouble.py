@@ -21,7 +21,7 @@ from lmscale.errors import UserError
 from lmscale.guard import PATIENCE
 from lmscale.ledger import Ledger
 from lmscale.plan import versions
-from lmscale.spec import digest
+from lmscale.spec import short_hash
 
 OVERRIDES = [
     "experiment=smoke",
@@ -304,7 +304,7 @@ def freeze_for(values: dict[str, Any], folder: Path, device: str, with_state: bo
     for state in folder.glob("smoke/packs/*/*.ckpt"):
         state.unlink()
     execution = entry["execution"] | {"device": device, "precision": "bfloat16"}
-    claim = Ledger(folder / "smoke").claim(digest(execution), execution)
+    claim = Ledger(folder / "smoke").claim(short_hash(execution), execution)
     assert claim is not None
     claim.freeze()
     if with_state:

@@ -11,7 +11,7 @@ import yaml
 
 from lmscale.data import DataConfig, TasksConfig, open_world
 from lmscale.peek import peek
-from lmscale.tasks import BUILDERS, build
+from lmscale.tasks import BUILDERS, build_task
 from lmscale.tasks.base import Examples, Task
 from lmscale.tasks.sampling import evaluation_items, generator, task_items, training_rows
 from lmscale.tasks.shortcut import shortcuts
@@ -78,7 +78,7 @@ RULES: dict[str, tuple[str, Callable[..., str]]] = {
 @pytest.mark.parametrize("name", RULES)
 def test_answers_follow_the_rule(name: str) -> None:
     pattern, rule = RULES[name]
-    examples = build(name, 0).sample(np.random.default_rng(0), 300)
+    examples = build_task(name, 0).sample(np.random.default_rng(0), 300)
     for line, answer in zip(lines(examples), answers(examples), strict=True):
         found = re.match(pattern, line)
         assert found, line
@@ -87,12 +87,12 @@ def test_answers_follow_the_rule(name: str) -> None:
 
 
 def test_chains_lead_to_their_answers() -> None:
-    examples = build("parity_chain", 0).sample(np.random.default_rng(1), 100)
+    examples = build_task("parity_chain", 0).sample(np.random.default_rng(1), 100)
     for line in lines(examples):
         bits, states, last = re.fullmatch(r"odd (\d+):(\d+)=(\d)\n", line).groups()  # type: ignore[union-attr]
         assert [int(s) for s in states] == [bits[: i + 1].count("1") % 2 for i in range(len(bits))]
         assert last == states[-1]
-    examples = build("list_ops_steps", 0).sample(np.random.default_rng(1), 100)
+    examples = build_task("list_ops_steps", 0).sample(np.random.default_rng(1), 100)
     for line in lines(examples):
         text, steps = re.fullmatch(r"list (\S+):(\d*)=\d\n", line).groups()  # type: ignore[union-attr]
         inner = re.findall(r"\((\w\d\d\d)\)", text)
@@ -100,7 +100,7 @@ def test_chains_lead_to_their_answers() -> None:
 
 
 def test_wrong_steps_are_wrong_and_the_question_after_them_is_not() -> None:
-    (wrong,) = (v for v in build("parity_chain", 0).variants if v.name == "wrong_steps")
+    (wrong,) = (v for v in build_task("parity_chain", 0).variants if v.name == "wrong_steps")
     assert wrong.sample is not None
     examples = wrong.sample(np.random.default_rng(2), 100)
     for line, answer in zip(lines(examples), answers(examples), strict=True):
@@ -112,7 +112,7 @@ def test_wrong_steps_are_wrong_and_the_question_after_them_is_not() -> None:
 
 
 def test_the_easier_question_of_three_permutations_is_that_of_the_first_two() -> None:
-    examples = build("composition_3_steps", 0).sample(np.random.default_rng(1), 100)
+    examples = build_task("composition_3_steps", 0).sample(np.random.default_rng(1), 100)
     for line in lines(examples):
         first, second, step = re.fullmatch(r"mul (\d+)\*(\d+)\*\d+:(\d+)=\d+\n", line).groups()  # type: ignore[union-attr]
         assert step == product(first, second)
@@ -120,7 +120,7 @@ def test_the_easier_question_of_three_permutations_is_that_of_the_first_two() ->
 
 def kin_facts(seed: int) -> dict[tuple[str, str], str]:
     facts: dict[tuple[str, str], str] = {}
-    for line in lines(build("one_hop", seed).sample(np.random.default_rng(0), 20_000)):
+    for line in lines(build_task("one_hop", seed).sample(np.random.default_rng(0), 20_000)):
         person, relation, other = re.fullmatch(r"kin (\w+)\.(\w)=(\w+)\n", line).groups()  # type: ignore[union-attr]
         assert facts.setdefault((person, relation), other) == other
     return facts
@@ -138,7 +138,7 @@ def test_wrong_facts_are_true_of_somebody_else_and_the_question_after_them_is_no
             found.append(person)
         return found
 
-    task = build(name, 3)
+    task = build_task(name, 3)
     (wrong,) = (v for v in task.variants if v.name == "wrong_facts")
     assert wrong.sample is not None and wrong.scoring == "greedy"
     examples = wrong.sample(np.random.default_rng(2), 100)
@@ -158,7 +158,7 @@ def test_hops_compose_the_one_hop_facts() -> None:
     facts = kin_facts(3)
     assert len(facts) == 4 * 256
     for name in ("two_hop", "three_hop", "two_hop_recite", "three_hop_recite"):
-        for line in lines(build(name, 3).sample(np.random.default_rng(1), 200)):
+        for line in lines(build_task(name, 3).sample(np.random.default_rng(1), 200)):
             person, *relations, end = re.split(
                 r"\.", line[4:-1].replace("=", ".").replace(":", ".").replace(" ", ".")
             )
@@ -172,7 +172,7 @@ def test_hops_compose_the_one_hop_facts() -> None:
 
 
 def test_labels_are_balanced_and_follow_their_demonstrations() -> None:
-    task = build("labels", 0)
+    task = build_task("labels", 0)
     known: dict[str, set[str]] = {}
     for variant in task.variants:
         assert variant.sample is not None
@@ -193,7 +193,7 @@ def test_labels_are_balanced_and_follow_their_demonstrations() -> None:
 
 
 def test_a_bigram_walk_has_the_entropy_it_states() -> None:
-    task = build("bigram", 0)
+    task = build_task("bigram", 0)
     texts = [line[5:-1] for line in lines(task.sample(np.random.default_rng(0), 20_000))]
     pairs = np.array([[ord(a) - 97, ord(b) - 97] for text in texts for a, b in pairwise(text)])
     count = np.zeros((8, 8))
@@ -205,7 +205,7 @@ def test_a_bigram_walk_has_the_entropy_it_states() -> None:
 
 
 def test_the_classic_six_have_one_right_option_that_training_shows() -> None:
-    task = build("language", 0)
+    task = build_task("language", 0)
     trained = set(lines(task.sample(np.random.default_rng(0), 60_000)))
     assert len(task.variants) == 6
     for variant in task.variants:
@@ -218,7 +218,7 @@ def test_the_classic_six_have_one_right_option_that_training_shows() -> None:
 
 
 def test_the_first_demonstration_tells_all_labels_so_their_floor_is_zero() -> None:
-    task = build("labels", 0)
+    task = build_task("labels", 0)
     assert task.floor == 0 and task.sample is not None
     gold = next(v for v in task.variants if v.name == "gold").sample
     assert gold is not None
@@ -235,7 +235,7 @@ def test_the_first_demonstration_tells_all_labels_so_their_floor_is_zero() -> No
 
 
 def test_the_beginning_of_a_sentence_tells_its_ending_so_the_floor_of_the_language_is_zero() -> None:
-    task = build("language", 0)
+    task = build_task("language", 0)
     assert task.floor == 0 and task.sample is not None
     examples = task.sample(np.random.default_rng(0), 60_000)
     endings: dict[str, str] = {}
@@ -263,7 +263,7 @@ FEW = {
 def test_each_variant_of_full_has_a_thousand_items_and_they_differ_where_there_are_so_many(name: str) -> None:
     settings = yaml.safe_load(FULL.read_text())
     tasks = TasksConfig(**settings)
-    task = build(name, 0)
+    task = build_task(name, 0)
     for variant in task.variants:
         items = task_items(DataConfig(), tasks, task, variant.name)
         count = len(items.shot) if items.group is None else len(np.unique(items.group))
@@ -277,7 +277,7 @@ def test_each_variant_of_full_has_a_thousand_items_and_they_differ_where_there_a
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_task_renders_ascii_within_its_claims(name: str) -> None:
-    task = build(name, 1)
+    task = build_task(name, 1)
     examples = task.sample(np.random.default_rng(0), 500)
     real = examples.tokens != PAD
     assert ((examples.tokens[real] >= 10) & (examples.tokens[real] < 127)).all()
@@ -295,7 +295,7 @@ def test_a_task_renders_ascii_within_its_claims(name: str) -> None:
 
 def test_shortcuts_find_what_is_there_to_find() -> None:
     def found(name: str, variant: str, task: Task | None = None) -> dict[str, float]:
-        task = task or build(name, 0)
+        task = task or build_task(name, 0)
         (chosen,) = (v for v in task.variants if v.name == variant)
         train = training_rows(task, generator(0, "train"), 1024, 64)
         return shortcuts(train, evaluation_items(task, chosen, generator(0, "items"), 400, 64, False))

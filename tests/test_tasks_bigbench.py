@@ -18,7 +18,7 @@ from lmscale.evaluate import make_evaluator
 from lmscale.generate import make_generation
 from lmscale.model import Decoder
 from lmscale.scoring import as_lengths
-from lmscale.tasks.bigbench import read
+from lmscale.tasks.bigbench import read_task
 from lmscale.tasks.rows import Rows
 from lmscale.text.vocab import PAD, START
 
@@ -74,7 +74,7 @@ def test_the_likeliest_choice_earns_what_it_is_worth(tmp_path: Path, data: DataC
     assert [c.name for c in world.components] == ["text"]
     evaluator = make_evaluator(world, unigram)
     (evaluation,) = evaluator(prefers("z")[None])
-    name = read(path).name
+    name = read_task(path).name
     assert name == "which_is_a_fruit"
     score = evaluation.tasks[name]["0_shot"]
     cost = -jax.nn.log_softmax(prefers("z"))
@@ -143,7 +143,7 @@ def test_a_bad_file_is_refused_with_the_example_and_the_reason(
     tmp_path: Path, value: Any, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        read(write(tmp_path, value))
+        read_task(write(tmp_path, value))
 
 
 def test_a_missing_path_and_too_many_shots_are_named(tmp_path: Path, data: DataConfig) -> None:
@@ -295,10 +295,14 @@ def test_an_answer_ends_at_its_stop_string(tmp_path: Path, data: DataConfig) -> 
     assert stopped.items["stop/0_shot/correct"].tolist() == [1, 0, 0]
     assert broken.items["stop/0_shot/correct"].tolist() == [0, 0, 0]
     plain = write(tmp_path / "plain", {**TEXT, "name": "stop"})
-    assert read(plain).version != read(path).version != hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    assert read(plain).version == hashlib.sha256(plain.read_bytes()).hexdigest()[:16]  # as it always was
+    assert (
+        read_task(plain).version
+        != read_task(path).version
+        != hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    )
+    assert read_task(plain).version == hashlib.sha256(plain.read_bytes()).hexdigest()[:16]  # as it always was
 
 
 def test_of_choices_nothing_is_generated_so_nothing_stops(tmp_path: Path) -> None:
     choices = {**CHOICES, "stop_string": ".", "output_regex": r"\w+"}
-    assert read(write(tmp_path, choices)).end == ""
+    assert read_task(write(tmp_path, choices)).end == ""

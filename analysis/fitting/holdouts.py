@@ -62,12 +62,12 @@ class Choice:
 
     @property
     def bent(self) -> bool:
-        """Whether the improvement is large enough to leave rows out."""
+        """True where the improvement is large enough to leave rows out."""
         return self.ceiling != self.everything
 
     @property
     def flagrant(self) -> bool:
-        """Whether a fit of all rows has to mention the bend."""
+        """True where a fit of all rows has to mention the bend."""
         return self.improvement > FLAGRANT
 
     def weigh(self, ceiling: float) -> list[tuple[Candidate, float]]:
@@ -99,7 +99,7 @@ class Choice:
             Code.BEND,
             f"within the table the law predicts its most expensive runs {self.improvement:.1f} times better "
             f"without the {int((~self.keep).sum())} rows of loss above {self.ceiling:.4g}: they are in another "
-            'regime; leave them out: regime="auto" (--regime auto), or --where',
+            'regime; leave them out, or let regime="auto" (--regime auto) do so',
         )
 
 

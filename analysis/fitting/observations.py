@@ -50,7 +50,7 @@ class Observations:
 
     @property
     def size(self) -> Float[Array, " n"]:
-        """How far up the rows stand: their compute, or the one variable where there is none."""
+        """The scale that rows are held out along: their compute, or the one variable where there is none."""
         return self.flops if np.isfinite(self.flops).all() else self.x.get("x", self.flops)
 
     def keep(self, mask: Bool[np.ndarray, " n"], reason: str = "") -> "Observations":
@@ -201,7 +201,7 @@ def _groups(
     if missing.any() and group is not None:
         raise UserError(
             f"group = {name} (--group {name}): row {table.index[int(np.argmax(missing))]} has none "
-            f"({int(missing.sum())} such); give every row a group, one of its own if it has no kin"
+            f"({int(missing.sum())} such); give every row a group, one of its own if it belongs to none"
         )
     codes = pd.factorize(table[name].astype(str))[0]
     # A row without a group is one of its own.

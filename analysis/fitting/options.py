@@ -18,7 +18,7 @@ def _said(help: str, metavar: str | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What a fit may be told, in Python by keyword and on the command line by the option of the same name.
+    """The options of a fit: keywords in Python, options of the same names on the command line.
 
     UserError names an option that is wrong, its value and what would be right.
     """
@@ -52,7 +52,7 @@ class FitOptions:
 
     @property
     def objective(self) -> Objective:
-        """What is minimised."""
+        """The objective that the options name."""
         return Objective(self.loss, self.scale, self.delta)
 
     @property

@@ -42,7 +42,7 @@ class Fit:
 
     @property
     def objective(self) -> Objective:
-        """What was minimised."""
+        """The objective that was minimised."""
         return self.problem.objective
 
     @property
@@ -52,7 +52,7 @@ class Fit:
 
     @property
     def status(self) -> Status:
-        """Whether the fit can be rested on."""
+        """The trust that its warnings leave the fit."""
         return status_of(self.warnings)
 
     @property

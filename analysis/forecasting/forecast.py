@@ -57,7 +57,7 @@ class Forecast:
 
     @property
     def status(self) -> Status:
-        """Whether the forecast can be rested on."""
+        """The trust that its warnings leave the forecast."""
         return status_of(self.warnings)
 
     def to_frame(self) -> pd.DataFrame:

@@ -129,7 +129,7 @@ def caveats(warnings: Iterable[Warn]) -> str:
     rows = [
         (w.code + " (grave)" * w.code.grave, f"{w.message}.", f"in general: {w.code.sentence}") for w in told
     ]
-    return html.caveats("warn" if told else "good", said, rows)
+    return html.caveat_rows("warn" if told else "good", said, rows)
 
 
 def _left_out_below(held: HeldOut, target: Target | None) -> str:

@@ -78,7 +78,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a table of runs has to say. A `str` in the place of a stage is why it could not run.
+    """Everything that a table of runs says. A `str` in the place of a stage is why it could not run.
 
     `table` are the rows of `whole` that are of one science; `science` is a sentence where there are others. `rows`
     [n] are those that laws are fitted to, `left_out` the others of `whole`, by reason; `compute` says how the rows'
@@ -110,7 +110,7 @@ def findings(table: pd.DataFrame, source: Source) -> Findings:
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
     target = choose_target(table)
-    held_out = hold_out(kept.rows, target)
+    held_out = hold_target_out(kept.rows, target)
     scores = _tasks(source, table)
     return Findings(
         source=source,
@@ -159,7 +159,7 @@ def seed_noise(rows: pd.DataFrame) -> float | None:
     return float(np.sqrt(squares / free)) if free > 0 else None
 
 
-def hold_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
+def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     """Forecast the target from the rows below the cut, or say why it cannot be done."""
     if target is None:
         return "a forecast needs finished runs of two model sizes or more."

@@ -83,7 +83,7 @@ def bullets(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{text(item)}</li>" for item in items) + "</ul>"
 
 
-def caveats(kind: str, status: str, rows: Iterable[tuple[str, str, str]]) -> str:
+def caveat_rows(kind: str, status: str, rows: Iterable[tuple[str, str, str]]) -> str:
     """Frame a status and its warnings: each a word, its sentence, and in small print what the word means."""
     said = "".join(
         f'<p><strong>{text(word)}</strong>: {text(message)} <span class="small">({text(meaning)})</span></p>'
@@ -118,7 +118,7 @@ def section(title: str, *inner: str) -> str:
 def contents(sections: Iterable[str]) -> str:
     """Link to the headings that `section` wrote."""
     found = [name for markup in sections for name in re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', markup)]
-    return "<nav>" + "".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading in found) + "</nav>"
+    return "<nav>" + " ".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading in found) + "</nav>"
 
 
 def _anchor(title: str) -> str:

@@ -105,7 +105,7 @@ class World:
         if self.vocab_size == VOCAB_SIZE:
             return np.frombuffer(text, np.uint8)
         if self._tokenizer is None:
-            tokenizer = bpe.load(self.folder / "tokenizer.json")
+            tokenizer = bpe.load_vocabulary(self.folder / "tokenizer.json")
             self._tokenizer = tokenizer, bpe.table(tokenizer)[0]
         tokenizer, number = self._tokenizer
         return number[np.array(tokenizer.encode(text.decode()).ids, int)]

@@ -69,14 +69,14 @@ class Chosen(NamedTuple):
 
 def chosen(data: DataConfig, tasks: TasksConfig) -> Chosen:
     """Build the tasks of a configuration: those that train, then those that are only evaluated."""
-    found = {name: build(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
+    found = {name: build_task(name, data.seed, tasks.variants) for name in sorted(tasks.weights)}
     if not tasks.path:
         return Chosen(found)
-    evaluated, left_out = bigbench.load(data, tasks, found)
+    evaluated, left_out = bigbench.load_tasks(data, tasks, found)
     return Chosen(found | evaluated, tuple(left_out))
 
 
-def build(name: str, seed: int, variants: str = "all") -> Task:
+def build_task(name: str, seed: int, variants: str = "all") -> Task:
     """Build the task called `name` with the tables of the data seed, and all of its variants or the core ones."""
     if name not in BUILDERS:
         raise UserError(f"tasks.weights.{name}: no such task; there are {', '.join(BUILDERS)}")

@@ -67,7 +67,7 @@ def find(path: str) -> list[Path]:
     return files
 
 
-def read(path: Path) -> BigBench:
+def read_task(path: Path) -> BigBench:
     """Read and check one task.json; UserError names the example and the reason."""
     with explained(path, "read"):
         content = path.read_bytes()
@@ -147,7 +147,9 @@ def _targets(raw: dict[str, Any], where: str) -> tuple[tuple[str, ...], tuple[fl
     return tuple(targets), (1.0,) * len(targets)
 
 
-def load(data: DataConfig, tasks: TasksConfig, taken: Collection[str]) -> tuple[dict[str, Task], list[str]]:
+def load_tasks(
+    data: DataConfig, tasks: TasksConfig, taken: Collection[str]
+) -> tuple[dict[str, Task], list[str]]:
     """Read the tasks of `tasks.path` by name, and a sentence for each file of a folder that cannot be scored.
 
     Two of one name, or one of a name that is taken, are told apart by their folders. UserError where nothing is
@@ -159,7 +161,7 @@ def load(data: DataConfig, tasks: TasksConfig, taken: Collection[str]) -> tuple[
     paths = find(tasks.path)
     for path in paths:
         try:
-            one = read(path)
+            one = read_task(path)
             _check_fit(one, path, data, tasks)
             twin = next((p for p, other in found if other == one), None)
             if twin:

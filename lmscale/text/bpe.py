@@ -26,7 +26,7 @@ def _library() -> Any:
     return tokenizers
 
 
-def train(texts: Iterable[str], vocab_size: int) -> Any:
+def train_vocabulary(texts: Iterable[str], vocab_size: int) -> Any:
     """Train a byte-level BPE of `vocab_size` tokens in all, specials included (Sennrich et al. 2016)."""
     tokenizers = _library()
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -40,7 +40,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Any:
     return made
 
 
-def load(path: Path) -> Any:
+def load_vocabulary(path: Path) -> Any:
     """Load a tokenizer that was saved."""
     return _library().Tokenizer.from_file(str(path))
 

@@ -192,7 +192,7 @@ def _encoder(data: DataConfig, folder: Path, border: bytes) -> Any:
 
     if data.tokenizer == "bytes":
         return as_bytes
-    made = bpe.train(_training_texts(folder, border), data.bpe_vocab)
+    made = bpe.train_vocabulary(_training_texts(folder, border), data.bpe_vocab)
     if made.get_vocab_size() != data.bpe_vocab - (VOCAB_SIZE - 256):
         most = made.get_vocab_size() + VOCAB_SIZE - 256
         remedy = f"set data.bpe_vocab={most}" if most >= LEAST_VOCAB else "set data.tokenizer=bytes"
