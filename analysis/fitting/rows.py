@@ -184,7 +184,8 @@ def _settings(
     repeated: pd.DataFrame, where: "pd.Series[int]", place: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """List the columns in which runs of one place differ by design: numbers that are tuned, and words."""
-    tuned, worded = [], []
+    tuned: list[str] = []
+    worded: list[str] = []
     if len(repeated) > MOST_LOOKED_AT:
         repeated, where = repeated.iloc[:MOST_LOOKED_AT], where.iloc[:MOST_LOOKED_AT]
     for name in repeated.columns:
@@ -192,13 +193,10 @@ def _settings(
             continue
         sets = pd.Series([frozenset(values.dropna()) for _, values in repeated[name].groupby(where)])
         vary = sets[sets.map(len) > 1]
-        if len(vary) * 2 <= len(sets):
-            continue
         # By design: most places have the same values; what is measured has others everywhere.
-        crossed = len(vary) > 1 and vary.value_counts().iloc[0] * 2 > len(vary)
-        if pd.api.types.is_numeric_dtype(repeated[name]):
-            if crossed or SETTING.search(str(name)):
-                tuned.append(str(name))
-        elif crossed:
-            worded.append(str(name))
+        crossed = len(vary) > max(1, len(sets) / 2) and vary.value_counts().iloc[0] * 2 > len(vary)
+        if not pd.api.types.is_numeric_dtype(repeated[name]):
+            worded += [str(name)] if crossed else []
+        elif len(vary) and (crossed or SETTING.search(str(name))):
+            tuned.append(str(name))
     return tuned, worded
