@@ -1,4 +1,4 @@
-"""Whether rows can carry a law: what is refused, and what is said before anything is fitted."""
+"""Checks that rows can carry a law: what is refused, and what is said before anything is fitted."""
 
 import numpy as np
 from jaxtyping import Float
@@ -86,7 +86,7 @@ def _looks_like(observations: Observations, form: Form) -> list[Warn]:
                 "towards its floor: give a loss, or an error such as 1 - accuracy",
             )
         ]
-    if np.median(loss) > MOST_NATS:
+    if np.percentile(loss, 75) > MOST_NATS:
         return [
             Warn(
                 Code.PERPLEXITY,
@@ -98,7 +98,7 @@ def _looks_like(observations: Observations, form: Form) -> list[Warn]:
 
 
 def _rank_correlation(a: Float[Array, " n"], b: Float[Array, " n"]) -> float:
-    """Spearman's correlation; zero where either does not vary."""
+    """Compute Spearman's correlation; zero where either does not vary."""
     a, b = (np.unique(v, return_inverse=True)[1].astype(np.float64) for v in (a, b))
     return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
 

@@ -1,4 +1,4 @@
-"""Which finished rows of a table a law may use: no empty ones, ends of schedules, the best of each sweep.
+"""The finished rows of a table that a law may use: no empty ones, ends of schedules, the best of each sweep.
 
 What a run's end is where the table says so is `tables.finished`' business; here is what nobody wrote down.
 """
@@ -28,8 +28,9 @@ SETTING = re.compile(
 STEP = frozenset(
     {"step", "steps", "iter", "iters", "iteration", "iterations", "global_step", "_step", "checkpoint"}
 )
-# So many rows of one run at even distances are checkpoints; without a name or a step to say so, as many as EVEN.
-FEW_EVEN, EVEN, MANY = 5, 8, 12
+# Rows of one size that are checkpoints: FEW of a run's at several steps, FEW_EVEN of one name at even distances,
+# EVEN without a name, MANY of one name at several steps.
+FEW, FEW_EVEN, EVEN, MANY = 3, 5, 8, 12
 # The largest distance between neighbours over the smallest: even distances, and rounding.
 SPACING = 1.3
 # Rows that are looked through for settings: a design shows itself early.
@@ -71,12 +72,12 @@ def usable_rows(table: pd.DataFrame, reads: Sequence[str], parameters: int) -> R
     ends = np.empty(len(table), dtype=bool)
     ends[order] = ~table[run].iloc[order].duplicated(keep="last").to_numpy(bool)
     if _carries(table[ends], reads, parameters):
-        reason = f"a checkpoint in the middle of a schedule (rows of one {run} at even distances in tokens)"
+        reason = f"a checkpoint in the middle of a schedule (many rows of one {run})"
         left_out.append(LeftOut(reason, tuple(table.index[~ends].tolist())))
         return Rows(table[ends], tuple(left_out), ())
     warning = Warn(
         Code.CHECKPOINTS,
-        f"rows of one {run} stand at even distances in tokens: they look like checkpoints of {int(ends.sum())} "
+        f"many rows of one {run}, at rising tokens: they look like checkpoints of {int(ends.sum())} "
         "schedules, and a checkpoint before the end of its schedule is no run of that length; the ends alone "
         "cannot carry this law: train other horizons, or fit the ends with a law of fewer parameters",
     )
@@ -96,8 +97,12 @@ def _checkpointed_by(table: pd.DataFrame) -> str | None:
     steps = any(str(name).lower() in STEP for name in table.columns)
     names = [name for name in table.columns if not pd.api.types.is_float_dtype(table[name])]
     for name in [n for n in names if n not in ("tokens", "loss", "params") and str(n).lower() not in STEP]:
-        named = not pd.api.types.is_numeric_dtype(table[name]) or "run" in str(name).lower()
-        if named and _is_checkpointed(table, name, FEW_EVEN, MANY if steps else len(table) + 1):
+        run = "run" in str(name).lower()
+        if not run and pd.api.types.is_numeric_dtype(table[name]):
+            continue
+        # A run of several steps is its checkpoints; a model's name may stand for several runs.
+        even, many = (FEW, FEW) if run and steps else (FEW_EVEN, MANY if steps else len(table) + 1)
+        if _is_checkpointed(table, name, even, many):
             return str(name)
     return (
         "params" if _is_checkpointed(table, "params", FEW_EVEN if steps else EVEN, len(table) + 1) else None
@@ -148,7 +153,7 @@ def _worse_settings(
         warning = Warn(
             Code.MIXED_RUNS,
             f"runs of the same {', '.join(place)} differ in {worded[0]} ({values}): a law is of one kind of runs; "
-            f"choose with --where, or name what must agree with --same {worded[0]}",
+            f"keep the rows of one (--where), or name what must agree (--same {worded[0]})",
         )
         return worse, "", (warning,)
     if tuned:
