@@ -112,7 +112,7 @@ def test_few_rows_have_intervals_that_hold_or_no_ok() -> None:
         loss = floor + rng.uniform(1.0, 2.5) * (flops / flops[0]) ** -rate
         loss = loss * np.exp(noise * rng.standard_normal(n + 1))
         found = extrapolate(
-            pd.DataFrame({"flops": flops[:-1], "loss": loss[:-1]}), budgets=[flops[-1]], bootstrap=60
+            pd.DataFrame({"flops": flops[:-1], "loss": loss[:-1]}), budgets=[float(flops[-1])], bootstrap=30
         )
         assert found.status is not Status.OK
         p = found.predictions[0]

@@ -129,7 +129,7 @@ def _carries(ends: pd.DataFrame, reads: Sequence[str], parameters: int) -> bool:
     if any(ends[name].nunique() < 3 for name in reads if name in ends):
         return False
     ratio = (ends["tokens"] / ends["params"]).to_numpy(np.float64)
-    return not {"params", "tokens"} <= set(reads) or ratio.max() > 1.5 * ratio.min()
+    return not {"params", "tokens"} <= set(reads) or bool(ratio.max() > 1.5 * ratio.min())
 
 
 def _worse_settings(

@@ -39,7 +39,7 @@ class Cost:
     def per_token(self, size: Float[Array, "*shape"] | float) -> Float[Array, "..."]:
         """Compute the FLOPs per token at the size that the cost is of."""
         size = np.asarray(size, dtype=np.float64)
-        return self.linear * size + self.root * np.sqrt(size)
+        return np.asarray(self.linear * size + self.root * np.sqrt(size))
 
     def flops(self, table: pd.DataFrame) -> Float[Array, " m"]:
         """Compute the FLOPs of runs of params, tokens and perhaps params_active; NaN where unknown."""
