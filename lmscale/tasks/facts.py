@@ -1,4 +1,4 @@
-"""What must be memorised, and what cannot be: Zipf-distributed facts, facts overridden, labels nobody can know."""
+"""Facts that must be memorised, and some that cannot be: Zipf-distributed facts, facts overridden, labels nobody can know."""
 
 import numpy as np
 from numpy.random import Generator
