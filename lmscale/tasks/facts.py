@@ -1,4 +1,4 @@
-"""Facts that must be memorised, and some that cannot be: Zipf-distributed facts, facts overridden, labels nobody can know."""
+"""Facts to memorise, and some that nobody can: Zipf-distributed facts, facts overridden, hashed labels."""
 
 import numpy as np
 from numpy.random import Generator
