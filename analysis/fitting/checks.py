@@ -109,16 +109,16 @@ def _units(observations: Observations) -> list[Warn]:
     if not {"params", "tokens"} <= set(x):
         return []
     params, tokens = x.get("params_active", x["params"]), x["tokens"]
-    where = "give plain numbers of parameters, tokens and FLOPs: a budget means nothing otherwise"
+    where = "Give plain numbers of parameters, tokens and FLOPs: a budget means nothing otherwise"
     if observations.flops_source == "flops":
         ratio = float(np.nanmedian(observations.flops / (6.0 * params * tokens)))
         if not 1.0 / UNIT < ratio < UNIT:
             said = f"flops are {ratio:.2g} of 6 x params x tokens in the median: they are no FLOPs, or params or "
-            return [Warn(Code.UNITS, f"{said}tokens are in thousands, millions or billions; {where}")]
+            return [Warn(Code.UNITS, f"{said}tokens are in thousands, millions or billions. {where}")]
     for name, values, fewest in (("params", x["params"], FEWEST_PARAMS), ("tokens", tokens, FEWEST_TOKENS)):
         if np.nanmax(values) < fewest:
             said = f"{name} are {np.nanmax(values):.4g} at most: in millions or billions?"
-            return [Warn(Code.UNITS, f"{said}; {where}")]
+            return [Warn(Code.UNITS, f"{said} {where}")]
     per = float(np.nanmedian(tokens / x["params"]))
     if not 1e-3 < per < 1e6:
         said = f"{per:.2g} tokens per parameter in the median: one of the two is in millions or billions?"

@@ -22,15 +22,15 @@ NO_SETTING = frozenset({"loss", "weight", "group", "flops", "final", "outcome", 
 # Settings that people tune; a column of another name is one where every size has the same values of it.
 SETTING = re.compile(
     r"(^|[_ ./])(lr|learning[_ ]?rate|batch([_ ]?size)?|bs|warmup|wd|weight[_ ]?decay|beta[12]?|momentum|clip|"
-    r"dropout|eps|init[_ ]?(std|scale)?)($|[_ ./])",
+    r"dropout|eps|init[_ ]?(std|scale)?)($|[_ ./])|^(total|num|n|max|train|training)_steps$",
     re.IGNORECASE,
 )
 STEP = frozenset(
     {"step", "steps", "iter", "iters", "iteration", "iterations", "global_step", "_step", "checkpoint"}
 )
 # Rows of one size that are checkpoints: FEW of a run's at several steps, FEW_EVEN of one name at even distances,
-# EVEN without a name, MANY of one name at several steps.
-FEW, FEW_EVEN, EVEN, MANY = 3, 5, 8, 12
+# EVEN without a name, MANY of one name at several steps, DENSE of anything.
+FEW, FEW_EVEN, EVEN, MANY, DENSE = 3, 5, 8, 12, 25
 # The largest distance between neighbours over the smallest: even distances, and rounding.
 SPACING = 1.3
 # Rows that are looked through for settings: a design shows itself early.
@@ -53,7 +53,7 @@ class Rows:
 def usable_rows(table: pd.DataFrame, reads: Sequence[str], parameters: int) -> Rows:
     """Choose the rows for a law of so many `parameters` that reads the columns `reads`."""
     left_out: list[LeftOut] = []
-    needed = [name for name in (*reads, "loss") if name in table]
+    needed = [name for name in (*(reads or PLACE), "loss") if name in table]
     empty = table[needed].isna().all(axis=1).to_numpy(bool)
     if needed and empty.any() and not empty.all():
         left_out.append(LeftOut("the row is empty", tuple(table.index[empty].tolist())))
@@ -104,9 +104,7 @@ def _checkpointed_by(table: pd.DataFrame) -> str | None:
         even, many = (FEW, FEW) if run and steps else (FEW_EVEN, MANY if steps else len(table) + 1)
         if _is_checkpointed(table, name, even, many):
             return str(name)
-    return (
-        "params" if _is_checkpointed(table, "params", FEW_EVEN if steps else EVEN, len(table) + 1) else None
-    )
+    return "params" if _is_checkpointed(table, "params", FEW_EVEN if steps else EVEN, DENSE) else None
 
 
 def _is_checkpointed(table: pd.DataFrame, name: str, even: int, many: int) -> bool:
@@ -159,7 +157,10 @@ def _worse_settings(
     if tuned:
         settings = [repeated[name] for name in tuned]
         level = np.log(repeated["loss"]).groupby([again, *settings], dropna=False).transform("mean")
-        beaten = level > level.groupby(again).transform("min") + 1e-12
+        best = level <= level.groupby(again).transform("min") + 1e-12
+        # Of settings that are equally good the first.
+        which = repeated.groupby(tuned, dropna=False).ngroup()
+        beaten = which != which.where(best).groupby(again).transform("min")
         worse[beaten.index[beaten]] = True
         return worse, f"another {' and '.join(tuned)} is better at the same {', '.join(place)}", ()
     if spread > UNLIKE_SEEDS and len(losses) > 1:

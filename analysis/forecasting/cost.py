@@ -87,6 +87,8 @@ def _fitted(per_token: Float[Array, " n"], size: Float[Array, " n"], named: Cost
     least = float(size.min())
     if linear <= 0 or linear * least + root * np.sqrt(least) <= 0:
         linear, root = float(np.exp(np.mean(np.log(per_token / size)))), 0.0
+    if abs(root) < 1e-9 * linear * np.sqrt(least):
+        root = 0.0
     cost = replace(named, linear=float(linear), root=float(root))
     miss = float(np.max(np.abs(cost.per_token(size) / per_token - 1.0)))
     terms = f"{linear:.4g} {named.source}"
