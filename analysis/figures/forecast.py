@@ -49,12 +49,9 @@ def loss_compute(
     colours = style.size_colours(sorted(rows["params"].unique()))
     for size, (flops, loss) in (law.lines if law is not None else {}).items():
         ax.plot(flops, loss, color=colours.get(size, style.GREY), lw=1.0, alpha=0.8, zorder=2)
-    for size, colour in colours.items():
-        mine = (rows["params"] == size).to_numpy()
-        inside, out, above = rows[mine & used], rows[mine & below & ~used], rows[mine & ~below]
-        ax.plot(inside["flops"], inside["loss"], "o", ms=5, color=colour, mec="white", mew=0.5, zorder=4)
-        ax.plot(above["flops"], above["loss"], "o", ms=5, mfc="white", mec=colour, mew=1.2, zorder=3)
-        ax.plot(out["flops"], out["loss"], "x", ms=5, color=colour, mew=1.4, zorder=3)
+    for mark, mask in (("filled", used), ("cross", below & ~used), ("hollow", ~below)):
+        if mask.any():
+            style.points(ax, rows[mask], "flops", "loss", colours, mark)
     top = float(rows["loss"].max()) * 1.03
     _crosses(ax, lost, top)
     low = float(rows["loss"].min())
@@ -151,6 +148,7 @@ def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
         return np.asarray(ax.transAxes.inverted().transform(points))
 
     ends = rows.loc[rows.groupby("params")["flops"].idxmax()].sort_values("params", ascending=False)
+    ends = ends.iloc[:: -(-len(ends) // style.MANY_SIZES)]
     runs = place(rows["flops"].to_numpy(), rows["loss"].to_numpy())
     corners = place(ends["flops"].to_numpy(), ends["loss"].to_numpy())
     width, height = np.asarray([0.07, 0.04])

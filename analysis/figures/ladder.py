@@ -158,11 +158,10 @@ def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: f
         ax.axhline(0, color=style.GREY, lw=0.8)
         if noise is not None:
             ax.axhspan(-200 * noise, 200 * noise, color=style.GREY, alpha=0.12, lw=0)
-        for size, colour in colours.items():
-            mine = (rows["params"] == size).to_numpy()
-            kept, left = mine & used, mine & ~used
-            ax.plot(x[kept], percent[kept], "o", ms=4.5, color=colour, mec="white", mew=0.4)
-            ax.plot(x[left], percent[left], "x", ms=5, color=colour, mew=1.4)
+        for mark, mask in (("filled", used), ("cross", ~used)):
+            if mask.any():
+                shown = rows[mask].assign(x=x[mask], y=percent[mask])
+                style.points(ax, shown, "x", "y", colours, mark)
         style.log_axis(ax, "x")
     # Rows that the fit left out may lie far away; those it used decide the scale.
     reach = 1.3 * max(np.abs(percent[used]).max(initial=0.0), 200 * (noise or 0.0), 0.2)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
@@ -32,6 +33,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
 INK, GREY, FAINT = "#222222", "#777777", "#DDDDDD"
 # Inches across a page: figures of this width have letters of one size there.
 WIDTH = 8.2
+# More points than this are drawn as an image inside a figure, and of more sizes than this some are named.
+MANY, MANY_SIZES = 5000, 40
 # Every seed is drawn as a dot of this colour unless it belongs to a curve with a colour of its own.
 SEED_DOT = BLUE
 Colour = tuple[float, float, float, float]
@@ -115,6 +118,18 @@ def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
 def seed_dots(ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT) -> None:
     """Draw a small dot for each seed, at `x` and `y` of one length."""
     ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, alpha=0.7, mew=0)
+
+
+def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Colour], mark: str) -> None:
+    """Draw one point a row, in the colour of its size (column params): "filled", "hollow" or a "cross"."""
+    shades = [colours[size] for size in rows["params"]]
+    look: dict[str, Any] = {
+        "filled": {"marker": "o", "c": shades, "edgecolors": "white", "linewidths": 0.5, "zorder": 4},
+        "hollow": {"marker": "o", "c": "white", "edgecolors": shades, "linewidths": 1.2, "zorder": 3},
+        "cross": {"marker": "x", "c": shades, "linewidths": 1.4, "zorder": 3},
+    }[mark]
+    # A page of many points is an image of them: as shapes they would be megabytes that no browser scrolls.
+    ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
 
 
 def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float) -> None:

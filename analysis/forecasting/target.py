@@ -21,6 +21,8 @@ CUT = 30.0
 FEWEST = 8
 # Of the law of N and D that is fitted to them: what rows must carry.
 PARAMETERS = 5
+# Counts differ by what they call a parameter (embeddings), not by more than this.
+_MOST_ACTIVE = 10.0
 RULE = (
     "The target is the largest model at its longest horizon. The forecast may use the finished runs with at "
     f"most 1/{CUT:g} of the target's training compute, every one of them, and no other. "
@@ -55,7 +57,7 @@ def law_rows(table: pd.DataFrame) -> LawRows:
             raise UserError(f"{error}; name it with --columns {name}=COLUMN")
     named = [name for name in ("params", "tokens", "loss", "flops", "params_active") if name in table.columns]
     rows, left_out = finished_rows(table.assign(**{name: numbers(table, name) for name in named}))
-    rows, compute = _with_compute(rows)
+    rows, compute = _with_compute(_with_active(rows))
     for name in ("params", "tokens", "loss", "flops"):
         values = rows[name]
         for bad, what in (
@@ -70,13 +72,25 @@ def law_rows(table: pd.DataFrame) -> LawRows:
     return LawRows(best.table.reset_index(drop=True), (*left_out, *best.left_out), compute)
 
 
+def _with_active(rows: pd.DataFrame) -> pd.DataFrame:
+    """Read a model as dense where its active parameters are missing or impossible, as fits do."""
+    if "params_active" not in rows.columns:
+        return rows
+    active, params = rows["params_active"], rows["params"]
+    said = active.gt(0) & (active <= _MOST_ACTIVE * params)
+    return (
+        rows.assign(params_active=active.where(said, params))
+        if said.any()
+        else rows.drop(columns="params_active")
+    )
+
+
 def _with_compute(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Add flops where the table has none; the rows, and how they are counted."""
     if "flops" in rows.columns and (np.isfinite(rows["flops"]) & (rows["flops"] > 0)).any():
         return rows, "as in the table"
     active = "params_active" in rows.columns
-    # A model of which nothing is said is dense, as in `fitting.observations`.
-    size = rows["params_active"].fillna(rows["params"]) if active else rows["params"]
+    size = rows["params_active"] if active else rows["params"]
     said = "6 × active parameters × tokens" if active else "6 × parameters × tokens"
     if "flops" in rows.columns:
         said += ", for the column flops has no positive value"

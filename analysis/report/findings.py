@@ -28,6 +28,7 @@ FORM, REGIME, LEVEL = "chinchilla", "all", 0.9
 # Budgets of the next decision, as multiples of the largest run's compute.
 RATIOS = (3.0, 10.0, CUT)
 _FEWEST_RESAMPLES = 20
+_MOST_LINES = 40
 # Outcomes of runs that may still finish: our own word first, then those of trackers.
 _GOING_ON = ("unfinished", "running", "queued", "pending", "")
 
@@ -196,12 +197,15 @@ def _forecast_target(rows: pd.DataFrame, target: Target) -> Forecast:
 def _along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
     """Each size that was trained at several horizons, along tokens: where the law is drawn."""
     parts = []
-    for size, group in rows.groupby("params"):
+    sizes = rows.groupby("params")["tokens"].agg(["min", "max"])
+    several = sizes.index[sizes["max"] > 1.05 * sizes["min"]]
+    # Of very many sizes some, evenly: more lines are a surface.
+    for size in several[:: -(-len(several) // _MOST_LINES) or 1].tolist():
+        group = rows[rows["params"] == size]
         low, high = group["tokens"].min(), group["tokens"].max()
-        if high > 1.05 * low:
-            tokens = np.geomspace(low / 1.2, high * 1.15, points)
-            per_token = float((group["flops"] / group["tokens"]).mean())
-            parts.append(pd.DataFrame({"params": size, "tokens": tokens, "flops": per_token * tokens}))
+        tokens = np.geomspace(low / 1.2, high * 1.15, points)
+        per_token = float((group["flops"] / group["tokens"]).mean())
+        parts.append(pd.DataFrame({"params": size, "tokens": tokens, "flops": per_token * tokens}))
     return parts
 
 

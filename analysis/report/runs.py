@@ -1,5 +1,6 @@
 """Write what the report says of the runs: the rungs, what was lost, every row left out, each run."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -87,14 +88,15 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     """
     if "kind" in runs.columns:
         runs = runs[runs["kind"].ne("trunk")]
-    used = dict(list(found.rows.groupby([found.rows["params"], _horizon(found.rows)])))
+    used = found.rows.groupby([found.rows["params"], _horizon(found.rows)]).groups
     others = "params_nonembedding" in runs.columns
     rate = next((name for name in _RATES if name in runs.columns), None)
     rows = []
-    for (params, tokens), group in runs.groupby([runs["params"], _horizon(runs)]):
+    rungs = runs.groupby([runs["params"], _horizon(runs)])
+    for (params, tokens), group in itertools.islice(rungs, _MOST_RUNGS):
         row = [_count(params)]
         row += [_span(group["params_nonembedding"], style.count)] if others else []
-        kept = used.get((params, tokens), found.rows.iloc[:0])
+        kept = found.rows.loc[used.get((params, tokens), [])]
         row += [_count(tokens), _span(kept["flops"], style.power)]
         row += [_span(group[rate], lambda v: f"{v:.3g}")] if rate else []
         row += [_listed(group["seed"])] if "seed" in group.columns else []
@@ -104,8 +106,8 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
         return ""
     header = ["N", *["N without embeddings"] * others, "D", "C (FLOPs)", *["rate"] * (rate is not None)]
     header += [*["seeds"] * ("seed" in runs.columns), "runs", "loss"]
-    more = f" (the first {_MOST_RUNGS} of {len(rows)})" if len(rows) > _MOST_RUNGS else ""
-    shown = html.table(header, rows[:_MOST_RUNGS])
+    more = f" (the first {_MOST_RUNGS} of {rungs.ngroups})" if rungs.ngroups > _MOST_RUNGS else ""
+    shown = html.table(header, rows)
     title = f"Rungs and horizons{more}"
     return html.paragraph(f"{title}:") + shown if len(rows) <= 40 else html.folded(title, shown)
 

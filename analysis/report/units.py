@@ -33,4 +33,9 @@ def units_of(table: pd.DataFrame, source: Source) -> Units:
     if not sizes:
         return Units("text loss (nats)", "loss (nats)", " nats")
     each = "byte" if sizes == {BYTE_VOCABULARY} else "token"
-    return Units(f"text loss (nats per {each})", f"loss (nats per {each})", f" nats per {each}")
+    name = source.column("loss")
+    return Units(
+        f"{'text loss' if name == 'loss' else name} (nats per {each})",
+        f"loss (nats per {each})",
+        f" nats per {each}",
+    )
