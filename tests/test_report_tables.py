@@ -343,9 +343,10 @@ def _mangled(how: str, column: str) -> pd.DataFrame:
 
 
 HOW = ["dropped", "as text", "as objects", "constant", *(f"{n} {w}" for n in ("all", "some") for w in BAD)]
-# Of every way and every column one, so that the default run meets each of them; all pairs are the slow run's.
+# Of every way and every column one, so that the default run meets each of them; the slow run has a seventh of all
+# pairs.
 COLUMNS = list(_tracked().columns)
-PAIRS = [(how, column) for how in HOW for column in COLUMNS]
+PAIRS = [(how, column) for how in HOW for column in COLUMNS][::7]
 FAST = [(how, COLUMNS[i % len(COLUMNS)]) for i, how in enumerate(HOW)]
 
 
