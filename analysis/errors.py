@@ -1,4 +1,4 @@
-"""What an analysis can say besides its answer: the input is wrong, or the answer is not to be trusted.
+"""The two things that an analysis says besides its answer: the input is wrong, or it is not to be trusted.
 
 Every warning and status is registered here with its sentence; the tables of docs/ are made from it
 (`python -m benchmarks.docs_tables`).
@@ -85,7 +85,7 @@ class Code(StrEnum):
 
 
 class Status(StrEnum):
-    """Whether an answer can be rested on."""
+    """The trust that an answer deserves."""
 
     sentence: str
 

@@ -1,4 +1,4 @@
-"""How far forecasts miss and how often their intervals hold, on public tables: `python -m benchmarks.coverage`.
+"""Misses of forecasts and coverage of their intervals on public tables: `python -m benchmarks.coverage`.
 
 Every table is cut by compute (`benchmarks.splits`); the cheap runs are fitted, the most expensive predicted. Each
 table counts once. `--settings` chooses the discrepancy's settings again, each publication judged by what the
@@ -82,7 +82,7 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
 
 
 def coverage(case: Case, settings: Settings) -> tuple[float, float]:
-    """Share of held-out runs inside, and the median width of log loss."""
+    """Compute the share of held-out runs inside, and the median width of log loss."""
     saved = {name: getattr(discrepancy, name) for name in vars(settings)}
     for name, value in vars(settings).items():
         setattr(discrepancy, name, value)
@@ -102,13 +102,13 @@ def coverage(case: Case, settings: Settings) -> tuple[float, float]:
 
 
 def _public(rng: np.random.Generator) -> pd.DataFrame:
-    """The runs of a public table."""
+    """Take the runs of a public table."""
     designs = list(tables().values())
     return designs[rng.integers(len(designs))][1].astype(np.float64)
 
 
 def _random(rng: np.random.Generator) -> pd.DataFrame:
-    """25 to 160 runs anywhere."""
+    """Draw 25 to 160 runs anywhere."""
     n = int(rng.choice([25, 40, 80, 160]))
     params, tokens = 10 ** rng.uniform(7.5, 10.0, n), 10 ** rng.uniform(8.5, 11.5, n)
     return pd.DataFrame({"params": params, "tokens": tokens})
@@ -135,7 +135,7 @@ DESIGNS = {"public": _public, "random": _random, "grid": _grid, "isoflop": _isof
 
 
 def made(count: int, seed: int = 1) -> Iterator[Split]:
-    """Tables of four designs in turn with the losses of a known law, and noise alone besides."""
+    """Make tables of four designs in turn with the losses of a known law, and noise alone besides."""
     rng = np.random.default_rng(seed)
     for i in range(count):
         design = list(DESIGNS)[i % len(DESIGNS)]
@@ -159,7 +159,7 @@ def made(count: int, seed: int = 1) -> Iterator[Split]:
 
 
 def show(cases: list[Case]) -> None:
-    """Misses and coverage by table, and their means."""
+    """Print misses and coverage by table, and their means."""
     rows = []
     for case in cases:
         inside, width = coverage(case, Settings())
@@ -197,7 +197,7 @@ def show(cases: list[Case]) -> None:
 
 
 def choose_settings(cases: list[Case]) -> None:
-    """The settings nearest to 90% (the narrowest of those within 1%) on the other publications, judged here."""
+    """Choose the settings nearest to 90% (of those within 1% the narrowest) on the others, and judge them here."""
     found = {
         settings: pd.DataFrame(
             [(c.split.table, c.split.source, *coverage(c, settings)) for c in cases],
@@ -221,7 +221,7 @@ def choose_settings(cases: list[Case]) -> None:
 
 
 def olmo() -> None:
-    """The ladder's 16 small runs, and the one 202 x beyond them."""
+    """Predict the run 202 x beyond the ladder's 16 small ones."""
     from analysis.forecasting.forecast import extrapolate
 
     _, table = tables()["olmo"]

@@ -22,7 +22,7 @@ TRUTH = {"E": 1.82, "A": 480.0, "B": 2100.0, "alpha": 0.347, "beta": 0.367}
 
 
 def rows() -> tuple[pd.DataFrame, str]:
-    """240 runs, and where they come from."""
+    """Take or make 240 runs, and say where they come from."""
     if PUBLISHED.is_dir():
         return tables()["chinchilla"][1], "the 240 published Chinchilla points"
     rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def rows() -> tuple[pd.DataFrame, str]:
 
 
 def usual(table: pd.DataFrame, resamples: int) -> tuple[float, float, int, int]:
-    """Seconds, objective, starts that report success, starts within 1e-4 of the best objective."""
+    """Measure seconds, objective, starts that report success, starts within 1e-4 of the best objective."""
     from scipy.optimize import minimize
     from scipy.special import logsumexp
 
@@ -79,7 +79,7 @@ def usual(table: pd.DataFrame, resamples: int) -> tuple[float, float, int, int]:
 
 
 def timed(table: pd.DataFrame, form: str, resamples: int) -> tuple[float, float]:
-    """Seconds of the second of two fits (warm), and its objective."""
+    """Time the second of two fits (warm), and its objective."""
     fit(table, form, bootstrap=resamples)
     start = time.perf_counter()
     fitted = fit(table, form, bootstrap=resamples)
@@ -87,7 +87,7 @@ def timed(table: pd.DataFrame, form: str, resamples: int) -> tuple[float, float]
 
 
 def cold(table: pd.DataFrame, folder: str) -> float:
-    """Seconds of a whole new process that reads the rows, fits and resamples 100 times."""
+    """Time a whole new process that reads the rows, fits and resamples 100 times."""
     path = f"{folder}/rows.csv"
     table.to_csv(path, index=False)
     start = time.perf_counter()

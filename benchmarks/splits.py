@@ -55,7 +55,7 @@ def tables(folder: Path = PUBLISHED) -> dict[str, tuple[str, pd.DataFrame]]:
 def splits(
     folder: Path = PUBLISHED, factors: tuple[float, ...] = FACTORS, least_rows: int = 12
 ) -> Iterator[Split]:
-    """Each table cut at its largest compute / factor, where at least `least_rows` are left to fit."""
+    """Cut each table at its largest compute / factor, where at least `least_rows` are left to fit."""
     for name, (source, table) in tables(folder).items():
         for factor in factors:
             low = table.flops <= table.flops.max() / factor * (1 + 1e-9)

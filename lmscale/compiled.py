@@ -149,7 +149,7 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """How many this process may use: work is cut into so many pieces when it is compiled."""
+    """Count the cores that this process may use: work is cut into so many pieces when it is compiled."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

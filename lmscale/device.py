@@ -19,6 +19,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmscale.durable import disk_error
 from lmscale.errors import UserError
 from lmscale.jsonfiles import digest, read_json, write_json
 
@@ -181,7 +182,7 @@ def _ask(requested: str) -> Device:
     except subprocess.TimeoutExpired:
         raise UserError(f"jax does not start here: no answer within {PATIENCE:.0f} s; {_TRY}") from None
     except OSError as error:
-        raise UserError(f"jax does not start here: {error}; {MORE_MEMORY}") from error
+        raise disk_error(error, Path(error.filename or sys.executable), "start") from error
     try:
         answer = json.loads(asked.stdout.splitlines()[-1])
         return Device(str(answer["platform"]), str(answer["kind"]))

@@ -64,6 +64,8 @@ _REMEDIES = {
     errno.EMFILE: "too few open files are allowed: raise the limit (ulimit -n 1024), then start again",
     errno.ENFILE: "the machine has too many files open: end some of its processes, then start again",
     errno.ENAMETOOLONG: "a name is too long for this file system: choose a shorter one",
+    errno.ENOMEM: "no memory: free some, or raise the limit (ulimit -v), then start again",
+    errno.EAGAIN: "too many processes or threads: end some, or raise the limit (ulimit -u), then start again",
     errno.EIO: "the disk fails (input/output error): look at the machine before going on",
 }
 

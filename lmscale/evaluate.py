@@ -28,7 +28,7 @@ PIECE = 64  # chunks of rows between two looks at whether to go on: some seconds
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one model scored.
+    """The scores of one model.
 
     loss: nats: `total`, each component, and the parts of the text loss by kind of text ("text.digit"), which
     add up to it. tasks: {task: {variant: {n, correct, nll, brier, byte_accuracy}}}. items: by item, for

@@ -219,8 +219,11 @@ class Ledger:
 
     def _read_log(self) -> list[dict[str, Any]]:
         """The log of frozen executions; entries never change, so only new ones are read."""
-        while (path := self._log_path(len(self._log) + 1)).exists():
-            self._log.append(read_claim(path))
+        with explained(
+            self.folder / "frozen", "read"
+        ):  # a folder that may not be looked into is no empty one
+            while (path := self._log_path(len(self._log) + 1)).exists():
+                self._log.append(read_claim(path))
         return self._log
 
     def _log_path(self, number: int) -> Path:

@@ -151,7 +151,7 @@ class Grid:
     pins: frozenset[int]
 
     def next_stop(self, steps: np.ndarray) -> int:
-        """How many steps until something happens in some lane that still runs."""
+        """Count the steps until something happens in some lane that still runs."""
         stops = [
             min(stop for stop in (*marks, *self.pins, end) if stop > step) - step
             for step, marks, end in zip(steps.tolist(), self.evaluations, self.ends, strict=True)
@@ -222,7 +222,7 @@ def _loop(
 
 
 def _steps(state: State, ends: np.ndarray) -> np.ndarray:
-    """Where every lane is, as the loop counts: one that has diverged is at its end."""
+    """Return the step of every lane, as the loop counts: one that has diverged is at its end."""
     diverged = np.asarray(state.guard.skipped_in_row) >= PATIENCE
     return np.where(diverged, ends, np.asarray(state.step)).astype(int)
 

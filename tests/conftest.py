@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types of the numerical cores are checked in the test run only, on every call.
+install_import_hook(["analysis.fitting", "analysis.forecasting", "analysis.detection"], "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

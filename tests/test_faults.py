@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     folder.mkdir(mode=0o555)
     as_user = {"AS_USER": "65534"} if os.geteuid() == 0 else {}  # root may write anywhere
-    for parent in (tmp_path, *tmp_path.parents[:2]):
+    for parent in (tmp_path, *(p for p in tmp_path.parents if p.name.startswith(("pytest-", "popen-")))):
         parent.chmod(0o755)
     refused = run(folder, **as_user)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1

@@ -11,12 +11,12 @@ from known_laws import CHINCHILLA, TRUTHS, made
 
 from analysis.errors import UserError
 from analysis.fitting.diagnostics import diagnose
-from analysis.fitting.fit import fit
+from analysis.fitting.fit import fit, solve
 from analysis.fitting.newton import Minimum, minimise
 from analysis.fitting.objective import Objective
 from analysis.fitting.observations import LARGE_ROWS, observe
 from analysis.fitting.problem import Problem
-from analysis.fitting.resampling import resample_counts, resample_weights, solve
+from analysis.fitting.resampling import resample_counts, resample_weights
 from analysis.fitting.search import Found, search
 from analysis.laws.catalogue import FORMS, own_form
 
@@ -318,7 +318,10 @@ def bad(change: object) -> pd.DataFrame:
         (lambda t: t.assign(loss=t.loss.where(t.index != 4, 0.0)), "loss: row 4 holds 0"),
         (lambda t: t.assign(tokens=t.tokens.where(t.index != 5, -1.0)), "tokens: row 5 holds -1"),
         (lambda t: t.assign(params=t.params.where(t.index != 6, np.inf)), "params: row 6 holds inf"),
-        (lambda t: t.assign(params=t.params.astype(str).where(t.index != 7, "7B")), "row 7: params is '7B'"),
+        (
+            lambda t: t.assign(params=t.params.astype(str).where(t.index != 7, "big")),
+            "row 7: params is 'big'",
+        ),
         (lambda t: t.drop(columns="loss"), "column loss is missing"),
         (lambda t: t[:5], "5 rows for the 5 parameters"),
         (lambda t: t.assign(params=1e8), "every row has the value 1e\\+08"),
@@ -326,7 +329,6 @@ def bad(change: object) -> pd.DataFrame:
         (lambda t: t.assign(loss=2.0), "loss: every row has the value 2"),
         (lambda t: t.assign(loss=t.loss + 0j), "loss is not numeric"),
         (lambda t: pd.concat([t, t[["loss"]]], axis=1), "loss appears 2 times"),
-        (lambda t: t.assign(group=t.index.where(t.index != 8)), "group: row 8 has none"),
     ],
 )
 def test_bad_tables_are_refused_by_name(change: object, says: str) -> None:

@@ -1,4 +1,4 @@
-"""What each form computes, and that its derivatives and its translations are right."""
+"""Each form computes what its paper says, with the right derivatives and translations."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Who may be used for the forecast of the largest run, and who is the largest: the rule, not a choice."""
+"""The runs that a forecast of the largest may use, and which is the largest: the rule, not a choice."""
 
 from pathlib import Path
 

@@ -187,6 +187,7 @@ def grow(place: Place, unkilled: Place, *starts: str) -> None:
             ).read_bytes()
 
 
+@pytest.mark.slow
 def test_sources_that_change_leave_jax_s_cache_and_not_ours(tmp_path: Path, unkilled: Place) -> None:
     """Our key holds the sources, jax's does not: it answers from its cache, whose programs cannot be kept."""
     code = tmp_path / "code"
@@ -207,6 +208,7 @@ launch.main()
 """
 
 
+@pytest.mark.slow
 def test_a_kept_step_that_cannot_run_is_found_out_and_deleted(place: Place, unkilled: Place) -> None:
     """As a folder of before may hold them: kept of what jax read from its own cache, and never tried."""
     (path,) = kept_in(place)

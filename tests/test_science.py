@@ -164,7 +164,7 @@ def test_no_verb_fits_a_mixture(mixed: Path, capsys: pytest.CaptureFixture[str])
 
 def test_the_choice_that_is_named_works(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", str(mixed)])
-    where = capsys.readouterr().err.split("--where ")[1].strip().strip('"')
+    where = capsys.readouterr().err.split('--where "')[1].split('"')[0]
     rows, _ = finished_rows(load_table(mixed, where=where))
     assert len(rows) == 12 and rows.science.nunique() == 1
     assert len(fit(load_table(mixed, where=where), "power", bootstrap=0).observations) == 12

@@ -28,14 +28,9 @@ print(stopping.requested(), flush=True)
 def ask(role: str, *names: str, ignored: str = "") -> subprocess.CompletedProcess[str]:
     """A process that leads or follows and sends itself signals, some of which its parent had ignored."""
 
-    def ignore() -> None:
-        for name in ignored.split():
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-    command = [sys.executable, "-c", ASK.format(role=role), *names]
-    return subprocess.run(
-        command, cwd=ROOT, preexec_fn=ignore, capture_output=True, text=True, timeout=60, check=False
-    )
+    trap = f"trap '' {ignored}; " if ignored else ""
+    command = ["bash", "-c", f'{trap}exec "$@"', "bash", sys.executable, "-c", ASK.format(role=role), *names]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("role", ["lead", "follow"])

@@ -441,7 +441,7 @@ def test_outcomes_of_trackers(tmp_path: Path) -> None:
 
 
 def manglings(rng: random.Random) -> dict[str, Callable[[str], str | bytes]]:
-    """What happens to a good CSV on its way, once each way."""
+    """List what happens to a good CSV on its way."""
 
     def lines(change: Callable[[list[str]], list[str]]) -> Callable[[str], str]:
         return lambda content: "\n".join(change(content.split("\n")))

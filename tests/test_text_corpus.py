@@ -126,7 +126,7 @@ def test_advice_on_a_small_alphabet_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: int, advice: str
 ) -> None:
     """Row 19: `at most 292` was no remedy where 300 is the least."""
-    monkeypatch.setattr(bpe, "train", lambda texts, size: FewPairs(found))
+    monkeypatch.setattr(bpe, "train_vocabulary", lambda texts, size: FewPairs(found))
     data = own(write(tmp_path, TEXTS), tokenizer="bpe")
     with pytest.raises(
         UserError, match=rf"data\.bpe_vocab=1024: the text gives only {found + 4} tokens; {advice}"

@@ -68,7 +68,7 @@ def curve_of(task: str, variant: str, metric: str, rows: pd.DataFrame, lower: bo
 
     lower: less is better. Levels (chance, ceiling, shortcut) are the first that the rows have.
     """
-    size = np.sort(rows["size"].unique())
+    size = np.sort(rows["size"].unique()).astype(np.float64)
     seeds = tuple(sorted(rows["seed"].unique()))
     at = (rows["seed"].map({s: i for i, s in enumerate(seeds)}), np.searchsorted(size, rows["size"]))
     score, items, stderr, loss = (np.full((len(seeds), len(size)), np.nan) for _ in range(4))

@@ -1,4 +1,4 @@
-"""Whether more or less of a metric is better, told from its name by whole words, or by the person who asks."""
+"""Tell whether more or less of a metric is better, told from its name by whole words, or by the person who asks."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -53,7 +53,7 @@ def lower_is_better(metric: str) -> bool:
 
 @dataclass(frozen=True)
 class Direction:
-    """What the person who asks says of metrics (or of tasks, where the table has no metric) by name."""
+    """The direction that the person who asks gives metrics (or of tasks, where the table has no metric) by name."""
 
     lower: frozenset[str] = frozenset()
     higher: frozenset[str] = frozenset()

@@ -26,7 +26,7 @@ JUMP_PROBABILITY = 0.3
 
 @dataclass(frozen=True)
 class Other:
-    """What another score of the same outputs says of a jump.
+    """Another score of the same outputs, beside a jump.
 
     `early`: share of the other score's gain that is had below the threshold, `z` its standard errors;
     `jumps`: the probability that it is emergent itself. `length`: L of p^L, from the items where they are kept,
@@ -42,7 +42,7 @@ class Other:
 
     @property
     def smooth(self) -> bool:
-        """Whether the other score goes through the jump as a slope."""
+        """Tell whether the other score goes through the jump as a slope."""
         return self.early >= EARLY_SHARE and self.z >= EARLY_Z and self.jumps <= JUMP_PROBABILITY
 
 

@@ -45,7 +45,7 @@ _MOST_ITEMS = 1e10
 
 @dataclass(frozen=True)
 class Scores:
-    """What a table has to say: the curves, the rows behind them (numbers, metrics side by side as they came), the
+    """The scores of a table: the curves, the rows behind them (numbers, metrics side by side as they came), the
     rows of all horizons, the rows left out by reason, and how the table was read where that is not plain."""
 
     curves: tuple[Curve, ...]

@@ -74,7 +74,7 @@ class EachSeed:
 
     @property
     def all_jump(self) -> bool:
-        """Whether each seed is a jump by itself, at a size of its own."""
+        """Tell whether each seed is a jump by itself, at a size of its own."""
         return self.p_break <= BREAK_LEVEL
 
     @property

@@ -1,4 +1,4 @@
-"""What the search needs of a law bound to a table: predictions, the objective with two derivatives, a grid.
+"""A law bound to a table, as the search needs it: predictions, the objective with two derivatives, a grid.
 
 Everything carries a leading axis S of independent problems (starts, resamples): one call moves them all.
 """

@@ -1,4 +1,4 @@
-"""Whether rows can carry a law: what is refused, and what is said before anything is fitted."""
+"""Checks that rows can carry a law: what is refused, and what is said before anything is fitted."""
 
 import numpy as np
 from jaxtyping import Float
@@ -86,7 +86,7 @@ def _looks_like(observations: Observations, form: Form) -> list[Warn]:
                 "towards its floor: give a loss, or an error such as 1 - accuracy",
             )
         ]
-    if np.median(loss) > MOST_NATS:
+    if np.percentile(loss, 75) > MOST_NATS:
         return [
             Warn(
                 Code.PERPLEXITY,
@@ -98,7 +98,7 @@ def _looks_like(observations: Observations, form: Form) -> list[Warn]:
 
 
 def _rank_correlation(a: Float[Array, " n"], b: Float[Array, " n"]) -> float:
-    """Spearman's correlation; zero where either does not vary."""
+    """Compute Spearman's correlation; zero where either does not vary."""
     a, b = (np.unique(v, return_inverse=True)[1].astype(np.float64) for v in (a, b))
     return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
 
@@ -109,16 +109,16 @@ def _units(observations: Observations) -> list[Warn]:
     if not {"params", "tokens"} <= set(x):
         return []
     params, tokens = x.get("params_active", x["params"]), x["tokens"]
-    where = "give plain numbers of parameters, tokens and FLOPs: a budget means nothing otherwise"
+    where = "Give plain numbers of parameters, tokens and FLOPs: a budget means nothing otherwise"
     if observations.flops_source == "flops":
         ratio = float(np.nanmedian(observations.flops / (6.0 * params * tokens)))
         if not 1.0 / UNIT < ratio < UNIT:
             said = f"flops are {ratio:.2g} of 6 x params x tokens in the median: they are no FLOPs, or params or "
-            return [Warn(Code.UNITS, f"{said}tokens are in thousands, millions or billions; {where}")]
+            return [Warn(Code.UNITS, f"{said}tokens are in thousands, millions or billions. {where}")]
     for name, values, fewest in (("params", x["params"], FEWEST_PARAMS), ("tokens", tokens, FEWEST_TOKENS)):
         if np.nanmax(values) < fewest:
             said = f"{name} are {np.nanmax(values):.4g} at most: in millions or billions?"
-            return [Warn(Code.UNITS, f"{said}; {where}")]
+            return [Warn(Code.UNITS, f"{said} {where}")]
     per = float(np.nanmedian(tokens / x["params"]))
     if not 1e-3 < per < 1e6:
         said = f"{per:.2g} tokens per parameter in the median: one of the two is in millions or billions?"

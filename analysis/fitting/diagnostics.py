@@ -1,4 +1,4 @@
-"""What not to believe in a fit: basins, bounds, parameters the rows do not identify, a wrong law."""
+"""The doubts about a fit: basins, bounds, parameters the rows do not identify, a wrong law."""
 
 import numpy as np
 from jaxtyping import Bool, Float

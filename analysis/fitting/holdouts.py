@@ -62,12 +62,12 @@ class Choice:
 
     @property
     def bent(self) -> bool:
-        """Whether the improvement is large enough to leave rows out."""
+        """True where the improvement is large enough to leave rows out."""
         return self.ceiling != self.everything
 
     @property
     def flagrant(self) -> bool:
-        """Whether a fit of all rows has to mention the bend."""
+        """True where a fit of all rows has to mention the bend."""
         return self.improvement > FLAGRANT
 
     def weigh(self, ceiling: float) -> list[tuple[Candidate, float]]:
@@ -83,8 +83,10 @@ class Choice:
         weights = np.where(np.isfinite(errors), (errors / errors.min()) ** -SHARPNESS, 0.0)
         return list(zip(ranked, (weights / weights.sum()).tolist(), strict=True))
 
-    def without_bend(self, observations: Observations) -> Observations:
-        """Leave out the rows of another regime, with the reason."""
+    @property
+    def unbent(self) -> Observations:
+        """The table's rows without those of another regime, with the reason."""
+        observations = self.found[0].problem.observations
         reason = (
             f"another regime: loss above {self.ceiling:.5g}; without these rows the law predicts the table's "
             f"most expensive runs {self.improvement:.1f} times better (rolling hold-outs)"
@@ -97,7 +99,7 @@ class Choice:
             Code.BEND,
             f"within the table the law predicts its most expensive runs {self.improvement:.1f} times better "
             f"without the {int((~self.keep).sum())} rows of loss above {self.ceiling:.4g}: they are in another "
-            'regime; leave them out: regime="auto" (--regime auto), or --where',
+            'regime; leave them out, or let regime="auto" (--regime auto) do so',
         )
 
 

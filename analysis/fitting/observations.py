@@ -50,7 +50,7 @@ class Observations:
 
     @property
     def size(self) -> Float[Array, " n"]:
-        """How far up the rows stand: their compute, or the one variable where there is none."""
+        """The scale that rows are held out along: their compute, or the one variable where there is none."""
         return self.flops if np.isfinite(self.flops).all() else self.x.get("x", self.flops)
 
     def keep(self, mask: Bool[np.ndarray, " n"], reason: str = "") -> "Observations":
@@ -114,10 +114,15 @@ def observe(
         if name not in data and name in table and pd.api.types.is_numeric_dtype(table[name]):
             data[name] = table[name].to_numpy(np.float64)
     loss = positive_numbers(table, "loss")
-    flops, flops_source, said = _flops(table, data, strict="x" in columns and not made and x_name == "flops")
-    if "x" in columns:
-        data["x"] = flops if x_name == "flops" else positive_numbers(table, x_name)
     weights = positive_numbers(table, "weight") if "weight" in table else np.ones(len(loss))
+    stated = None
+    if "flops" in table:
+        stated = np.asarray((positive_numbers if "flops" in reads else numbers)(table, "flops"))
+    if "x" in columns and x_name != "flops":
+        data["x"] = positive_numbers(table, x_name)
+    flops, flops_source, said = _flops(stated, data, len(loss))
+    if "x" in columns and x_name == "flops":
+        data["x"] = flops
     groups, group_source, grouped = _groups(table, group, rows.run)
     twice = int(pd.DataFrame({**data, "loss": loss}).duplicated().sum())
     if twice:
@@ -152,36 +157,33 @@ def observe(
 
 
 def _flops(
-    table: pd.DataFrame, data: Mapping[str, Float[Array, " n"]], *, strict: bool
+    stated: Float[Array, " n"] | None, data: Mapping[str, Float[Array, " n"]], n: int
 ) -> tuple[Float[Array, " n"], str, list[Warn]]:
-    """Count the compute of the rows: the table's own, 6 x active params x tokens where it has none, or NaN.
+    """Count the compute of n rows: what the table states, 6 x active params x tokens where it states none, or NaN.
 
-    A hole in the table's own is filled by that count, in its proportion, unless the law reads it (`strict`).
+    A hole in what is stated is filled by that count, in the proportion of the other rows.
     """
     active = data.get("params_active", data.get("params"))
     counted = None
     if active is not None and "tokens" in data:
         # A model of which nothing is said is dense.
         counted = 6.0 * np.where(np.isfinite(active), active, data.get("params", active)) * data["tokens"]
-    if "flops" not in table:
+    if stated is None:
         if counted is None or not np.isfinite(counted).all():
-            return np.full(len(table), np.nan), "none", []
+            return np.full(n, np.nan), "none", []
         return counted, "6 N_active D" if "params_active" in data else "6ND", []
-    if strict:
-        return positive_numbers(table, "flops"), "flops", []
-    flops = np.asarray(numbers(table, "flops"), dtype=np.float64)
-    there = np.isfinite(flops) & (flops > 0)
+    there = np.isfinite(stated) & (stated > 0)
     if there.all():
-        return flops, "flops", []
-    holes = f"{int((~there).sum())} of {len(flops)} rows have no flops"
+        return stated, "flops", []
+    holes = f"{int((~there).sum())} of {n} rows have no flops"
     if counted is None or not (np.isfinite(counted).all() and there.any()):
         said = Warn(Code.FLOPS_HOLES, f"{holes}: the column is left aside, for the law does not read it")
-        return np.full(len(table), np.nan), "none", [said]
-    ratio = float(np.exp(np.mean(np.log(flops[there] / counted[there]))))
+        return np.full(n, np.nan), "none", [said]
+    ratio = float(np.exp(np.mean(np.log(stated[there] / counted[there]))))
     said = Warn(
         Code.FLOPS_HOLES, f"{holes}: {ratio:.3g} x 6 x params x tokens stands in, as in the other rows"
     )
-    return np.where(there, flops, ratio * counted), "flops", [said]
+    return np.where(there, stated, ratio * counted), "flops", [said]
 
 
 def _groups(
@@ -199,7 +201,7 @@ def _groups(
     if missing.any() and group is not None:
         raise UserError(
             f"group = {name} (--group {name}): row {table.index[int(np.argmax(missing))]} has none "
-            f"({int(missing.sum())} such); give every row a group, one of its own if it has no kin"
+            f"({int(missing.sum())} such); give every row a group, one of its own if it belongs to none"
         )
     codes = pd.factorize(table[name].astype(str))[0]
     # A row without a group is one of its own.

@@ -1,6 +1,5 @@
 """The options of a fit: their defaults, their help and what makes each of them wrong."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +9,6 @@ from analysis.laws.catalogue import FORMS, get_form
 from analysis.laws.law import Form
 
 REGIMES = ("all", "auto")
-# Joint laws that `auto` weighs; kaplan's has no floor and never came first on a public table.
-AUTO = ("chinchilla", "chinchilla6", "tied")
-AUTO_ONE_VARIABLE = ("power", "power_const")
 
 
 def _said(help: str, metavar: str | None = None) -> dict[str, Any]:
@@ -22,7 +18,7 @@ def _said(help: str, metavar: str | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What a fit may be told, in Python by keyword and on the command line by the option of the same name.
+    """The options of a fit: keywords in Python, options of the same names on the command line.
 
     UserError names an option that is wrong, its value and what would be right.
     """
@@ -56,20 +52,13 @@ class FitOptions:
 
     @property
     def objective(self) -> Objective:
-        """What is minimised."""
+        """The objective that the options name."""
         return Objective(self.loss, self.scale, self.delta)
 
     @property
     def forms(self) -> list[Form]:
-        """The form that is named; none where `auto` has to look at the table (`auto_forms`)."""
+        """The form that is named; none where `auto` has to look at the table."""
         return [] if self.form == "auto" else [get_form(self.form)]
-
-
-def auto_forms(columns: Iterable[object], x: str | None) -> list[Form]:
-    """List the forms that `auto` weighs: joint laws where there are params and tokens and no `x` is asked for, else
-    laws of one variable."""
-    joint = x is None and {"params", "tokens"} <= set(columns)
-    return [get_form(name) for name in (AUTO if joint else AUTO_ONE_VARIABLE)]
 
 
 def check_level(level: float) -> None:

@@ -46,7 +46,7 @@ class Problem:
 
     @cached_property
     def warnings(self) -> tuple[Warn, ...]:
-        """What to say of these rows before anything is fitted; UserError if they cannot carry the law at all."""
+        """The caveats on these rows before anything is fitted; UserError if they cannot carry the law at all."""
         return check_enough(self.observations, self.form)
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.arrays import Array, Columns, percentiles
+from analysis.arrays import Array, Columns
 from analysis.errors import Status, UserError, Warn, status_of
 from analysis.fitting.objective import Objective
 from analysis.fitting.observations import Observations
@@ -28,7 +28,6 @@ class Fit:
     parameters behind `bse` (their standard deviation) and `conf_int()` (their percentiles)."""
 
     problem: Problem
-    value: float
     params: Mapping[str, float]
     draws: Float[Array, "R p"]
     level: float
@@ -43,7 +42,7 @@ class Fit:
 
     @property
     def objective(self) -> Objective:
-        """What was minimised."""
+        """The objective that was minimised."""
         return self.problem.objective
 
     @property
@@ -53,8 +52,15 @@ class Fit:
 
     @property
     def status(self) -> Status:
-        """Whether the fit can be rested on."""
+        """The trust that its warnings leave the fit."""
         return status_of(self.warnings)
+
+    @property
+    def value(self) -> float:
+        """The objective at the parameters, summed over rows."""
+        predicted = self.predict(self.observations.x)
+        on_scale = np.log(predicted) if self.objective.scale == "log" else predicted
+        return self.objective.report(on_scale - self.problem.target, self.observations.weight)
 
     @property
     def df_resid(self) -> float:
@@ -166,6 +172,18 @@ class Member:
 
     fit: Fit
     weight: float
+
+
+def percentiles(draws: Float[Array, "R ..."], wanted: Sequence[float]) -> Float[Array, "q ..."]:
+    """Return the `wanted` percentiles of `draws` along its first axis.
+
+    Interpolated where all draws are finite. Between infinite ones there is nothing to interpolate: then the
+    least draw that has the share at or below it, which may itself be infinite (NaN counts as infinite).
+    """
+    if np.isfinite(draws).all():
+        return np.asarray(np.percentile(draws, wanted, axis=0))
+    known = np.where(np.isnan(draws), np.inf, draws)
+    return np.asarray(np.percentile(known, wanted, axis=0, method="inverted_cdf"))
 
 
 def columns_of(x: Columns | pd.DataFrame, form: Form) -> dict[str, Float[Array, "..."]]:

@@ -1,4 +1,4 @@
-"""Which finished rows of a table a law may use: no empty ones, ends of schedules, the best of each sweep.
+"""The finished rows of a table that a law may use: no empty ones, ends of schedules, the best of each sweep.
 
 What a run's end is where the table says so is `tables.finished`' business; here is what nobody wrote down.
 """
@@ -22,14 +22,15 @@ NO_SETTING = frozenset({"loss", "weight", "group", "flops", "final", "outcome", 
 # Settings that people tune; a column of another name is one where every size has the same values of it.
 SETTING = re.compile(
     r"(^|[_ ./])(lr|learning[_ ]?rate|batch([_ ]?size)?|bs|warmup|wd|weight[_ ]?decay|beta[12]?|momentum|clip|"
-    r"dropout|eps|init[_ ]?(std|scale)?)($|[_ ./])",
+    r"dropout|eps|init[_ ]?(std|scale)?)($|[_ ./])|^(total|num|n|max|train|training)_steps$",
     re.IGNORECASE,
 )
 STEP = frozenset(
     {"step", "steps", "iter", "iters", "iteration", "iterations", "global_step", "_step", "checkpoint"}
 )
-# So many rows of one run at even distances are checkpoints; without a name or a step to say so, as many as EVEN.
-FEW_EVEN, EVEN, MANY = 5, 8, 12
+# Rows of one size that are checkpoints: FEW of a run's at several steps, FEW_EVEN of one name at even distances,
+# EVEN without a name, MANY of one name at several steps, DENSE of anything.
+FEW, FEW_EVEN, EVEN, MANY, DENSE = 3, 5, 8, 12, 25
 # The largest distance between neighbours over the smallest: even distances, and rounding.
 SPACING = 1.3
 # Rows that are looked through for settings: a design shows itself early.
@@ -52,7 +53,7 @@ class Rows:
 def usable_rows(table: pd.DataFrame, reads: Sequence[str], parameters: int) -> Rows:
     """Choose the rows for a law of so many `parameters` that reads the columns `reads`."""
     left_out: list[LeftOut] = []
-    needed = [name for name in (*reads, "loss") if name in table]
+    needed = [name for name in (*(reads or PLACE), "loss") if name in table]
     empty = table[needed].isna().all(axis=1).to_numpy(bool)
     if needed and empty.any() and not empty.all():
         left_out.append(LeftOut("the row is empty", tuple(table.index[empty].tolist())))
@@ -71,12 +72,12 @@ def usable_rows(table: pd.DataFrame, reads: Sequence[str], parameters: int) -> R
     ends = np.empty(len(table), dtype=bool)
     ends[order] = ~table[run].iloc[order].duplicated(keep="last").to_numpy(bool)
     if _carries(table[ends], reads, parameters):
-        reason = f"a checkpoint in the middle of a schedule (rows of one {run} at even distances in tokens)"
+        reason = f"a checkpoint in the middle of a schedule (many rows of one {run})"
         left_out.append(LeftOut(reason, tuple(table.index[~ends].tolist())))
         return Rows(table[ends], tuple(left_out), ())
     warning = Warn(
         Code.CHECKPOINTS,
-        f"rows of one {run} stand at even distances in tokens: they look like checkpoints of {int(ends.sum())} "
+        f"many rows of one {run}, at rising tokens: they look like checkpoints of {int(ends.sum())} "
         "schedules, and a checkpoint before the end of its schedule is no run of that length; the ends alone "
         "cannot carry this law: train other horizons, or fit the ends with a law of fewer parameters",
     )
@@ -96,12 +97,14 @@ def _checkpointed_by(table: pd.DataFrame) -> str | None:
     steps = any(str(name).lower() in STEP for name in table.columns)
     names = [name for name in table.columns if not pd.api.types.is_float_dtype(table[name])]
     for name in [n for n in names if n not in ("tokens", "loss", "params") and str(n).lower() not in STEP]:
-        named = not pd.api.types.is_numeric_dtype(table[name]) or "run" in str(name).lower()
-        if named and _is_checkpointed(table, name, FEW_EVEN, MANY if steps else len(table) + 1):
+        run = "run" in str(name).lower()
+        if not run and pd.api.types.is_numeric_dtype(table[name]):
+            continue
+        # A run of several steps is its checkpoints; a model's name may stand for several runs.
+        even, many = (FEW, FEW) if run and steps else (FEW_EVEN, MANY if steps else len(table) + 1)
+        if _is_checkpointed(table, name, even, many):
             return str(name)
-    return (
-        "params" if _is_checkpointed(table, "params", FEW_EVEN if steps else EVEN, len(table) + 1) else None
-    )
+    return "params" if _is_checkpointed(table, "params", FEW_EVEN if steps else EVEN, DENSE) else None
 
 
 def _is_checkpointed(table: pd.DataFrame, name: str, even: int, many: int) -> bool:
@@ -124,7 +127,7 @@ def _carries(ends: pd.DataFrame, reads: Sequence[str], parameters: int) -> bool:
     if any(ends[name].nunique() < 3 for name in reads if name in ends):
         return False
     ratio = (ends["tokens"] / ends["params"]).to_numpy(np.float64)
-    return not {"params", "tokens"} <= set(reads) or ratio.max() > 1.5 * ratio.min()
+    return not {"params", "tokens"} <= set(reads) or bool(ratio.max() > 1.5 * ratio.min())
 
 
 def _worse_settings(
@@ -148,13 +151,16 @@ def _worse_settings(
         warning = Warn(
             Code.MIXED_RUNS,
             f"runs of the same {', '.join(place)} differ in {worded[0]} ({values}): a law is of one kind of runs; "
-            f"choose with --where, or name what must agree with --same {worded[0]}",
+            f"keep the rows of one (--where), or name what must agree (--same {worded[0]})",
         )
         return worse, "", (warning,)
     if tuned:
         settings = [repeated[name] for name in tuned]
         level = np.log(repeated["loss"]).groupby([again, *settings], dropna=False).transform("mean")
-        beaten = level > level.groupby(again).transform("min") + 1e-12
+        best = level <= level.groupby(again).transform("min") + 1e-12
+        # Of settings that are equally good the first.
+        which = repeated.groupby(tuned, dropna=False).ngroup()
+        beaten = which != which.where(best).groupby(again).transform("min")
         worse[beaten.index[beaten]] = True
         return worse, f"another {' and '.join(tuned)} is better at the same {', '.join(place)}", ()
     if spread > UNLIKE_SEEDS and len(losses) > 1:
@@ -178,7 +184,8 @@ def _settings(
     repeated: pd.DataFrame, where: "pd.Series[int]", place: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """List the columns in which runs of one place differ by design: numbers that are tuned, and words."""
-    tuned, worded = [], []
+    tuned: list[str] = []
+    worded: list[str] = []
     if len(repeated) > MOST_LOOKED_AT:
         repeated, where = repeated.iloc[:MOST_LOOKED_AT], where.iloc[:MOST_LOOKED_AT]
     for name in repeated.columns:
@@ -186,13 +193,10 @@ def _settings(
             continue
         sets = pd.Series([frozenset(values.dropna()) for _, values in repeated[name].groupby(where)])
         vary = sets[sets.map(len) > 1]
-        if len(vary) * 2 <= len(sets):
-            continue
         # By design: most places have the same values; what is measured has others everywhere.
-        crossed = len(vary) > 1 and vary.value_counts().iloc[0] * 2 > len(vary)
-        if pd.api.types.is_numeric_dtype(repeated[name]):
-            if crossed or SETTING.search(str(name)):
-                tuned.append(str(name))
-        elif crossed:
-            worded.append(str(name))
+        crossed = len(vary) > max(1, len(sets) / 2) and vary.value_counts().iloc[0] * 2 > len(vary)
+        if not pd.api.types.is_numeric_dtype(repeated[name]):
+            worded += [str(name)] if crossed else []
+        elif len(vary) and (crossed or SETTING.search(str(name))):
+            tuned.append(str(name))
     return tuned, worded

@@ -112,9 +112,15 @@ def hop(problem: Problem, best: Found, seed: int = 0) -> Found:
 
 
 def descend(
-    problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"], steps: int = 60
+    problem: Problem,
+    theta: Float[Array, "S p"],
+    weight: Float[Array, "S n"],
+    *,
+    width: float | None = None,
+    steps: int = 60,
+    tolerance: float = 1e-13,
 ) -> Minimum:
-    """Descend from `theta` on the problem's own objective."""
+    """Descend from `theta` on the problem's objective, or on one of another `width`."""
     objective = problem.objective
     return minimise(
         problem.model,
@@ -122,8 +128,9 @@ def descend(
         weight,
         problem.target,
         scale=objective.scale,
-        width=objective.width,
+        width=objective.width if width is None else width,
         steps=steps,
+        tolerance=tolerance,
     )
 
 
@@ -137,23 +144,19 @@ def _block(n: int, starts: int) -> int:
 
 def _polish(problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"]) -> Minimum:
     """Descend on Huber losses of shrinking width: wide ones carry a start over the kinks of narrow ones."""
-    width, scale, target = problem.objective.width, problem.objective.scale, problem.target
-    step = 0.03 * (1.0 if scale == "log" else float(np.median(target)))
-    while step > 1.5 * width:
+    unit = 1.0 if problem.objective.scale == "log" else float(np.median(problem.target))
+    width = 0.03 * unit
+    while True:
+        last = width <= 1.5 * problem.objective.width
         # Narrow losses have their minima at kinks: a rough answer at one width is a bad start at the next.
-        fine = step < FINE * (1.0 if scale == "log" else float(np.median(target)))
-        theta = minimise(
-            problem.model,
-            theta,
-            weight,
-            target,
-            scale=scale,
-            width=step,
-            steps=60 if fine else 6,
-            tolerance=1e-11 if fine else 1e-4,
-        ).theta
-        step /= 3.0 if fine else 5.0
-    return descend(problem, theta, weight)
+        fine = width < FINE * unit
+        steps, tolerance = (60, 1e-13) if last else (60, 1e-11) if fine else (6, 1e-4)
+        at = problem.objective.width if last else width
+        ended = descend(problem, theta, weight, width=at, steps=steps, tolerance=tolerance)
+        if last:
+            return ended
+        theta = ended.theta
+        width /= 3.0 if fine else 5.0
 
 
 class _Normal:

@@ -1,10 +1,10 @@
-"""The compute of a run as a function of parameters and tokens, and the best split of a budget.
+"""The compute of a run as a function of parameters and tokens, the best split of a budget, and the runs wanted.
 
 The table's own flops are modelled where it has them; 6ND (Kaplan et al. 2020) stands in where it has not, with the
 active parameters of a mixture of experts for N.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,7 +39,7 @@ class Cost:
     def per_token(self, size: Float[Array, "*shape"] | float) -> Float[Array, "..."]:
         """Compute the FLOPs per token at the size that the cost is of."""
         size = np.asarray(size, dtype=np.float64)
-        return self.linear * size + self.root * np.sqrt(size)
+        return np.asarray(self.linear * size + self.root * np.sqrt(size))
 
     def flops(self, table: pd.DataFrame) -> Float[Array, " m"]:
         """Compute the FLOPs of runs of params, tokens and perhaps params_active; NaN where unknown."""
@@ -57,34 +57,43 @@ def cost_model(observations: Observations) -> Cost:
     params, per_token = x["params"], observations.flops / x["tokens"]
     if _agrees(per_token, params):
         return Cost(6.0, 0.0, "6ND")
+    dense = _fitted(per_token, params, Cost(0.0, 0.0, "N"))
     active = x.get("params_active")
     if active is None or not (np.isfinite(active) & (active > 0)).all():
-        return _fitted(per_token, params, Cost(0.0, 0.0, "N"))
+        return dense[0]
     share = params / active
     experts = float(np.median(share)) if share.max() < SAME_SHARE * share.min() else np.nan
     named = Cost(6.0, 0.0, "6 N_active D", "params_active", experts)
-    return (
-        named if _agrees(per_token, active) else _fitted(per_token, active, replace(named, source="N_active"))
-    )
+    if _agrees(per_token, active):
+        return named
+    # The flops themselves say which parameters they count.
+    return min(
+        dense, _fitted(per_token, active, replace(named, source="N_active")), key=lambda found: found[1]
+    )[0]
 
 
 def _agrees(per_token: Float[Array, " n"], size: Float[Array, " n"]) -> bool:
     return bool(np.all(np.abs(per_token / (6.0 * size) - 1.0) < 0.01))
 
 
-def _fitted(per_token: Float[Array, " n"], size: Float[Array, " n"], named: Cost) -> Cost:
-    """Fit both coefficients to the FLOPs per token, in relative error; `named.source` is the symbol of the size."""
+def _fitted(per_token: Float[Array, " n"], size: Float[Array, " n"], named: Cost) -> tuple[Cost, float]:
+    """Fit both coefficients to the FLOPs per token, in relative error, and say by how much they miss at most.
+
+    `named.source` is the symbol of the size.
+    """
     design = np.stack([size, np.sqrt(size)], axis=1) / per_token[:, None]
     enough = len(np.unique(size)) > 2
     linear, root = np.linalg.lstsq(design, np.ones(len(size)), rcond=None)[0] if enough else (0.0, 0.0)
     least = float(size.min())
     if linear <= 0 or linear * least + root * np.sqrt(least) <= 0:
         linear, root = float(np.exp(np.mean(np.log(per_token / size)))), 0.0
+    if abs(root) < 1e-9 * linear * np.sqrt(least):
+        root = 0.0
     cost = replace(named, linear=float(linear), root=float(root))
     miss = float(np.max(np.abs(cost.per_token(size) / per_token - 1.0)))
     terms = f"{linear:.4g} {named.source}"
     terms += f" {'+' if root > 0 else '-'} {abs(root):.4g} sqrt({named.source})" if root else ""
-    return replace(cost, source=f"D ({terms}), fitted to the table's flops within {100 * miss:.2g}%")
+    return replace(cost, source=f"D ({terms}), fitted to the table's flops within {100 * miss:.2g}%"), miss
 
 
 def optimum(
@@ -178,3 +187,61 @@ def _sizes(cost: Cost, budgets: Float[Array, " B"], tokens: Callable[[Array], Ar
         above = cost.per_token(size / cost.experts) * tokens(size) > budgets
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return np.exp(0.5 * (low + high))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One row a prediction: the law's columns, params, tokens and flops (NaN where unknown), related by `cost`."""
+
+    table: pd.DataFrame
+    cost: Cost
+
+
+def wanted_runs(
+    fitted: Fit,
+    budgets: Sequence[float],
+    targets: pd.DataFrame | None,
+    at: Sequence[Mapping[str, float]],
+) -> Wanted:
+    """Collect the runs to be predicted by a fit; UserError names what one of them lacks.
+
+    A law of one variable is asked at the column that it was fitted to.
+    """
+    form, x_name = fitted.form, fitted.observations.x_name
+    cost = cost_model(fitted.observations)
+    frames = []
+    if budgets:
+        frame, rule = split(fitted, cost, np.asarray(budgets, dtype=np.float64))
+        cost = replace(cost, source=cost.source + rule)
+        frames.append(frame)
+    if targets is not None:
+        frames.append(targets.reset_index(drop=True))
+    if at:
+        frames.append(pd.DataFrame([dict(point) for point in at]))
+    reads = [x_name if name == "x" else name for name in form.columns]
+    completed = []
+    for frame in frames:
+        frame = frame.copy()
+        if "flops" not in frame and {"params", "tokens"} <= set(frame.columns):
+            frame["flops"] = cost.flops(frame)
+        if form.one_variable and x_name not in frame and "x" in frame:
+            frame = frame.rename(columns={"x": x_name})
+        for name in reads:
+            if name not in frame:
+                why = " (what --x names)" if form.one_variable and name != "flops" else ""
+                raise UserError(
+                    f"a target needs {name}: {form.name} reads {', '.join(reads)}{why}; give it with "
+                    f"at or targets (--at {name}=NUMBER, --targets FILE)"
+                )
+            values = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64)
+            bad = ~(np.isfinite(values) & (values > 0))
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise UserError(f"target {row}: {name} = {frame[name].iloc[row]}: give a positive number")
+        for name in ("params", "tokens", "flops"):
+            if name not in frame:
+                frame[name] = np.nan
+        if form.one_variable:
+            frame["x"] = frame[x_name]
+        completed.append(frame[[*dict.fromkeys([*form.columns, "params", "tokens", "flops"])]])
+    return Wanted(pd.concat(completed, ignore_index=True), cost)

@@ -178,7 +178,7 @@ def distance_of(observations: Observations, wanted: pd.DataFrame) -> Float[Array
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """How wrong the law may be: off by `slopes` x distance^GROWTH of log loss with `probability`.
+    """The law is off beyond the data by one of `slopes` x distance^GROWTH of log loss, with `probability`.
 
     `tested` is the log compute up to which hold-outs have tried it; far beyond (`FAR`) the slope is at least
     `FAR_PRIOR`.

@@ -11,10 +11,9 @@ from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit_members
 from analysis.fitting.options import FitOptions
 from analysis.fitting.result import Fit, Member, finite, html_of, notes
-from analysis.forecasting.cost import Cost
+from analysis.forecasting.cost import Cost, wanted_runs
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
-from analysis.forecasting.wanted import wanted_runs
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -58,7 +57,7 @@ class Forecast:
 
     @property
     def status(self) -> Status:
-        """Whether the forecast can be rested on."""
+        """The trust that its warnings leave the forecast."""
         return status_of(self.warnings)
 
     def to_frame(self) -> pd.DataFrame:

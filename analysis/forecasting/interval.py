@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from analysis.arrays import Array, percentiles
-from analysis.fitting.result import Fit, Member
+from analysis.arrays import Array
+from analysis.fitting.result import Fit, Member, percentiles
 from analysis.forecasting.discrepancy import Discrepancy
 
 # Draws behind an interval: resampled parameters are used as often as that takes.
@@ -83,15 +83,15 @@ def interval(
     rng = np.random.default_rng(seed)
     centre = np.sum([member.weight * np.log(member.fit.predict(wanted)) for member in members], axis=0)
     noise = noise_of(members[0].fit)
-    size = noise.scale(np.exp(centre))
+    resamples = sum(len(member.fit.draws) for member in members)
+    repeats = -(-DRAWS // max(resamples, 1))
+    shape = (repeats * resamples, len(wanted))
+    residual = rng.choice(noise.standard, size=shape) * noise.scale(np.exp(centre))
+    wrong = discrepancy.draw(distance, len(residual), rng)
     # An outer power may take a resample's loss to zero far beyond the rows: a draw of minus infinity.
     with np.errstate(divide="ignore"):
-        logs = [np.log(member.fit.predict_draws(wanted)) for member in members]
-    draws = np.concatenate(logs)
-    repeats = -(-DRAWS // max(len(draws), 1))
+        draws = np.concatenate([np.log(member.fit.predict_draws(wanted)) for member in members])
     draws = np.repeat(draws, repeats, axis=0)
-    residual = rng.choice(noise.standard, size=draws.shape) * size
-    wrong = discrepancy.draw(distance, len(draws), rng)
     tail = 50.0 * (1.0 - level)
     # Skewed resamples may lie on one side of the prediction, which its bounds never exclude.
     low, high = percentiles(draws + residual + wrong, [tail, 100.0 - tail])

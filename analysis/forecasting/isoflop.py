@@ -56,7 +56,7 @@ class IsoFlop:
 
     @property
     def status(self) -> Status:
-        """Whether the exponents can be rested on."""
+        """The trust that their warnings leave the exponents."""
         return status_of(self.warnings)
 
     def to_frame(self) -> pd.DataFrame:

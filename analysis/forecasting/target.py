@@ -75,7 +75,7 @@ def law_rows(table: pd.DataFrame) -> LawRows:
 
 
 def _with_active(rows: pd.DataFrame) -> pd.DataFrame:
-    """Read a model as dense where its active parameters are missing or impossible, as every fit does."""
+    """Read a model as dense where its active parameters are missing or impossible, as fits do."""
     if "params_active" not in rows.columns:
         return rows
     active, params = rows["params_active"], rows["params"]

@@ -15,7 +15,7 @@ LIMITS = np.array([0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.99])
 
 
 def _ordered(values: Values, tags: list[str]) -> Values:
-    """The breaks by their place: a law is the same in either order, its resamples' parameters are not."""
+    """Order the breaks by their place: a law is the same in either order, its resamples' parameters are not."""
     order = np.argsort(np.stack([values[f"d{tag}"] for tag in tags]), axis=0)
     found = dict(values)
     for name in ("c", "d", "f"):
@@ -45,7 +45,7 @@ def _broken_form(breaks: int) -> Form:
         return p.a + p.b * np.exp(-p.c0 * (x.log_x - x.mean_log_x) - bends(p, x.log_x, log_d))
 
     def solved(p: Any, x: Any, loss: Array) -> Values:
-        """The exponents at given breaks: log (L - a) is linear in them, for each of some limits a."""
+        """Solve for the exponents at given breaks: log (L - a) is linear in them, for each of some limits a."""
         share = np.resize(LIMITS, len(p.c0))[:, None]
         excess = loss - share * loss.min()
         log_x = x.log_x - x.mean_log_x

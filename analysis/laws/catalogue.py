@@ -203,7 +203,7 @@ def own_form(
     name: str = "own",
     equation: str = "",
 ) -> Form:
-    """A law of one's own from `law(p, x) -> loss`, written with operators and numpy functions.
+    """Make a law of one's own from `law(p, x) -> loss`, written with operators and numpy functions.
 
     `p.E`, `p.A`, ... are its parameters, `x.params`, `x.tokens`, ... the table's columns. `bounds` gives each
     parameter's finite range; a range of positive numbers that spans a factor above 100 is searched in
@@ -235,7 +235,7 @@ def own_form(
 
 
 def get_form(form: str | Form) -> Form:
-    """The form of that name; a `Form` is returned as it is. UserError lists the names.
+    """Find the form of that name; a `Form` is returned as it is. UserError lists the names.
 
     `FILE.py:NAME` is the Form called NAME in a Python file (see `own_form`).
     """
@@ -250,7 +250,7 @@ def get_form(form: str | Form) -> Form:
 
 
 def _from_file(path: Path, name: str) -> Form:
-    """The Form `name` of a Python file."""
+    """Run a Python file and take its Form `name`."""
     if not path.is_file():
         raise UserError(f"form = {path}:{name}: no such file")
     scope: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}

@@ -11,7 +11,7 @@ from analysis.laws.law import FLOOR, Form, Parameter, Private
 
 
 def _repeated(unique: Any, seen: Any, half: Any) -> Any:
-    """What `seen` is worth when only `unique` of it is fresh: repeats decay at the rate `half`."""
+    """Value `seen` when only `unique` of it is fresh: repeats decay at the rate `half`."""
     return unique * (1.0 + half * (1.0 - np.exp(-(seen / unique - 1.0) / half)))
 
 
@@ -34,7 +34,7 @@ def _constrained_law(p: Any, x: Any, log_a: Any, log_b: Any, mean_n: Any, mean_d
 
 
 def _constrained_basis(p: Any, x: Any) -> list[Any]:
-    """The three terms with all parameters counted as useful: a start, not the law."""
+    """Compute the three terms with all parameters counted as useful: a start, not the law."""
     data = _repeated(np.minimum(x.unique_tokens, x.tokens), x.tokens, p.R_D)
     return [
         1.0 + 0.0 * p.alpha * x.params,

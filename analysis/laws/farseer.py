@@ -12,7 +12,7 @@ from analysis.laws.law import Form, Parameter, Private, Values
 
 
 def _bend(rate: Any, log_ratio: Any) -> Any:
-    """(ratio^rate - 1) / rate: the logarithm of the ratio, bent."""
+    """Compute (ratio^rate - 1) / rate: the logarithm of the ratio, bent."""
     return np.expm1(rate * log_ratio) / rate
 
 

@@ -67,7 +67,7 @@ class PowerSum:
 
 @dataclass(frozen=True)
 class Private:
-    """What is searched in place of a law's reported parameters: well scaled, centred on the table.
+    """The parameters searched in place of a law's reported ones: well scaled, centred on the table.
 
     `law(p, x)` is the loss, where `x` has `log_<column>` and `mean_log_<column>` besides the columns;
     `public(values, x)` and `private(values, x)` translate. `linear` names parameters that the law is linear
@@ -107,7 +107,7 @@ class Form:
 
     @property
     def one_variable(self) -> bool:
-        """Whether the law reads a single column, named by the caller (`x`)."""
+        """True where the law reads a single column, named by the caller (`x`)."""
         return self.columns == ("x",)
 
     @property

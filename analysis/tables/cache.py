@@ -20,7 +20,7 @@ _TABLES = {"runs": "table.parquet", "tasks": "tasks.parquet"}
 
 
 def is_experiment(folder: Path) -> bool:
-    """Whether `folder` holds runs, or the tables that were made of them."""
+    """Say whether `folder` holds runs, or the tables that were made of them."""
     return any(True for _ in _run_folders(folder)) or any((folder / t).is_file() for t in _TABLES.values())
 
 

@@ -74,9 +74,9 @@ def numbers(table: pd.DataFrame, name: str) -> "pd.Series[float]":
         short = isinstance(value, str) and len(value) <= _SHORT
         leave = f', or leave it out with --where "{word} != {value!r}"' if short else ""
         shown = repr(value) if len(repr(value)) <= _SHORT + 2 else f"{repr(value)[:_SHORT]}..."
+        remedy = f"{hint(value)}{leave}"
         raise UserError(
-            f"{row_name(table, column.index[first])}: {name} is {shown}; column {name} is not numeric: "
-            f"{hint(value)}{leave}"
+            f"{row_name(table, column.index[first])}: {name} is {shown}; column {name} is not numeric: {remedy}"
         )
     return pd.Series(values, column.index, name=name)
 

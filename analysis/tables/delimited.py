@@ -6,29 +6,24 @@ CSV, TSV, semicolons (with Excel's `sep=;`), columns set apart by blanks, Markdo
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.tables.rows import (
+    BEGINNING,
+    SEP_LINE,
+    SNIFFED,
+    Row,
+    drawn_rows,
+    find_separator,
+    is_drawn,
+    is_number,
+    split_rows,
+)
 from analysis.tables.written import MISSING, proven, read_numbers
-
-# Of two that fit alike the later one: a comma is the likeliest to stand inside a field.
-_SEPARATORS = (",", "|", ";", "\t")
-_SNIFFED = 200
-_BEGINNING = 1 << 20
-_RULE = re.compile(r"[\s|+:=-]*(?:-{2,}|={2,}|\|\s*:?-+:?\s*\|)[\s|+:=-]*")
-_SEP_LINE = re.compile(r'"?sep=(.)"?[;,\t]*\s*', re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the file (the first of a quoted field's lines) and its cells, blanks around them gone."""
-
-    line: int
-    cells: list[str]
 
 
 @dataclass(frozen=True)
@@ -46,21 +41,21 @@ class Delimited:
 
 def read_delimited(text: str) -> Delimited:
     """Return the table that a text holds. UserError names the line that does not fit, and the remedy."""
-    begin = text[:_BEGINNING].split("\n")
+    begin = text[:BEGINNING].split("\n")
     first = next((i for i, line in enumerate(begin) if line.strip()), None)
     if first is None:
         raise UserError("the file is empty")
-    if any(line.rstrip().endswith("\\\\") and "&" in line for line in begin[:_SNIFFED]):
+    if any(line.rstrip().endswith("\\\\") and "&" in line for line in begin[:SNIFFED]):
         raise UserError("a LaTeX table; write the numbers as CSV and give that")
-    stated = _SEP_LINE.fullmatch(begin[first])
-    markdown = not stated and _is_drawn(begin)
-    separator = "|" if markdown else stated[1] if stated else _separator(begin)
+    stated = SEP_LINE.fullmatch(begin[first])
+    markdown = not stated and is_drawn(begin)
+    separator = "|" if markdown else stated[1] if stated else find_separator(begin)
     if not markdown and not stated and (table := _clean(text, separator)) is not None:
         return Delimited(table, separator, [[0, 2]], [])
     lines = text.split("\n")
     if stated:
         lines[first] = ""
-    rows = _drawn_rows(lines) if markdown else _rows(lines, separator)
+    rows = drawn_rows(lines) if markdown else split_rows(lines, separator)
     header, body, notes = _checked(rows)
     spans: list[list[int]] = []
     for i, row in enumerate(body):
@@ -83,10 +78,10 @@ def _clean(text: str, separator: str) -> pd.DataFrame | None:
     Files of millions of rows come from programs and are clean; row by row they would take a gigabyte. That every
     line has as many fields as the first is told from their sum: the parser refuses a line that is longer.
     """
-    header, second = [*text[:_BEGINNING].split("\n", 2), ""][:2]
+    header, second = [*text[:BEGINNING].split("\n", 2), ""][:2]
     width, rows = header.count(separator), text.count("\n") - text.endswith("\n")
     names = header.split(separator)
-    if not width or not all(names) or len(set(names)) < len(names) or all(_is_number(name) for name in names):
+    if not width or not all(names) or len(set(names)) < len(names) or all(is_number(name) for name in names):
         return None
     if second.count(separator) != width or text.count(separator) != width * (rows + 1):
         return None
@@ -107,103 +102,6 @@ def _clean(text: str, separator: str) -> pd.DataFrame | None:
         for cell in table[name].dropna().astype(str).unique()
     )
     return None if any(written) else table
-
-
-def _is_drawn(lines: Sequence[str]) -> bool:
-    """Whether the first lines are a table drawn with bars and rules: Markdown, or a database's print."""
-    head = [line for line in lines[:60] if line.strip()][:4]
-    return any("-" in line and ("|" in line or "+" in line) and _RULE.fullmatch(line) for line in head)
-
-
-def _drawn_rows(lines: Sequence[str]) -> Iterator[Row]:
-    begun = False
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if _RULE.fullmatch(text):
-            begun = True
-        elif "|" in text:
-            bare = text.removeprefix("|").removesuffix("|").replace("\\|", "\0")
-            yield Row(number, [_undressed(cell.replace("\0", "|")) for cell in bare.split("|")])
-        elif begun and text:
-            # What follows a drawn table is prose.
-            break
-
-
-def _undressed(cell: str) -> str:
-    """A cell without Markdown's stars and ticks around it."""
-    text = cell.strip()
-    for mark in ("**", "__", "`", "*"):
-        if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
-            text = text[len(mark) : -len(mark)].strip()
-    return text
-
-
-def _separator(lines: Sequence[str]) -> str:
-    """The separator under which most of the first lines have one number of fields; a comma if there is none."""
-    head = [line for line in lines[: 4 * _SNIFFED] if line.strip() and not line.lstrip().startswith("#")]
-    head = head[:_SNIFFED] or [line for line in lines if line.strip()][:_SNIFFED]
-    best, found = (0.0, 0), ","
-    for separator in _SEPARATORS:
-        counts = Counter(len(row) for row in csv.reader(head, delimiter=separator) if row)
-        fields, lines_alike = counts.most_common(1)[0]
-        score = (lines_alike / counts.total(), fields)
-        if fields > 1 and score >= best:
-            best, found = score, separator
-    if best[1] == 0:
-        first, *rest = [len(line.split()) for line in head]
-        # The rows may be numbered where the header is not.
-        if first > 1 and (set(rest) <= {first} or set(rest) == {first + 1}):
-            return " "
-    return found
-
-
-def _rows(lines: Sequence[str], separator: str) -> Iterator[Row]:
-    """The rows of the file; lines that begin with # are comments where most do not, but may hold the header."""
-    marked = sum(line.startswith("#") for line in lines)
-    comments = 0 < marked <= sum(bool(line.strip()) for line in lines) / 2
-    if comments:
-        lines = _without_comments(lines, separator)
-    if separator == " ":
-        yield from (Row(number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
-        return
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True)
-    before = 0
-    try:
-        for cells in reader:
-            if cells:
-                yield Row(before + 1, [_bare(cell) for cell in cells])
-            before = reader.line_num
-    except csv.Error as error:
-        raise UserError(f"line {before + 1}: {error}; is a quote left open?") from None
-
-
-def _bare(cell: str) -> str:
-    """A cell on one line, without blanks around it, and without Excel's ="..." that keeps zeros in front."""
-    text = cell.replace("\n", " ").strip()
-    return text[2:-1] if text.startswith('="') and text.endswith('"') else text
-
-
-def _without_comments(lines: Sequence[str], separator: str) -> list[str]:
-    """The lines with comments blanked, but for one that names the columns of the numbers below it."""
-    # "#,params,tokens" begins a header whose first name is a number sign.
-    named = f"#{separator}" if separator != " " else "\0"
-    kept = ["" if line.startswith("#") and not line.startswith(named) else line for line in lines]
-    first = next((i for i, line in enumerate(kept) if line.strip()), None)
-    above = [i for i in range(first or 0) if lines[i].startswith("#")]
-    if first is not None and above:
-        sep = None if separator == " " else separator
-        names, cells = lines[above[-1]].lstrip("# ").split(sep), kept[first].split(sep)
-        if len(names) == len(cells) and all(_is_number(cell) for cell in cells):
-            kept[above[-1]] = lines[above[-1]].lstrip("# ")
-    return kept
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _checked(rows: Iterator[Row]) -> tuple[list[str], list[Row], list[str]]:
@@ -262,7 +160,7 @@ def _unknown_separator(name: str, body: Sequence[Row]) -> str:
 
 
 def _counts_on(rows: Sequence[Row], width: int) -> bool:
-    """Whether every row has one cell more than the header, the first of which counts 0, 1, 2 or 1, 2, 3."""
+    """Say whether every row has one cell more than the header, the first of which counts 0, 1, 2 or 1, 2, 3."""
     filled = [row.cells for row in rows if any(row.cells)]
     if len(filled) < 3 or any(len(cells) != width + 1 for cells in filled):
         return False
@@ -287,7 +185,7 @@ def _ragged(row: Row, cells: Sequence[str], head: Row, width: int, rows: Sequenc
 
 
 def _check_header(header: Sequence[str], line: int) -> None:
-    if len(header) > 0 and all(_is_number(name) for name in header):
+    if len(header) > 0 and all(is_number(name) for name in header):
         raise UserError(
             f"line {line} holds numbers where the names of the columns should be; add a line such as "
             "params,tokens,loss above it"
@@ -345,7 +243,7 @@ def _dots(table: pd.DataFrame, body: Sequence[Row], texts: dict[int, str]) -> li
 
 
 def _comma(proved: dict[int, pd.Series], separator: str) -> str:
-    """How the file writes a comma, by the columns that prove it: `decimal`, `thousands`, or nothing."""
+    """Say how the file writes a comma, by the columns that prove it: `decimal`, `thousands`, or nothing."""
     marks: set[str] = set().union(*(proven(column) for column in proved.values())) if proved else set()
     decimal, thousands = bool(marks & {",d", ".t"}), bool(marks & {",t", ".d"})
     if decimal != thousands:

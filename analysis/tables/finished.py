@@ -103,7 +103,7 @@ def _finished(table: pd.DataFrame) -> tuple["pd.Series[bool]", str]:
 
 
 def _words(column: pd.Series) -> "pd.Series[str]":
-    """What stands in a column, in small letters; 1.0 is 1, and a hole is nothing."""
+    """Return the words of a column, in small letters; 1.0 is 1, and a hole is nothing."""
     codes, values = pd.factorize(column.astype(object))
     words = [str(value).strip().lower().removesuffix(".0") for value in values]
     # A hole has the code -1, which is the last.

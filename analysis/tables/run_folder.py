@@ -28,7 +28,7 @@ SHOTS = re.compile(r"_(\d+|k)_shot$")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` is one run's."""
+    """Say whether `folder` is one run's."""
     return (folder / "spec.json").is_file()
 
 
@@ -245,7 +245,7 @@ def _records(folder: Path, weights: Mapping[str, float], problems: list[str]) ->
 
 
 def _wrong_record(record: Any, step_before: int) -> str:
-    """What keeps a line from being a record, or nothing."""
+    """Say what keeps a line from being a record, or nothing."""
     if not isinstance(record, dict):
         return "not a record"
     for name in ("step", "tokens", "flops"):

@@ -102,7 +102,7 @@ def _label(fields: Mapping[str, str]) -> str:
 
 
 def _rules(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """What tells runs of one recipe apart where a rung has two shapes, or two rates: {run: {field: value}}.
+    """Find what tells runs of one recipe apart where a rung has two shapes, or two rates: {run: {field: value}}.
 
     The rules themselves are no part of a spec. One that is used at every rung is found by its rank among the
     values of a rung; a rung with fewer values gives them to the rules whose line over the dial passes nearest.
@@ -217,7 +217,8 @@ def check_one_science(rows: pd.DataFrame) -> None:
     if len(counts) > 1:
         first = next(iter(counts))
         raise UserError(
-            f"{_told(rows, counts)}; a law is of one: choose it with --where \"science == '{first}'\""
+            f"{_told(rows, counts)}; a law is of one: choose it with --where \"science == '{first}'\", or say with "
+            "--same COLUMN,... what must agree instead"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a run is trained on: a corpus with a manifest, and batches made from (seed, step) alone."""
+"""The world that a run is trained on: a corpus with a manifest, and batches made from (seed, step) alone."""
 
 from lmscale.config import DataConfig, TasksConfig
 from lmscale.data.manifest import Component, Manifest

@@ -1,4 +1,4 @@
-"""What a corpus holds, without opening it: counts, hashes and components. No jax, no tokens."""
+"""A corpus without opening it: counts, hashes and components. No jax, no tokens."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a task is: a sampler that renders ASCII examples and says where the answers are.
+"""A task: a sampler that renders ASCII examples and says where the answers are.
 
 `lmscale.data.world` packs examples into rows and holds some back; `lmscale.evaluate` scores them.
 """

@@ -1,4 +1,4 @@
-"""What must be memorised, and what cannot be: Zipf-distributed facts, facts overridden, labels nobody can know."""
+"""Facts to memorise, and some that nobody can: Zipf-distributed facts, facts overridden, hashed labels."""
 
 import numpy as np
 from numpy.random import Generator

@@ -1,4 +1,4 @@
-"""What the context says: pairs to look up, and label maps that agree with what was learnt or do not."""
+"""Tasks answered from the context: pairs to look up, and label maps that agree with what was learnt or do not."""
 
 from functools import partial
 

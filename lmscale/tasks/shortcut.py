@@ -1,4 +1,4 @@
-"""What can be scored without the ability: guesses from position, frequency, or the few bytes before.
+"""Scores that need no ability: guesses from position, frequency, or the few bytes before.
 
 A score counts only above the best of these; they are fitted on training rows and scored on the items.
 """

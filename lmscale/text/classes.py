@@ -1,4 +1,4 @@
-"""What kind of text each byte is, so that a loss can be split: white space, words, strings, comments.
+"""The kind of text that each byte is, so that a loss can be split: white space, words, strings, comments.
 
 Python is lexed (a regular expression from the start of the file); other text has no keywords, strings or
 comments, and its words count as identifiers.

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: packing is taken off, UTF-16 becomes UTF-8, what is no text is refused.
+"""Tell what a file is by its first bytes: packing is taken off, UTF-16 becomes UTF-8, what is no text is refused.
 
 A name alone decides nothing; one that promises a format which the bytes are not is refused as well. Cutting text
 into documents is left to `documents`.
