@@ -21,6 +21,8 @@ CUT = 30.0
 FEWEST = 8
 # Of the law of N and D that is fitted to them: what rows must carry.
 PARAMETERS = 5
+# Nothing that is counted or measured here comes near; six times a product of two such is still a number.
+_MOST = 1e60
 # Counts differ by what they call a parameter (embeddings), not by more than this.
 _MOST_ACTIVE = 10.0
 RULE = (
@@ -63,11 +65,11 @@ def law_rows(table: pd.DataFrame) -> LawRows:
         for bad, what in (
             (values.isna(), "is missing"),
             (values <= 0, "is zero or negative"),
-            (np.isinf(values), "is infinite"),
+            (values > _MOST, f"is infinite or above {_MOST:g}"),
         ):
             if bad.any():
                 left_out = (*left_out, LeftOut(f"{name} {what}", tuple(rows.index[bad].tolist())))
-        rows = rows[np.isfinite(values) & (values > 0)]
+        rows = rows[(values > 0) & (values <= _MOST)]
     best = usable_rows(rows, ("params", "tokens"), PARAMETERS)
     return LawRows(best.table.reset_index(drop=True), (*left_out, *best.left_out), compute)
 
