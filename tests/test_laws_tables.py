@@ -247,6 +247,12 @@ def test_the_best_of_a_sweep_is_taken_and_the_others_are_said(name: str) -> None
     assert isoflop(table, method="parametric", bootstrap=0).left_out
 
 
+def test_a_refusal_names_the_settings_that_were_left_out() -> None:
+    few = swept("lr", [1e-3, 2e-3], [0.04, 0.0]).query("params < 1e9")
+    with pytest.raises(UserError, match=r"left out before: .* rows: another lr is better"):
+        isoflop(few.assign(flops=lambda t: t.params**2), bootstrap=0)
+
+
 def test_seeds_of_the_best_setting_are_all_kept() -> None:
     parts = [swept("lr", [1e-3, 2e-3], [0.04, 0.0]).assign(seed=seed) for seed in range(3)]
     assert len(fit(pd.concat(parts, ignore_index=True), bootstrap=0).observations) == 90

@@ -144,6 +144,9 @@ def isoflop(
             f"{len(inside)} budget(s) with an optimum inside their sizes ({len(centres)} budgets of at least "
             f"{LEAST_SIZES} sizes within a factor {SAME_BUDGET} of compute): an exponent needs two; train "
             'more sizes at each budget, or use method="parametric" (--method parametric)'
+            + "".join(
+                f"; left out before: {len(left.rows)} rows: {left.reason}" for left in observations.left_out
+            )
         )
     if len(inside) < 4:
         warnings.append(Warn(Code.FEW_BUDGETS, f"the exponents rest on {len(inside)} budgets"))
