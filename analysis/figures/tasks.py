@@ -5,6 +5,7 @@ classes come from an Emergence, the bands from detection.noise.
 """
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -313,8 +314,11 @@ def _draw_levels(ax: Axes, curve: Curve) -> None:
 
 
 def _titled(ax: Axes, name: str, said: str, colour: str) -> None:
-    ax.set_title(f"{_wrapped(name, 24)}\n", loc="left", fontsize=9)
-    ax.text(0, 1.03, style.clipped(said, 38), transform=ax.transAxes, fontsize=8, color=colour)
+    """Write the name above a plot and the class below it, as wide as the plot: what sticks out would squeeze it."""
+    lines = textwrap.wrap(said, 30, max_lines=2, placeholder=" ...")
+    ax.set_title(_wrapped(name, 24) + "\n" * len(lines), loc="left", fontsize=9)
+    below = ax.text(0, 1.03, "\n".join(lines), transform=ax.transAxes, fontsize=7.5, color=colour)
+    below.set_in_layout(False)
 
 
 def _wrapped(name: str, most: int) -> str:
