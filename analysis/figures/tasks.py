@@ -59,9 +59,9 @@ class Panel:
             said = f"{said} (expected {self.expected})" if said else f"expected {self.expected}"
         if self.verdict is not None:
             codes = {warning.code for warning in self.verdict.warnings}
+            said += ", under its shortcut" * (not self.verdict.counts)
             said += ", one seed" * (Code.ONE_SEED in codes) + ", underpowered" * (Code.UNDERPOWERED in codes)
             said += ", seeds part" * bool(self.verdict.bimodal)
-            said += ", under its shortcut" * (not self.verdict.counts)
         return said.replace("_", "-")
 
 
