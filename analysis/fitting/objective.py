@@ -59,6 +59,27 @@ class Objective:
         width = self.width if self.scale == "log" else self.width / float(np.median(loss))
         return len(residual) - parameters * (2.0 - _excess_variance(width / max(sigma, 1e-300)))
 
+    def temperature(
+        self,
+        residual: Float[Array, " n"],
+        loss: Float[Array, " n"],
+        weight: Float[Array, " n"],
+        parameters: int,
+    ) -> float:
+        """Compute what one nat of log posterior is worth in the objective, from a fit's residuals (on its scale).
+
+        The objective's minimum scatters by E psi^2 / (E psi')^2 (J'J)^-1 (Huber 1964), and its Hessian is E psi'
+        J'J: it stands for a log likelihood in units of E psi^2 / E psi', at which curvature and scatter agree
+        (Lyddon, Holmes and Walker 2019, Biometrika 106, 465). For least squares that is the noise's variance; for
+        a Huber loss it is computed for normal noise of the residuals' variance.
+        """
+        log = residual if self.scale == "log" else residual / loss
+        spare = max(self.spare(log, loss, parameters), 1.0)
+        sigma = float(np.sqrt(np.sum(weight * residual**2) / np.sum(weight) * len(residual) / spare))
+        width = self.width / max(sigma, 1e-300)
+        inside = math.erf(min(width, 10.0) / math.sqrt(2.0))
+        return float(np.mean(weight)) * sigma**2 * _excess_variance(width) * inside
+
     def report(self, residual: Float[Array, " n"], weight: Float[Array, " n"]) -> float:
         """Sum the objective over rows as a person would write it (lad: the plain sum of |r|)."""
         if self.loss == "lad":

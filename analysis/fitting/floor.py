@@ -1,0 +1,133 @@
+"""What is known of a law's irreducible loss (and of chinchilla6's outer power) besides the rows.
+
+A value is held, a prior is a penalty in units of the objective: both are part of the `Problem`, so that resamples,
+hold-outs, discrepancy and profiles see them. A floor that groups of rows share is `fitting.shared`'s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from analysis.errors import UserError
+from analysis.fitting.problem import Prior, Problem
+from analysis.fitting.search import search
+from analysis.laws.law import Form
+
+KINDS = ("free", "prior", "shared", "known")
+POWERS = ("free", "prior")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The irreducible loss E of a fit, in nats: `known` to be `value`, a normal `prior` of `value` +- `error`,
+    `shared` by groups of rows, or `free`; of the last two, `value` and `error` are what was found.
+
+    UserError names what a kind lacks, or what it has no use for.
+    """
+
+    kind: str = "free"
+    value: float | None = None
+    error: float | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"floor = {self.kind}: choose one of {', '.join(KINDS)}")
+        if self.kind not in ("prior", "known"):
+            return
+        if self.value is None or not 0.0 <= self.value < np.inf:
+            raise UserError(
+                f"floor = {self.kind} (--floor {self.kind}): floor_value = {self.value}; give the irreducible loss, "
+                "zero or more, in the table's units (--floor_value NATS)"
+            )
+        if not (self.source or "").strip():
+            raise UserError(
+                f"floor = {self.kind} (--floor {self.kind}): floor_source is missing; say where "
+                f'{self.value:g} comes from (--floor_source "TEXT"): the answer prints it'
+            )
+        if self.kind == "prior" and (self.error is None or not 0.0 < self.error < np.inf):
+            raise UserError(
+                f"floor = prior (--floor prior): floor_error = {self.error}; give the prior's standard deviation, "
+                "a positive number in the table's units (--floor_error NATS), or floor = known for none"
+            )
+        if self.kind == "known" and self.error is not None:
+            raise UserError(
+                f"floor = known (--floor known): floor_error = {self.error:g}: a known floor has none; give floor = "
+                "prior"
+            )
+
+    def __str__(self) -> str:
+        error = "" if self.error is None else f" ± {self.error:.3g}"
+        value = "" if self.value is None else f", {self.value:.5g}{error}"
+        return f"{self.kind}{value} ({self.source})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Make the `floor` of a JSON."""
+        return dict(self.__dict__)
+
+
+# As the prior of k: half the range of published fits as its standard deviation.
+K_PRIOR = Floor("prior", 0.38, 0.07, "published fits of the outer power: 0.31 to 0.45")
+
+
+def forms_with(forms: Sequence[Form], floor: Floor, power: str) -> list[Form]:
+    """Keep the forms that the floor can be given to; UserError where none is, or where a prior of k has no k."""
+    able = [form for form in forms if floor.kind == "free" or form.floor is not None]
+    if not able:
+        raise UserError(
+            f"floor = {floor.kind} (--floor {floor.kind}): {forms[0].name} has no irreducible loss E of its own; "
+            "choose power_const, chinchilla, chinchilla6, tied, data_constrained or moe, or leave the floor free"
+        )
+    if power not in POWERS:
+        raise UserError(f"k = {power} (--k {power}): choose one of {', '.join(POWERS)}")
+    if power == "prior" and not any(_has_power(form) for form in able):
+        raise UserError(
+            f"k = prior (--k prior): {able[0].name} has no outer power k; choose chinchilla6, or k = free"
+        )
+    return able
+
+
+def _has_power(form: Form) -> bool:
+    return form.structure is not None and form.structure.outer == "k" and "k" in form.names
+
+
+def with_known(problem: Problem, floor: Floor) -> Problem:
+    """Hold a known floor; UserError where it is above every row."""
+    if floor.kind != "known" or floor.value is None:
+        return problem
+    most = float(problem.observations.loss.max())
+    if floor.value >= most:
+        raise UserError(
+            f"floor_value = {floor.value:g} (--floor_value): every loss of the table is below it (at most "
+            f"{most:.5g}); is it in the table's units?"
+        )
+    return replace(problem, held=((0, floor.value),))
+
+
+def with_priors(problem: Problem, floor: Floor, power: str) -> Problem:
+    """Add the priors of the floor and of the outer power.
+
+    Their penalties need the noise, which comes from the fit without them: `Objective.temperature`.
+    """
+    problem = replace(problem, priors=())
+    wanted = [(0, floor)] if floor.kind == "prior" else []
+    if power == "prior" and _has_power(problem.form):
+        wanted.append((problem.model.lower.size - 1, K_PRIOR))
+    if not wanted:
+        return problem
+    small = problem.small
+    rows = small.observations
+    found = search(small, rows.weight[None])
+    predicted = small.model.predict(found.theta)[0]
+    residual = (np.log(predicted) if problem.objective.scale == "log" else predicted) - small.target
+    unit = problem.objective.temperature(residual, rows.loss, rows.weight, problem.parameters)
+    return replace(
+        problem,
+        priors=tuple(
+            Prior(slot, known.value, known.error, unit / known.error**2)
+            for slot, known in wanted
+            if known.value is not None and known.error is not None
+        ),
+    )
