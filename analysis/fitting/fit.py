@@ -15,7 +15,7 @@ from jaxtyping import Float
 from analysis.arrays import Array
 from analysis.errors import Warn
 from analysis.fitting.diagnostics import diagnose
-from analysis.fitting.floor import K_PRIOR, Floor, forms_with, with_known, with_priors
+from analysis.fitting.floor import K_PRIOR, Floor, disagreement, forms_with, with_known, with_priors
 from analysis.fitting.holdouts import Choice, choose, untested
 from analysis.fitting.observations import LARGE, Observations, observe
 from analysis.fitting.options import FitOptions
@@ -223,7 +223,7 @@ def _fit(
         params=params,
         draws=model.public(draws),
         level=options.level,
-        warnings=(*warnings, *diagnose(problem, best, draws)),
+        warnings=(*warnings, *disagreement(problem), *diagnose(problem, best, draws)),
         candidates=candidates,
         provenance={
             "resamples": options.bootstrap,

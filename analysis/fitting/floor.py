@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from analysis.errors import UserError
+from analysis.errors import Code, UserError, Warn
 from analysis.fitting.problem import Prior, Problem
 from analysis.fitting.search import search
 from analysis.laws.law import Form
+from analysis.laws.shared import SHARE, SharedForm
 
 KINDS = ("free", "prior", "shared", "known")
 POWERS = ("free", "prior")
+# The chance of a warning where all is well.
+UNLIKELY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Floor:
             return
         if self.value is None or not 0.0 <= self.value < np.inf:
             raise UserError(
-                f"floor = {self.kind} (--floor {self.kind}): floor_value = {self.value}; give the irreducible loss, "
-                "zero or more, in the table's units (--floor_value NATS)"
+                f"floor = {self.kind} (--floor {self.kind}): floor_value = {self.value}; give the irreducible "
+                "loss, zero or more, in the table's units (--floor_value NATS)"
             )
         if not (self.source or "").strip():
             raise UserError(
@@ -117,12 +120,7 @@ def with_priors(problem: Problem, floor: Floor, power: str) -> Problem:
         wanted.append((problem.model.lower.size - 1, K_PRIOR))
     if not wanted:
         return problem
-    small = problem.small
-    rows = small.observations
-    found = search(small, rows.weight[None])
-    predicted = small.model.predict(found.theta)[0]
-    residual = (np.log(predicted) if problem.objective.scale == "log" else predicted) - small.target
-    unit = problem.objective.temperature(residual, rows.loss, rows.weight, problem.parameters)
+    _, unit, _ = _unconstrained([problem.small])
     return replace(
         problem,
         priors=tuple(
@@ -131,3 +129,54 @@ def with_priors(problem: Problem, floor: Floor, power: str) -> Problem:
             if known.value is not None and known.error is not None
         ),
     )
+
+
+def disagreement(problem: Problem) -> list[Warn]:
+    """Warn where the rows speak against what is known, or against one floor of all groups.
+
+    Twice the rise of the objective over that of the fit without, in units of the noise (`Objective.temperature`), is
+    chi square for as many degrees of freedom as are taken (Schrader and Hettmansperger 1980, Biometrika 67, 93), an F
+    variable for a noise that the residuals tell.
+    """
+    small = problem.small
+    if isinstance(small.form, SharedForm):
+        rows = small.observations
+        free = [
+            Problem(small.form.base, rows.keep(rows.x[SHARE] == i), small.objective)
+            for i in range(len(small.form.groups))
+        ]
+        taken, what = len(free) - 1, f"one E of {', '.join(small.form.groups)}"
+    else:
+        free = [replace(small, held=(), priors=())]
+        taken, what = len(small.held) + len(small.priors), "what was given"
+    if not taken:
+        return []
+    least, unit, spare = _unconstrained(free)
+    value = float(search(small, small.observations.weight[None]).value[0])
+    ratio = 2.0 * (value - least) / (taken * max(unit, 1e-300))
+    # Scipy takes longer to import than a fit takes.
+    from scipy.stats import f
+
+    if ratio <= f.isf(UNLIKELY, taken, spare):
+        return []
+    said = f"the rows fit {what} so badly that noise does it in less than {UNLIKELY:.1%} of tables (F = {ratio:.3g})"
+    return [
+        Warn(Code.FLOOR_DISAGREES, f"{said}: another corpus, other units, or a form that bends its floor")
+    ]
+
+
+def _unconstrained(problems: Sequence[Problem]) -> tuple[float, float, float]:
+    """Fit laws to the rows alone: the objective, what a nat of log posterior is worth in it, and the degrees of
+    freedom of its noise."""
+    objective = problems[0].objective
+    least, residuals = 0.0, []
+    for problem in problems:
+        found = search(problem, problem.observations.weight[None])
+        predicted = problem.model.predict(found.theta)[0]
+        residuals.append((np.log(predicted) if objective.scale == "log" else predicted) - problem.target)
+        least += float(found.value[0])
+    residual = np.concatenate(residuals)
+    loss = np.concatenate([problem.observations.loss for problem in problems])
+    weight = np.concatenate([problem.observations.weight for problem in problems])
+    unit, spare = objective.temperature(residual, loss, weight, sum(p.parameters for p in problems))
+    return least, unit, spare

@@ -65,8 +65,9 @@ class Objective:
         loss: Float[Array, " n"],
         weight: Float[Array, " n"],
         parameters: int,
-    ) -> float:
-        """Compute what one nat of log posterior is worth in the objective, from a fit's residuals (on its scale).
+    ) -> tuple[float, float]:
+        """Compute what one nat of log posterior is worth in the objective, from a fit's residuals (on its scale), and
+        the degrees of freedom that this rests on.
 
         The objective's minimum scatters by E psi^2 / (E psi')^2 (J'J)^-1 (Huber 1964), and its Hessian is E psi'
         J'J: it stands for a log likelihood in units of E psi^2 / E psi', at which curvature and scatter agree
@@ -78,7 +79,7 @@ class Objective:
         sigma = float(np.sqrt(np.sum(weight * residual**2) / np.sum(weight) * len(residual) / spare))
         width = self.width / max(sigma, 1e-300)
         inside = math.erf(min(width, 10.0) / math.sqrt(2.0))
-        return float(np.mean(weight)) * sigma**2 * _excess_variance(width) * inside
+        return float(np.mean(weight)) * sigma**2 * _excess_variance(width) * inside, spare
 
     def report(self, residual: Float[Array, " n"], weight: Float[Array, " n"]) -> float:
         """Sum the objective over rows as a person would write it (lad: the plain sum of |r|)."""

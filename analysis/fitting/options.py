@@ -66,8 +66,8 @@ class FitOptions:
             for name in ("floor_value", "floor_error", "floor_source"):
                 if getattr(self, name) is not None:
                     raise UserError(
-                        f"{name} = {getattr(self, name)} (--{name}): floor = {self.floor} has no use for it; give "
-                        "floor = known or prior (--floor)"
+                        f"{name} = {getattr(self, name)} (--{name}): floor = {self.floor} has no use for it; "
+                        "give floor = known or prior (--floor)"
                     )
         _ = self.given_floor
         if (self.floor == "shared") != (self.share is not None):

@@ -35,7 +35,7 @@ class Fit:
     warnings: tuple[Warn, ...]
     candidates: tuple[Mapping[str, Any], ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    floor: Floor = Floor()
+    floor: Floor = field(default_factory=Floor)
 
     @property
     def form(self) -> Form:

@@ -17,7 +17,7 @@ from analysis.tables.where import no_such_column
 
 
 def groups_of(table: pd.DataFrame, share: str) -> tuple[dict[str, pd.DataFrame], str]:
-    """Split a table by a column, as `share` = "COLUMN=VALUE" says; besides, the group VALUE, whose law is wanted."""
+    """Split a table as `share` = "COLUMN=VALUE" says; besides, the group VALUE, whose law is wanted."""
     column, _, wanted = (part.strip() for part in share.partition("="))
     if column not in table.columns:
         raise no_such_column(column, table.columns, f"share = {share} (--share COLUMN=VALUE)")
@@ -67,7 +67,7 @@ def together(groups: Mapping[str, Observations]) -> Observations:
 
 
 def own_fit(joint: Fit, group: str, rows: Observations) -> Fit:
-    """Take the law of one group out of a joint fit: its rows, parameters and draws, the floor held for what follows.
+    """Take the law of one group out of a joint fit: its rows, parameters and draws; what follows holds the floor.
 
     Draw r of every group is of the same resample, with the same E.
     """

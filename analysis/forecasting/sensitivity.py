@@ -12,7 +12,7 @@ from analysis.arrays import Array
 from analysis.fitting.result import Member, finite
 from analysis.fitting.search import search
 
-# Nats: about what tells the floor of one corpus from another's, and what rows at a thirtieth of the compute leave open.
+# Nats: what rows at a thirtieth of the compute leave open (docs/predict.md).
 SHIFT = 0.1
 
 
