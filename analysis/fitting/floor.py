@@ -57,8 +57,8 @@ class Floor:
             )
         if self.kind == "known" and self.error is not None:
             raise UserError(
-                f"floor = known (--floor known): floor_error = {self.error:g}: a known floor has none; give floor = "
-                "prior"
+                f"floor = known (--floor known): floor_error = {self.error:g}: a known floor has none; "
+                "give floor = prior"
             )
 
     def __str__(self) -> str:
@@ -134,9 +134,9 @@ def with_priors(problem: Problem, floor: Floor, power: str) -> Problem:
 def disagreement(problem: Problem) -> list[Warn]:
     """Warn where the rows speak against what is known, or against one floor of all groups.
 
-    Twice the rise of the objective over that of the fit without, in units of the noise (`Objective.temperature`), is
-    chi square for as many degrees of freedom as are taken (Schrader and Hettmansperger 1980, Biometrika 67, 93), an F
-    variable for a noise that the residuals tell.
+    Twice the rise of the objective over that of the fit without, in units of the noise (`Objective.temperature`),
+    is chi square for as many degrees of freedom as are taken (Schrader and Hettmansperger 1980, Biometrika 67, 93),
+    an F variable where the residuals tell the noise.
     """
     small = problem.small
     if isinstance(small.form, SharedForm):
@@ -154,15 +154,14 @@ def disagreement(problem: Problem) -> list[Warn]:
     least, unit, spare = _unconstrained(free)
     value = float(search(small, small.observations.weight[None]).value[0])
     ratio = 2.0 * (value - least) / (taken * max(unit, 1e-300))
-    # Scipy takes longer to import than a fit takes.
-    from scipy.stats import f
+    # Of use to few fits: not imported for all.
+    from scipy.special import fdtrc
 
-    if ratio <= f.isf(UNLIKELY, taken, spare):
+    chance = float(fdtrc(taken, spare, ratio))
+    if chance > UNLIKELY:
         return []
-    said = f"the rows fit {what} so badly that noise does it in less than {UNLIKELY:.1%} of tables (F = {ratio:.3g})"
-    return [
-        Warn(Code.FLOOR_DISAGREES, f"{said}: another corpus, other units, or a form that bends its floor")
-    ]
+    said = f"the rows fit {what} as badly as noise does in {chance:.1g} of tables (F = {ratio:.3g})"
+    return [Warn(Code.FLOOR_DISAGREES, f"{said}: another corpus, other units, or another law")]
 
 
 def _unconstrained(problems: Sequence[Problem]) -> tuple[float, float, float]:

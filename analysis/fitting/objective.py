@@ -66,8 +66,8 @@ class Objective:
         weight: Float[Array, " n"],
         parameters: int,
     ) -> tuple[float, float]:
-        """Compute what one nat of log posterior is worth in the objective, from a fit's residuals (on its scale), and
-        the degrees of freedom that this rests on.
+        """Compute what one nat of log posterior is worth in the objective, from a fit's residuals (on its scale),
+        and the degrees of freedom that this rests on.
 
         The objective's minimum scatters by E psi^2 / (E psi')^2 (J'J)^-1 (Huber 1964), and its Hessian is E psi'
         J'J: it stands for a log likelihood in units of E psi^2 / E psi', at which curvature and scatter agree

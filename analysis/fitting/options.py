@@ -72,8 +72,8 @@ class FitOptions:
         _ = self.given_floor
         if (self.floor == "shared") != (self.share is not None):
             raise UserError(
-                f"floor = {self.floor}, share = {self.share}: a shared floor (--floor shared) needs the groups that "
-                "share it and the one whose law is wanted (--share COLUMN=VALUE), and no other floor does"
+                f"floor = {self.floor}, share = {self.share}: a shared floor (--floor shared) needs the groups "
+                "that share it and the one whose law is wanted (--share COLUMN=VALUE); no other does"
             )
         if self.share is not None and self.k != "free":
             raise UserError(f"k = {self.k} (--k): laws that share a floor have no prior of k; leave it free")
