@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis.errors import Code, UserError, Warn
+from analysis.fitting.objective import temperature
 from analysis.fitting.problem import Prior, Problem
 from analysis.fitting.search import search
 from analysis.laws.law import Form
@@ -112,7 +113,7 @@ def with_known(problem: Problem, floor: Floor) -> Problem:
 def with_priors(problem: Problem, floor: Floor, power: str) -> Problem:
     """Add the priors of the floor and of the outer power.
 
-    Their penalties need the noise, which comes from the fit without them: `Objective.temperature`.
+    Their penalties need the noise, which comes from the fit without them (`objective.temperature`).
     """
     problem = replace(problem, priors=())
     wanted = [(0, floor)] if floor.kind == "prior" else []
@@ -120,11 +121,12 @@ def with_priors(problem: Problem, floor: Floor, power: str) -> Problem:
         wanted.append((problem.model.lower.size - 1, K_PRIOR))
     if not wanted:
         return problem
-    _, unit, _ = _unconstrained([problem.small])
+    _, sigma, _ = _unconstrained([problem.small])
+    weight = float(np.mean(problem.observations.weight))
     return replace(
         problem,
         priors=tuple(
-            Prior(slot, known.value, known.error, unit / known.error**2)
+            Prior(slot, known.value, known.error, sigma, weight)
             for slot, known in wanted
             if known.value is not None and known.error is not None
         ),
@@ -134,7 +136,7 @@ def with_priors(problem: Problem, floor: Floor, power: str) -> Problem:
 def disagreement(problem: Problem) -> list[Warn]:
     """Warn where the rows speak against what is known, or against one floor of all groups.
 
-    Twice the rise of the objective over that of the fit without, in units of the noise (`Objective.temperature`),
+    Twice the rise of the objective over that of the fit without, in units of the noise (`objective.temperature`),
     is chi square for as many degrees of freedom as are taken (Schrader and Hettmansperger 1980, Biometrika 67, 93),
     an F variable where the residuals tell the noise.
     """
@@ -151,7 +153,8 @@ def disagreement(problem: Problem) -> list[Warn]:
         taken, what = len(small.held) + len(small.priors), "what was given"
     if not taken:
         return []
-    least, unit, spare = _unconstrained(free)
+    least, sigma, spare = _unconstrained(free)
+    unit = float(np.mean(small.observations.weight)) * temperature(small.objective.width, sigma)
     value = float(search(small, small.observations.weight[None]).value[0])
     ratio = 2.0 * (value - least) / (taken * max(unit, 1e-300))
     # Of use to few fits: not imported for all.
@@ -165,8 +168,7 @@ def disagreement(problem: Problem) -> list[Warn]:
 
 
 def _unconstrained(problems: Sequence[Problem]) -> tuple[float, float, float]:
-    """Fit laws to the rows alone: the objective, what a nat of log posterior is worth in it, and the degrees of
-    freedom of its noise."""
+    """Fit laws to the rows alone: the objective, the noise, and its degrees of freedom."""
     objective = problems[0].objective
     least, residuals = 0.0, []
     for problem in problems:
@@ -177,5 +179,4 @@ def _unconstrained(problems: Sequence[Problem]) -> tuple[float, float, float]:
     residual = np.concatenate(residuals)
     loss = np.concatenate([problem.observations.loss for problem in problems])
     weight = np.concatenate([problem.observations.weight for problem in problems])
-    unit, spare = objective.temperature(residual, loss, weight, sum(p.parameters for p in problems))
-    return least, unit, spare
+    return least, *objective.noise(residual, loss, weight, sum(p.parameters for p in problems))

@@ -15,7 +15,7 @@ from analysis.arrays import Array
 from analysis.errors import Warn
 from analysis.fitting.bound_law import Expandable, Expansion, Model
 from analysis.fitting.checks import check_enough
-from analysis.fitting.objective import Objective
+from analysis.fitting.objective import Objective, temperature
 from analysis.fitting.observations import Observations
 from analysis.fitting.shared_model import bind
 from analysis.laws.law import Form
@@ -26,13 +26,18 @@ from analysis.laws.shared import SHARE, SharedForm
 class Prior:
     """A normal prior on the internal parameter at `slot`: `centre` +- `error`.
 
-    Its penalty is `precision` / 2 x (parameter - centre)^2, in units of the objective (`fitting.floor`).
+    `sigma` is the standard deviation of the residuals, `weight` the mean weight of a row.
     """
 
     slot: int
     centre: float
     error: float
-    precision: float
+    sigma: float
+    weight: float
+
+    def precision(self, width: float) -> float:
+        """Compute the factor of (parameter - centre)^2 / 2 in the objective, for a Huber loss of `width`."""
+        return self.weight * temperature(width, self.sigma) / self.error**2
 
 
 # Compared and hashed by identity: what the search keeps of a problem is kept for this one alone.
@@ -113,9 +118,7 @@ class Problem:
         small = self.observations.small
         # Spread is scaled from the subset to the table (`fit.solve`): a prior of m rows' worth stays one of n's.
         share = len(small) / len(self.observations)
-        priors = tuple(
-            replace(p, error=p.error / np.sqrt(share), precision=p.precision * share) for p in self.priors
-        )
+        priors = tuple(replace(p, error=p.error / np.sqrt(share)) for p in self.priors)
         return replace(self, observations=small, priors=priors)
 
     @property
@@ -157,7 +160,8 @@ class _Penalised:
         value = now.value
         for j, prior in enumerate(self.priors):
             off = theta[:, prior.slot] - weight[:, n + j]
-            value = value + 0.5 * prior.precision * off * off
-            now.gradient[:, prior.slot] += prior.precision * off
-            now.hessian[:, prior.slot, prior.slot] += prior.precision
+            precision = prior.precision(width)
+            value = value + 0.5 * precision * off * off
+            now.gradient[:, prior.slot] += precision * off
+            now.hessian[:, prior.slot, prior.slot] += precision
         return Expansion(value, now.gradient, now.hessian)

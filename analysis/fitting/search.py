@@ -185,6 +185,7 @@ class _Normal:
         self, model: Model, rows: Int[np.ndarray, " n"], loss: Float[Array, " n"], objective: Objective
     ) -> None:
         self.grid = grid = model.grid(rows)
+        self.width = objective.width
         basis, y = grid.basis, loss
         if objective.scale == "log":
             basis, y = basis / y, np.ones_like(y)
@@ -247,12 +248,13 @@ class _Normal:
         k = m * (m + 1) // 2
         right, constant = moments[k : k + m], moments[-1]
         for prior, centre in zip(priors, weight[:, n:].T, strict=True):
+            precision = prior.precision(self.width)
             if prior.slot == 0:
-                moments[0] += prior.precision
-                right[0] += prior.precision * centre
-                constant += 0.5 * prior.precision * centre**2
+                moments[0] += precision
+                right[0] += precision * centre
+                constant += 0.5 * precision * centre**2
             else:
-                constant += 0.5 * prior.precision * (self.grid.eta[:, -1:] - centre) ** 2
+                constant += 0.5 * precision * (self.grid.eta[:, -1:] - centre) ** 2
         coefficients, gain = _coefficients(self.grid, moments[:k], right, m, floor)
         return coefficients, constant - 0.5 * gain
 

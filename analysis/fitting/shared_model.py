@@ -27,7 +27,8 @@ class SharedModel:
     """
 
     def __init__(self, form: SharedForm, x: Columns, loss: Float[Array, " n"]) -> None:
-        self.form = form
+        self.form: Form = form
+        self.own = [form.own(group) for group in form.groups]
         code = x[SHARE].astype(int)
         self.rows = [np.flatnonzero(code == i) for i in range(len(form.groups))]
         self.parts = [
@@ -83,15 +84,14 @@ class SharedModel:
     def public(self, theta: Float[Array, "S p"]) -> Float[Array, "S p2"]:
         """Translate internal parameters into reported ones, in the order of `form.names`."""
         found = np.empty((len(theta), len(self.form.names)))
-        for part, slots, group in zip(self.parts, self.slots, self.form.groups, strict=True):
-            found[:, self.form.own(group)] = part.public(theta[:, slots])
+        for part, slots, own in zip(self.parts, self.slots, self.own, strict=True):
+            found[:, own] = part.public(theta[:, slots])
         return found
 
     def private(self, params: Mapping[str, float]) -> Float[Array, " p"]:
         """Translate reported parameters into internal ones."""
         values = np.asarray([params[name] for name in self.form.names])
         theta = np.empty(self.size)
-        for part, slots, group in zip(self.parts, self.slots, self.form.groups, strict=True):
-            own = dict(zip(self.form.base.names, values[self.form.own(group)].tolist(), strict=True))
-            theta[slots] = part.private(own)
+        for part, slots, own in zip(self.parts, self.slots, self.own, strict=True):
+            theta[slots] = part.private(dict(zip(part.form.names, values[own].tolist(), strict=True)))
         return theta
