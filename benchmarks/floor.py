@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.fit import fit, fit_shared
-from analysis.forecasting.forecast import extrapolate
+from analysis.fitting.fit import fit, fit_members, fit_shared
+from analysis.fitting.options import FitOptions
+from analysis.forecasting.forecast import LEAST_WEIGHT, extrapolate
 from analysis.laws.catalogue import get_form
-from benchmarks.splits import PUBLISHED
+from benchmarks.splits import PUBLISHED, splits
 
 LADDER = PUBLISHED.parents[1] / "known_ladder.csv"
 # The entropy of its source in windows of 64 bytes, nats a byte.
@@ -40,6 +41,25 @@ def main() -> None:
     else:
         print(f"{LADDER} is absent")
     made(args.made, args.seed)
+    if PUBLISHED.is_dir():
+        powers()
+
+
+def powers() -> None:
+    """Predict the public tables' runs beyond a tenth of their compute, with k free and with its prior."""
+    errors = []
+    for split in splits(factors=(10.0,)):
+        row = []
+        for form in ("chinchilla6", "auto"):
+            for k in ("free", "prior"):
+                options = FitOptions(form=form, regime="auto", bootstrap=0, k=k)
+                members = fit_members(split.train, options, least_weight=LEAST_WEIGHT)
+                centre = sum(m.weight * np.log(m.fit.predict(split.test)) for m in members)
+                row.append(100 * float(np.mean(np.abs(np.expm1(centre - np.log(split.test.loss))))))
+        errors.append(row)
+        print(f"{split.table:28}" + "".join(f"{error:8.2f}%" for error in row), flush=True)
+    print(f"{'mean':28}" + "".join(f"{error:8.2f}%" for error in np.mean(errors, axis=0)))
+    print("chinchilla6 with k free and with the prior, auto with k free and with the prior")
 
 
 def ladder(table: pd.DataFrame) -> None:

@@ -111,14 +111,19 @@ def grid_posterior(table: pd.DataFrame, centre: float, error: float, sigma: floa
     """
     log_x = np.log(table.flops.to_numpy())
     middle = log_x.mean()
-    floor = np.linspace(1.2, 2.1, 121)[:, None, None]
-    size = np.linspace(-1.5, 0.5, 121)[None, :, None]
-    slope = np.linspace(0.04, 0.4, 121)[None, None, :]
-    log_p = -0.5 * ((floor - centre) / error) ** 2 + 0.0 * (size + slope)
+    floor = centre + error * np.linspace(-4.5, 4.5, 61)[:, None, None]
+    size = np.linspace(-0.95, 0.05, 61)[None, :, None]
+    slope = np.linspace(0.08, 0.3, 61)[None, None, :]
+    log_p = -0.5 * ((floor - centre) / error) ** 2 + np.zeros((61, 61, 61))
     for u, loss in zip(log_x - middle, table.loss, strict=True):
         log_p -= 0.5 * (np.log((floor + np.exp(size - slope * u)) / loss) / sigma) ** 2
     p = np.exp(log_p - log_p.max())
     p /= p.sum()
+    # The grid holds all of it.
+    assert (
+        max(p[0].sum(), p[-1].sum(), p[:, 0].sum(), p[:, -1].sum(), p[:, :, 0].sum(), p[:, :, -1].sum())
+        < 1e-3
+    )
     found = []
     for value in (floor + 0.0 * p, np.log(floor + np.exp(size - slope * (np.log(at) - middle)))):
         mean = float((p * value).sum())

@@ -67,8 +67,9 @@ def search(
     columns = np.append(rows, np.arange(n, weight.shape[1]))
     normal = _NORMAL.get(problem)
     if normal is None:
-        kind = _SharedNormal if isinstance(model, SharedModel) else _Normal
-        normal = _NORMAL[problem] = kind(model, rows, problem.observations.loss[rows], problem.objective)
+        at = rows, problem.observations.loss[rows], problem.objective
+        normal = _SharedNormal(model, *at) if isinstance(model, SharedModel) else _Normal(model, *at)
+        _NORMAL[problem] = normal
     blocks = [slice(i, i + _block(n, starts)) for i in range(0, R, _block(n, starts))]
 
     def work(block: slice) -> tuple[Minimum, Minimum]:
