@@ -13,7 +13,6 @@ from scipy.optimize import least_squares
 from analysis import cli
 from analysis.errors import Code, UserError
 from analysis.fitting.fit import fit, fit_members, fit_shared
-from analysis.fitting.floor import disagreement
 from analysis.fitting.options import FitOptions
 from analysis.fitting.profile import profile
 from analysis.forecasting.discrepancy import hold_out
@@ -21,7 +20,10 @@ from analysis.forecasting.forecast import extrapolate
 from analysis.laws.catalogue import own_form
 
 AT = [{"params": 3e10, "tokens": 6e11}]
-WITH_FLOOR = ("power_const", "chinchilla", "chinchilla6", "tied", "data_constrained", "moe")
+WITH_FLOOR = (
+    "power_const", "chinchilla", "chinchilla6", "tied", "moe",
+    pytest.param("data_constrained", marks=pytest.mark.slow),
+)  # fmt: skip
 
 
 def known(value: float) -> dict[str, Any]:
@@ -133,19 +135,17 @@ def grid_posterior(table: pd.DataFrame, centre: float, error: float, sigma: floa
 
 @pytest.mark.parametrize("error", [0.02, 0.06])
 def test_resamples_with_a_prior_are_draws_from_the_posterior(error: float) -> None:
-    sigma = 0.01
-    table = made("power_const", 50, noise=sigma, seed=5)
-    expected = grid_posterior(table, 1.65, error, sigma, 1e24)
+    table = made("power_const", 50, noise=0.01, seed=5)
     (member,) = fit_members(
         table,
         FitOptions(form="power_const", loss="l2", bootstrap=1000, **prior(1.65, error)),
         fractional=True,
     )
+    expected = grid_posterior(table, 1.65, error, member.fit.problem.priors[0].sigma, 1e24)
     at = np.log(member.fit.predict_draws({"x": np.array([1e24])})[:, 0])
     e = member.fit.draws[:, 0]
-    # Both standard deviations also estimate the noise, each from 47 degrees of freedom: 10% of it.
-    assert e.std() == pytest.approx(expected[1], rel=0.15)
-    assert at.std() == pytest.approx(expected[3], rel=0.15)
+    assert e.std() == pytest.approx(expected[1], rel=0.12)
+    assert at.std() == pytest.approx(expected[3], rel=0.12)
     assert e.mean() == pytest.approx(expected[0], abs=0.25 * expected[1])
     assert at.mean() == pytest.approx(expected[2], abs=0.25 * expected[3])
 
@@ -160,17 +160,18 @@ def test_a_prior_goes_from_known_to_free_with_its_error() -> None:
     assert 1.7 < between < free.params["E"]
 
 
-@pytest.mark.parametrize("how", [{"loss": "huber"}, {"loss": "l2"}, {"loss": "lad"}, {"scale": "linear"}])
+@pytest.mark.parametrize("how", [{"loss": "lad"}, {"loss": "l2", "scale": "linear"}])
 def test_a_prior_counts_the_same_whatever_the_objectives_units(how: dict[str, str]) -> None:
-    # Of one table with weights of 1 or 7, and of losses in other units: the penalty follows.
-    table = made("chinchilla", 40, noise=0.01)
+    # Of one table with weights of 1 or 7, and of losses in other units, the penalty follows: a narrow loss ended
+    # at a kink of the rows alone before it did.
+    table = made("tied", 30, noise=0.01)
+    how = {**how, "form": "tied"}
     here = fit(table, bootstrap=0, **how, **prior(1.7, 0.03))
     heavy = fit(table.assign(weight=7.0), bootstrap=0, **how, **prior(1.7, 0.03))
     assert heavy.params["E"] == pytest.approx(here.params["E"], rel=1e-6)
-    # Least squares, linear or logarithmic, and Huber losses see the same rows.
-    assert here.params["E"] == pytest.approx(
-        fit(table, bootstrap=0, **prior(1.7, 0.03)).params["E"], abs=0.03
-    )
+    # The rows say the same by every loss, within what a third of their noise is.
+    huber = fit(table, "tied", bootstrap=0, **prior(1.7, 0.03))
+    assert here.params["E"] == pytest.approx(huber.params["E"], abs=0.015)
 
 
 def held_share(level: float, tables: int, form: str, error: float, loss: str) -> tuple[float, float]:
@@ -188,6 +189,7 @@ def held_share(level: float, tables: int, form: str, error: float, loss: str) ->
     return float(np.mean(inside)), float(np.mean(width))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["huber", "l2"])
 def test_intervals_with_a_prior_hold_truths_drawn_from_it(loss: str) -> None:
     share, width = held_share(0.9, 40, "power_const", 0.08, loss)
@@ -226,7 +228,7 @@ def test_intervals_of_a_shared_floor_are_narrower_and_hold(loss: str) -> None:
 def test_groups_of_one_table_share_a_floor_in_a_forecast() -> None:
     parts = two_recipes(26, 0.01, seed=6)
     table = pd.concat([part.assign(recipe=name) for name, part in parts.items()], ignore_index=True)
-    how = {"form": "chinchilla", "regime": "all", "bootstrap": 60}
+    how = {"form": "chinchilla", "regime": "all", "bootstrap": 20}
     shared = extrapolate(table, at=AT, floor="shared", share="recipe=b", **how)
     apart = fit_shared(parts, bootstrap=0)
     assert shared.fit.params == apart["b"].params
@@ -243,7 +245,7 @@ def test_groups_of_one_table_share_a_floor_in_a_forecast() -> None:
 def test_what_is_known_goes_into_every_form_of_a_mixture() -> None:
     table = made("chinchilla", 40, noise=0.005)
     for how in (known(1.8), {**prior(1.8, 0.05), "k": "prior"}):
-        members = fit_members(table, FitOptions(form="auto", bootstrap=10, **how), least_weight=0.0)
+        members = fit_members(table, FitOptions(form="auto", bootstrap=0, **how), least_weight=0.0)
         assert len(members) == 3
         for member in members:
             problem = member.fit.problem
@@ -251,21 +253,21 @@ def test_what_is_known_goes_into_every_form_of_a_mixture() -> None:
             power = how.get("k") == "prior" and member.fit.form.name == "chinchilla6"
             assert len(problem.priors) == (how["floor"] == "prior") + power
     one = made("power_const", 40, noise=0.005)
-    members = fit_members(one, FitOptions(form="auto", bootstrap=10, x="flops", **known(1.7)))
+    members = fit_members(one, FitOptions(form="auto", bootstrap=0, x="flops", **known(1.7)))
     assert [member.fit.form.name for member in members] == ["power_const"]
 
 
 def test_a_prior_of_k_pulls_k_and_is_named() -> None:
     table = made("chinchilla6", 40, noise=0.02, truth={**TRUTHS["chinchilla6"], "k": 0.4, "A": 5e6, "B": 9e7})
-    free, pulled = (fit(table, "chinchilla6", bootstrap=40, k=k) for k in ("free", "prior"))
+    free, pulled = (fit(table, "chinchilla6", bootstrap=n, k=k) for n, k in ((0, "free"), (30, "prior")))
     assert abs(pulled.params["k"] - 0.38) < abs(free.params["k"] - 0.38)
-    assert pulled.bse["k"] < 0.08 < free.bse["k"]
+    assert 0.01 < pulled.bse["k"] < 0.1
     assert "published fits" in pulled.summary() and "published fits" in pulled.to_json()["provenance"]["k"]
 
 
 def test_a_forecast_shows_what_it_would_be_with_another_floor() -> None:
     table = made("chinchilla", 40, noise=0.01)
-    how = {"form": "chinchilla", "regime": "all", "bootstrap": 40}
+    how = {"form": "chinchilla", "regime": "all", "bootstrap": 20}
     forecast = extrapolate(table, at=AT, **how)
     lower, higher = forecast.to_json()["sensitivity"]
     here = forecast.predictions[0].loss
@@ -300,9 +302,9 @@ def test_rows_that_speak_against_a_floor_are_heard() -> None:
 def test_a_true_floor_is_rarely_spoken_against() -> None:
     options = FitOptions(form="power_const", bootstrap=0, loss="l2", **known(1.7))
     said = 0
-    for seed in range(40):
+    for seed in range(20):
         (member,) = fit_members(made("power_const", 12, noise=0.01, seed=seed), options)
-        said += bool(disagreement(member.fit.problem))
+        said += Code.FLOOR_DISAGREES in {warn.code for warn in member.fit.warnings}
     assert said <= 1
 
 
