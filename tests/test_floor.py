@@ -113,10 +113,10 @@ def grid_posterior(table: pd.DataFrame, centre: float, error: float, sigma: floa
     """
     log_x = np.log(table.flops.to_numpy())
     middle = log_x.mean()
-    floor = centre + error * np.linspace(-4.5, 4.5, 61)[:, None, None]
-    size = np.linspace(-0.95, 0.05, 61)[None, :, None]
-    slope = np.linspace(0.08, 0.3, 61)[None, None, :]
-    log_p = -0.5 * ((floor - centre) / error) ** 2 + np.zeros((61, 61, 61))
+    floor = centre + error * np.linspace(-4.5, 4.5, 45)[:, None, None]
+    size = np.linspace(-0.95, 0.05, 45)[None, :, None]
+    slope = np.linspace(0.08, 0.3, 45)[None, None, :]
+    log_p = -0.5 * ((floor - centre) / error) ** 2 + np.zeros((45, 45, 45))
     for u, loss in zip(log_x - middle, table.loss, strict=True):
         log_p -= 0.5 * (np.log((floor + np.exp(size - slope * u)) / loss) / sigma) ** 2
     p = np.exp(log_p - log_p.max())
@@ -135,19 +135,19 @@ def grid_posterior(table: pd.DataFrame, centre: float, error: float, sigma: floa
 
 @pytest.mark.parametrize("error", [0.02, 0.06])
 def test_resamples_with_a_prior_are_draws_from_the_posterior(error: float) -> None:
-    table = made("power_const", 50, noise=0.01, seed=5)
-    (member,) = fit_members(
-        table,
-        FitOptions(form="power_const", loss="l2", bootstrap=1000, **prior(1.65, error)),
-        fractional=True,
-    )
-    expected = grid_posterior(table, 1.65, error, member.fit.problem.priors[0].sigma, 1e24)
-    at = np.log(member.fit.predict_draws({"x": np.array([1e24])})[:, 0])
-    e = member.fit.draws[:, 0]
-    assert e.std() == pytest.approx(expected[1], rel=0.12)
-    assert at.std() == pytest.approx(expected[3], rel=0.12)
-    assert e.mean() == pytest.approx(expected[0], abs=0.25 * expected[1])
-    assert at.mean() == pytest.approx(expected[2], abs=0.25 * expected[3])
+    options = FitOptions(form="power_const", loss="l2", bootstrap=300, **prior(1.65, error))
+    spread, off = [], []
+    for seed in range(5, 9):
+        table = made("power_const", 50, noise=0.01, seed=seed)
+        (member,) = fit_members(table, options, fractional=True)
+        expected = grid_posterior(table, 1.65, error, member.fit.problem.priors[0].sigma, 1e24)
+        at = np.log(member.fit.predict_draws({"x": np.array([1e24])})[:, 0])
+        for draws, mean, sd in zip((member.fit.draws[:, 0], at), expected[::2], expected[1::2], strict=True):
+            spread.append(draws.std() / sd)
+            off.append((draws.mean() - mean) / sd)
+    # Resampled rows have noise of their own size where they have leverage: up to 16% more or less, a table.
+    assert np.mean(spread) == pytest.approx(1.0, abs=0.1)
+    assert np.abs(off).max() < 0.3
 
 
 def test_a_prior_goes_from_known_to_free_with_its_error() -> None:

@@ -16,7 +16,7 @@ from analysis.arrays import Array
 from analysis.errors import Warn
 from analysis.fitting.diagnostics import diagnose
 from analysis.fitting.floor import K_PRIOR, Floor, disagreement, forms_with, with_known, with_priors
-from analysis.fitting.holdouts import Choice, choose, untested
+from analysis.fitting.holdouts import Candidate, Choice, choose, untested
 from analysis.fitting.observations import LARGE, Observations, observe
 from analysis.fitting.options import FitOptions
 from analysis.fitting.problem import Problem
@@ -79,22 +79,16 @@ def fit_members(
         return [Member(own_fit(m.fit, wanted, rows[wanted]), m.weight, m.fit) for m in joint]
     forms = _forms(table, options)
     problems, warnings = _posed(table, forms, options)
-    # A bend is looked for where the search is quick; a law of one's own has to ask for it.
-    quick = all(p.form.structure is not None for p in problems)
-    leave_out = options.regime == "auto"
-    choice = choose(problems, regimes=leave_out or quick)
-    bent = choice.bent and leave_out
-    warnings += untested(choice.weigh(choice.everything), len(problems[0].observations))
-    if choice.flagrant and not bent:
-        warnings.append(choice.warning())
+    choice, observations, said = _regime(problems, options)
+    ranked = choice.weigh(choice.ceiling if options.regime == "auto" else choice.everything)
     return _fitted(
-        choice,
-        choice.unbent if bent else problems[0].observations,
+        ranked,
+        observations,
         options,
         least_weight=least_weight,
         fractional=fractional,
-        warnings=warnings,
-        bent=choice.flagrant or bent,
+        warnings=[*warnings, *untested(ranked, len(problems[0].observations)), *said],
+        bent=choice.flagrant or len(observations) < len(problems[0].observations),
     )
 
 
@@ -115,21 +109,21 @@ def _shared_members(
     for name, table in tables.items():
         forms = _forms(table, options)
         problems, said = _posed(table, forms, options)
-        choice = choose(problems, regimes=options.regime == "auto")
-        rows[name] = choice.unbent if choice.bent else problems[0].observations
-        bent |= choice.flagrant or choice.bent
-        warnings += [replace(warn, message=f"{name}: {warn.message}") for warn in said]
+        choice, rows[name], bend = _regime(problems, options)
+        bent |= choice.flagrant or len(rows[name]) < len(problems[0].observations)
+        warnings += [replace(warn, message=f"{name}: {warn.message}") for warn in (*said, *bend)]
     joint = together(rows)
     problems = [Problem(shared_form(f, tuple(rows)), joint, options.objective) for f in forms]
     problems = [p for p in problems if p.carries(np.ones(len(joint), dtype=bool))] or problems[:1]
     choice = choose(problems, regimes=False)
+    ranked = choice.weigh(choice.everything)
     members = _fitted(
-        choice,
+        ranked,
         joint,
         options,
         least_weight=least_weight,
         fractional=fractional,
-        warnings=[*warnings, *untested(choice.weigh(choice.everything), len(joint))],
+        warnings=[*warnings, *untested(ranked, len(joint))],
         bent=bent,
     )
     return rows, members
@@ -159,8 +153,19 @@ def _posed(
     return [with_priors(p, floor, options.k) for p in problems], warnings
 
 
+def _regime(problems: Sequence[Problem], options: FitOptions) -> tuple[Choice, Observations, list[Warn]]:
+    """Look for a bend: the choice, the rows that are to be fitted, and what has to be said of those kept."""
+    # It is looked for where the search is quick; a law of one's own has to ask for it.
+    quick = all(p.form.structure is not None for p in problems)
+    leave_out = options.regime == "auto"
+    choice = choose(problems, regimes=leave_out or quick)
+    if choice.bent and leave_out:
+        return choice, choice.unbent, []
+    return choice, problems[0].observations, [choice.warning()] if choice.flagrant else []
+
+
 def _fitted(
-    choice: Choice,
+    ranked: Sequence[tuple[Candidate, float]],
     observations: Observations,
     options: FitOptions,
     *,
@@ -170,8 +175,7 @@ def _fitted(
     bent: bool,
 ) -> list[Member]:
     """Fit the forms of enough weight to the rows that were chosen."""
-    everything = choice.found[0].problem.observations
-    ranked = choice.weigh(choice.everything if observations is everything else choice.ceiling)
+    everything = ranked[0][0].problem.observations
     candidates = tuple(
         {
             "form": c.problem.form.name,
