@@ -214,14 +214,14 @@ def test_a_shared_floor_is_the_joint_least_squares_of_scipy() -> None:
 @pytest.mark.parametrize("loss", ["huber", "l2"])
 def test_intervals_of_a_shared_floor_are_narrower_and_hold(loss: str) -> None:
     inside, ratio = [], []
-    for seed in range(100, 160):
+    for seed in range(100, 140):
         tables = two_recipes(24, 0.005, seed)
         shared = fit_shared(tables, bootstrap=100, level=0.9, loss=loss)["a"].conf_int()["E"]
         alone = [fit(t, bootstrap=100, level=0.9, loss=loss).conf_int()["E"] for t in tables.values()]
         inside.append(shared[0] <= CHINCHILLA["E"] <= shared[1])
         ratio.append((shared[1] - shared[0]) / np.mean([high - low for low, high in alone]))
-    # 54 of 60 expected; 48 or fewer have a chance of 1.5%.
-    assert sum(inside) >= 49
+    # 36 of 40 expected; 31 or fewer have a chance of 1.5%.
+    assert sum(inside) >= 32
     # Of two equal groups 1 / sqrt 2.
     assert 0.5 < np.mean(ratio) < 0.85
 
