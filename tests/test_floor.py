@@ -166,9 +166,8 @@ def test_a_prior_counts_the_same_whatever_the_objectives_units(how: dict[str, st
     # Of one table with weights of 1 or 7, and of losses in other units, the penalty follows: a narrow loss ended
     # at a kink of the rows alone before it did.
     table = made("power_const", 30, noise=0.01)
-    how = {**how, "form": "power_const"}
-    here = fit(table, "tied", bootstrap=0, **how, **prior(1.6, 0.03))
-    heavy = fit(table.assign(weight=7.0), bootstrap=0, **how, **prior(1.6, 0.03))
+    here = fit(table, "power_const", bootstrap=0, **how, **prior(1.6, 0.03))
+    heavy = fit(table.assign(weight=7.0), "power_const", bootstrap=0, **how, **prior(1.6, 0.03))
     assert heavy.params["E"] == pytest.approx(here.params["E"], rel=1e-6)
     # The rows say the same by every loss, within what a third of their noise is.
     huber = fit(table, "power_const", bootstrap=0, **prior(1.6, 0.03))
