@@ -100,6 +100,7 @@ def promise(
         "warnings": [{"code": warn.code, "message": warn.message} for warn in made.warnings],
         "data": {
             "source": dict(source or {}),
+            "cut": cut,
             "hashed": _hashed(table),
             "rows": sorted(set(rows["row_hash"][kept_rows])),
             "has_target": bool(_is_there(table, point)),
