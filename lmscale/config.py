@@ -184,11 +184,11 @@ def _check(good: bool, name: str, value: object, remedy: str) -> None:
 class SweepConfig:
     """One composed configuration: a ladder of dials x seeds x horizons, and how to train it.
 
-    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status,
-    peek, forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung is trained
-    with each, except the rungs in `one_seed`, which are trained with the first only. target: what is forecast before
-    it is trained. retry: try packs again that
-    were parked after too many failures. job: set by the sweeper, the one pack that a job trains.
+    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status, peek,
+    forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung
+    is trained with each, except the rungs in `one_seed`, which are trained with the first only. target: what is
+    forecast before it is trained. retry: try packs again that were parked after too many failures. job: set by the
+    sweeper, the one pack that a job trains.
     """
 
     name: str

@@ -33,6 +33,20 @@ def run_specs(config: SweepConfig, manifest: Manifest) -> list[RunSpec]:
     return specs
 
 
+def target_run(config: SweepConfig, specs: Sequence[RunSpec]) -> RunSpec | None:
+    """Select the run of a configuration that is forecast: its target's rung and horizon, first seed."""
+    target = config.target
+    rung = [
+        spec
+        for spec in specs
+        if (spec.dial, spec.seed) == (target.dial, config.seed[0]) and spec.horizon_tokens
+    ]
+    if not rung:
+        return None
+    wanted = target.tokens or max(spec.horizon_tokens or 0 for spec in rung)
+    return min(rung, key=lambda spec: abs((spec.horizon_tokens or 0) / wanted - 1))
+
+
 def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed: int) -> list[RunSpec]:
     params = parameter_conventions(shape)["params_nonembedding"]
     multiple = batch_multiple(config.transfer, params)
@@ -95,7 +109,9 @@ def _horizon_steps(
     if dial == config.target.dial and config.target.tokens is not None:
         wanted = config.target.tokens / longest
         alike = any(abs(wanted / multiple - 1) <= SAME_HORIZON for multiple in multiples)
-        multiples = ({wanted} if not alike else set()) | (multiples if alike or dial in config.dial else set())
+        multiples = ({wanted} if not alike else set()) | (
+            multiples if alike or dial in config.dial else set()
+        )
     steps = []
     for multiple in sorted(multiples):
         tokens = longest * multiple

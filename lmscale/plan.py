@@ -6,6 +6,7 @@ freezes it at the first claim.
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
-from lmscale.ladder import run_specs
+from lmscale.ladder import run_specs, target_run
 from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
@@ -73,19 +74,19 @@ def make_plan(
     """Make one plan of all compositions. A run in a frozen pack stays there; the others are packed anew.
 
     device: cpu, gpu or tpu. frozen: the ledger's [{"pack_id", "execution"}]; packs whose runs are not all
-    among these configurations are left out. besides: runs that no composition has. Where a composition names a
-    target, its rung waits for the forecast, and so do the compositions that name none: no forecast needs them, and
-    they fill the cores while the targets train.
+    among these configurations are left out. besides: runs that no composition has. Where compositions name
+    targets, what no forecast may use waits until the forecasts are registered: the targets' rungs, and whatever
+    else can fill the cores while these train.
     """
     runs: dict[str, RunSpec] = {}
     pack_of: dict[str, Any] = {}
     evidence: set[str] = set()
     for config, manifest in zip(configs, manifests, strict=True):
-        for spec in run_specs(config, manifest):
+        specs = run_specs(config, manifest)
+        for spec in specs:
             runs.setdefault(spec.run_id, spec)
             pack_of.setdefault(spec.run_id, config.pack)
-            if config.target.dial not in (None, spec.dial):
-                evidence.add(spec.run_id)
+        evidence |= _evidence(config, specs)
     for spec in besides:
         runs.setdefault(spec.run_id, spec)
         pack_of.setdefault(spec.run_id, configs[0].pack)
@@ -116,6 +117,16 @@ def make_plan(
         for lanes, execution in groups
     ]
     return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))))
+
+
+def _evidence(config: SweepConfig, specs: Sequence[RunSpec]) -> set[str]:
+    """Find the runs that a forecast of the target may use, and their trunks; none without a target."""
+    target = target_run(config, specs)
+    if target is None:
+        return set()
+    most = target.flops / min(config.target.cuts) if config.target.cuts else math.inf
+    used = [spec for spec in specs if spec.dial != target.dial and spec.kind != TRUNK and spec.flops <= most]
+    return {name for spec in used for name in (spec.run_id, spec.trunk) if name is not None}
 
 
 def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""The forecasts of a sweep, registered before their targets train by `python -m analysis forecast` in a process of its
-own. What a forecast is, is the business of `analysis`; here is when it is made, and the run that it is of.
+"""The forecasts of a sweep, registered before their targets train: when each is made, and of which run.
+
+What a forecast is, is the business of `python -m analysis forecast`, which makes it in a process of its own.
 """
 
 import dataclasses
@@ -15,12 +16,12 @@ from lmscale.errors import UserError
 from lmscale.family import parameter_conventions, shape_of
 from lmscale.flops import training_flops_per_token
 from lmscale.jsonfiles import read_json
-from lmscale.ladder import SAME_HORIZON, run_specs
+from lmscale.ladder import SAME_HORIZON, run_specs, target_run
 from lmscale.ledger import Ledger
 from lmscale.spec import RunSpec, spec_of
 from lmscale.target import TargetConfig
 
-# The size of a rung that stands for a budget's optimum: the loss at one budget is flat there (as in `analysis verify`).
+# The size of a rung that stands for a budget's optimum, where loss is flat (the same in `analysis verify`).
 NEAR_SIZE = 0.15
 MOST_DIALS = 65536
 Aims = Mapping[str, tuple[RunSpec, tuple[float, ...]]]
@@ -30,23 +31,15 @@ def aims_of(configs: Sequence[SweepConfig], manifests: Sequence[Manifest]) -> Ai
     """Find the run that each composition with a target is to forecast, and the cuts of its forecasts, by run id."""
     found = {}
     for config, manifest in zip(configs, manifests, strict=True):
-        if config.target.dial is not None:
-            run = _run_at(config, manifest)
+        run = target_run(config, run_specs(config, manifest))
+        if run is not None:
             found[run.run_id] = (run, config.target.cuts)
     return found
 
 
-def _run_at(config: SweepConfig, manifest: Manifest) -> RunSpec:
-    """The run of a configuration's target: first seed, the horizon that is wanted."""
-    runs = [spec for spec in run_specs(config, manifest) if spec.dial == config.target.dial and spec.horizon_tokens]
-    runs = [spec for spec in runs if spec.seed == config.seed[0]]
-    wanted = config.target.tokens or max(spec.horizon_tokens or 0 for spec in runs)
-    return min(runs, key=lambda spec: abs((spec.horizon_tokens or 0) / wanted - 1))
-
-
 def register(folder: Path, aims: Aims, say: Callable[[str], None]) -> int:
-    """Register the forecasts that are missing; 0, or 2 where one could not be made. What is wrong with one is said and
-    stops nothing: the runs are worth having without it."""
+    """Register the forecasts that are missing; 0, or 2 where one could not be made. What is wrong with one is said
+    and stops nothing: the runs are worth having without it."""
     there = {(target.get("run_id"), data.get("cut")) for target, data in _registered(folder)}
     status = 0
     for run_id, (run, cuts) in aims.items():
@@ -54,7 +47,7 @@ def register(folder: Path, aims: Aims, say: Callable[[str], None]) -> int:
         named = f"dial {run.dial} at {run.horizon_tokens:,} tokens"
         if missing and has_begun(folder, run):
             if not any(run_id == other for other, _ in there):
-                say(f"{named} has begun to train without a registered forecast; one that is made now would be late")
+                say(f"{named} has begun to train without a registered forecast; one made now would be late")
                 status = 2
             continue
         for cut in missing:
@@ -115,13 +108,15 @@ def _runs_of(
     dial, params, flops_per_token = _nearest(config, manifest, target["params"])
     if abs(params / target["params"] - 1) > near:
         raise UserError(
-            f"a forecast is of {target['params']:,.0f} params, and no rung of this family has them: the nearest, dial "
-            f"{dial}, has {params:,}; measure it elsewhere and score it with python -m analysis verify"
+            f"a forecast is of {target['params']:,.0f} params, and no rung of this family has them: the nearest, "
+            f"dial {dial}, has {params:,}; measure it elsewhere and score it with python -m analysis verify"
         )
     tokens = target["flops"] / flops_per_token if target["from_budget"] else target["tokens"]
     aimed = dataclasses.replace(config, target=TargetConfig(dial, tokens))
-    run = _run_at(aimed, manifest)
-    yield from (spec for spec in run_specs(aimed, manifest) if spec.run_id in (run.trunk, run.run_id))
+    specs = run_specs(aimed, manifest)
+    found = target_run(aimed, specs)
+    assert found is not None  # its dial is the target's
+    yield from (spec for spec in specs if spec.run_id in (found.trunk, found.run_id))
 
 
 def _nearest(config: SweepConfig, manifest: Manifest, wanted: float) -> tuple[int, int, int]:
@@ -147,7 +142,7 @@ def _nearest(config: SweepConfig, manifest: Manifest, wanted: float) -> tuple[in
 
 
 def _registered(folder: Path) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """The targets of the registered forecasts, and what each was made of. One that cannot be read is the business of
+    """The targets of the registered forecasts, and what each was made of. One that cannot be read is left to
     `analysis verify`, which says so."""
     found = []
     for path in sorted((folder / "forecasts").glob("*.json")):

@@ -137,7 +137,7 @@ def show_peek(sweep: Sweep) -> int:
 
 
 def forecast(sweep: Sweep) -> int:
-    """Plan the targets and register the forecasts of them that are missing (make forecast); 2 where one cannot be."""
+    """Plan the targets and register their forecasts that are missing (make forecast)."""
     aims = promise.aims_of(sweep.configs, sweep.manifests)
     if not aims:
         raise UserError("target.dial=null: name the rung to forecast, such as target.dial=128")
@@ -153,7 +153,7 @@ def forecast(sweep: Sweep) -> int:
 
 
 def train_targets(sweep: Sweep, launch: Launch) -> int:
-    """Train the targets of all registered forecasts, with what else is missing, and score the forecasts (make verify)."""
+    """Train the targets of all forecasts, with what else is missing, and score the forecasts (make verify)."""
     runs = promise.targets_to_train(sweep.folder, sweep.configs, sweep.manifests)
     status = train_missing(dataclasses.replace(sweep, besides=tuple(runs)), launch)
     return promise.verify(sweep.folder) or status

@@ -1,4 +1,4 @@
-"""The run that a sweep forecasts before it is trained, and which runs wait for that: the order of packs, no science."""
+"""The run that a sweep forecasts before it is trained: the order of its packs, and no science."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ class TargetConfig:
     """The target of a ladder's forecast: the rung `dial` at `tokens` (null: its longest horizon), first seed.
 
     A rung or a horizon that the ladder lacks is added to it. The whole rung is trained after the forecast is
-    registered. cuts: a forecast for each, from runs of at most 1/cut of the target's compute; none: one forecast from
-    all runs. Without a dial nothing is forecast, and nothing waits.
+    registered, and so is what the forecast may not use. cuts: a forecast for each, from runs of at most 1/cut of
+    the target's compute; none: one forecast from all other rungs. Without a dial nothing is forecast or waits.
     """
 
     dial: int | None = None

@@ -46,7 +46,9 @@ class Session:
         before = _progress(self)
         waves = self.plan.waves
         for wave in waves:
-            if wave[0].wave >= HELD and not any(other[0].wave >= HELD for other in waves[: waves.index(wave)]):
+            if wave[0].wave >= HELD and not any(
+                other[0].wave >= HELD for other in waves[: waves.index(wave)]
+            ):
                 self.register()
             _train_wave(self, wave, before)
 

@@ -1,4 +1,4 @@
-"""Draw how well registered forecasts were calibrated: coverage against level, and where the measured values fell."""
+"""Draw how well registered forecasts were calibrated: coverage against level, and where measured values fell."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ COLOURS = dict(zip(STANDINGS, (style.BLUE, style.ORANGE, style.RED), strict=True
 
 
 def plot_calibration(found: Verification) -> Figure:
-    """Draw coverage against nominal level with the binomial bands of a calibrated forecaster, and the PIT values."""
+    """Draw coverage against nominal level, with binomial bands of calibrated forecasters, and the PIT values."""
     fig = style.figure(style.WIDTH, 3.4)
     left, right = fig.subplots(1, 2)
     pits = {standing: np.asarray([s.pit for s in found.of(standing)]) for standing in STANDINGS}
@@ -33,7 +33,9 @@ def plot_calibration(found: Verification) -> Figure:
             share = [float(np.mean(np.abs(values - 0.5) <= level / 2)) for level in LEVELS]
             label = f"{standing} ({len(values)})"
             left.plot(LEVELS, share, "o-", ms=3, lw=1.2, color=COLOURS[standing], label=label)
-    left.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="level of the interval", ylabel="share of forecasts inside")
+    left.set(
+        xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="level of the interval", ylabel="share of forecasts inside"
+    )
     left.set_title("coverage; bands: 50 and 90% of calibrated forecasters", loc="left")
     left.legend(loc="upper left")
     _pit(right, pits)

@@ -48,7 +48,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predictions of new runs, the fit behind them, and what not to believe about them. `draws` are losses of the new
+    """Predictions of new runs, the fit behind them, and what not to believe about them. `draws` are losses of new
     runs, one column a prediction: what the intervals are made of."""
 
     predictions: tuple[Prediction, ...]

@@ -1,4 +1,4 @@
-"""A forecast as a promise: one target, the rows that may be used, loss with quantiles for every part, by one recipe.
+"""A forecast as a promise: one target, the rows that may be used, loss with quantiles for every part, one recipe.
 
 Here is what the promise says. `registry` keeps it in a file that shows when it is altered, and `score` judges it.
 """
@@ -57,7 +57,7 @@ def promise(
     """Make the content of a forecast of `wish` from the finished runs of `table`.
 
     cut: use runs with at most 1/cut of the target's compute; without it all runs, which the target must lie beyond.
-    tasks: the table of their scores. source: where the table came from, to find it again. `options` are the fields of
+    tasks: the table of their scores. source: where the table came from, to find it again. `options` are fields of
     `FitOptions`, with RECIPE for those not given. Raises UserError for a target below or inside the data.
     """
     planned = _planned(table, wish)
@@ -119,7 +119,7 @@ def floor_of(made: Forecast) -> dict[str, Any]:
 def row_hashes(
     table: pd.DataFrame, tasks: pd.DataFrame | None = None, columns: Sequence[str] | None = None
 ) -> list[str]:
-    """Hash each row of a table (16 hex digits of SHA-256): what a promise depends on, its run's task scores included.
+    """Hash each row of a table (16 hex digits of SHA-256): what a promise depends on, its run's task scores too.
 
     columns: those that were hashed before; a row that lacks one of them has no such hash.
     """
@@ -128,7 +128,9 @@ def row_hashes(
     if tasks is not None and "run_id" in tasks:
         text = tasks[["task", "variant", "total", "correct", "tokens"]].astype(str).agg(" ".join, axis=1)
         scores = {str(run): _digest(list(lines)) for run, lines in text.groupby(tasks["run_id"])}
-    cells = [[_cell(value) for value in table[name]] if name in table else [""] * len(table) for name in names]
+    cells = [
+        [_cell(value) for value in table[name]] if name in table else [""] * len(table) for name in names
+    ]
     of_run = [scores.get(str(run), "") for run in table["run_id"]] if "run_id" in table else [""] * len(table)
     return [_digest([*row, score])[:16] for *row, score in zip(*cells, of_run, strict=True)]
 
@@ -189,16 +191,14 @@ def _planned(table: pd.DataFrame, wish: Wish) -> "pd.Series[Any] | None":
     return found.iloc[0]
 
 
-def _target(
-    wish: Wish, planned: "pd.Series[Any] | None", rows: pd.DataFrame, cost: Cost
-) -> dict[str, float]:
+def _target(wish: Wish, planned: "pd.Series[Any] | None", rows: pd.DataFrame, cost: Cost) -> dict[str, float]:
     """The target's params, tokens and flops; of a budget flops alone are known."""
     if wish.budget is not None:
         least = float(rows["flops"].min())
         if not (np.isfinite(wish.budget) and wish.budget > least):
             raise UserError(
-                f"--budget {wish.budget:g}: smaller than the smallest run ({least:.3g} FLOPs); give FLOPs beyond the "
-                f"largest ({rows['flops'].max():.3g})"
+                f"--budget {wish.budget:g}: smaller than the smallest run ({least:.3g} FLOPs); give FLOPs beyond "
+                f"the largest ({rows['flops'].max():.3g})"
             )
         return {"params": np.nan, "tokens": np.nan, "flops": wish.budget}
     if planned is not None:
@@ -226,15 +226,17 @@ def _usable(rows: pd.DataFrame, target: Mapping[str, float], cut: float | None) 
     if cut is not None and not cut >= 1:
         raise UserError(f"--cut {cut:g}: a factor of compute, at least 1")
     if target["flops"] / (cut or 1.0) < least:
-        lies = "lies below the data" if target["flops"] < least else f"has no run with 1/{cut:g} of its compute"
+        lies = (
+            "lies below the data" if target["flops"] < least else f"has no run with 1/{cut:g} of its compute"
+        )
         raise UserError(f"{named} {lies}: the smallest run has {least:.3g} FLOPs; give a larger target")
     if cut is not None:
         rows = rows[rows["flops"] <= target["flops"] / cut * (1 + SAME)].reset_index(drop=True)
     beyond = any(target[name] > rows[name].max() * (1 + SAME) for name in ("params", "tokens", "flops"))
     if not beyond:
         raise UserError(
-            f"{named} lies inside the data (the largest run used has {largest:.3g}), so there is nothing to forecast; "
-            "give a larger one, or --cut 30 to use only runs with a thirtieth of its compute"
+            f"{named} lies inside the data (the largest run used has {largest:.3g}), so there is nothing to "
+            "forecast; give a larger one, or --cut 30 to use only runs with a thirtieth of its compute"
         )
     return rows
 
@@ -271,8 +273,8 @@ def _short(value: float) -> float:
 def _components(
     rows: pd.DataFrame, target: pd.DataFrame, recipe: Mapping[str, Any], text: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Forecast the total and every component by the same recipe, each with a floor of its own. `text` is what was said
-    of the primary one, whose column is the loss."""
+    """Forecast the total and every component by the same recipe, each with a floor of its own. `text` is what was
+    said of the primary one, whose column is the loss."""
     recipe = {name: value for name, value in recipe.items() if not name.startswith("floor")}
     found: dict[str, Any] = {}
     for column in rows.columns:
@@ -307,12 +309,12 @@ def _is_there(table: pd.DataFrame, point: Mapping[str, Any]) -> bool:
     return bool((same_run(table, point) & table["loss"].notna()).any())
 
 
-def same_run(table: pd.DataFrame, point: Mapping[str, Any], *, near: float = SAME) -> "pd.Series[bool]":
-    """Mark the rows of the target's params and horizon, within `near` as a ratio; those of evaluations on the way to
+def same_run(table: pd.DataFrame, point: Mapping[str, Any]) -> "pd.Series[bool]":
+    """Mark the rows of the target's params and horizon, within SAME as a ratio; those of evaluations on the way to
     it too, where the table says the horizon."""
     horizon = table["tokens"] if "horizon_tokens" not in table else table["horizon_tokens"]
     apart = [(table["params"], point["params"]), (horizon, point["tokens"])]
-    masks = [(pd.to_numeric(column, errors="coerce") / value - 1).abs() <= near for column, value in apart]
+    masks = [(pd.to_numeric(column, errors="coerce") / value - 1).abs() <= SAME for column, value in apart]
     return masks[0] & masks[1]
 
 

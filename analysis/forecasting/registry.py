@@ -4,8 +4,9 @@
     <folder>/log.jsonl     a line a forecast: {"id", "registered_at", "sha256", "previous"}
 
 `sha256` is of the forecast's file, `previous` of the line before: an edit of a file, or of a line that another
-follows, shows. Whoever rewrites the whole log leaves no trace in it, so keep the last line's hash (`head`) elsewhere
-too, as in a commit (Haber and Stornetta 1991, J. Cryptology 3, 99). What a forecast holds is `promise`'s business.
+follows, shows. Whoever rewrites the whole log leaves no trace in it, so keep the last line's hash (`head`)
+elsewhere too, as in a commit (Haber and Stornetta 1991, J. Cryptology 3, 99). What a forecast holds is `promise`'s
+business.
 """
 
 import contextlib
@@ -29,8 +30,8 @@ NOTHING = ""  # the hash before the first line
 
 @dataclass(frozen=True)
 class Registered:
-    """A forecast of a folder. `content` is empty where it cannot be read. `altered` says what shows that it is not what
-    was registered, or nothing."""
+    """A forecast of a folder. `content` is empty where it cannot be read. `altered` says what shows that it is not
+    what was registered, or nothing."""
 
     id: str
     content: Mapping[str, Any]
@@ -40,8 +41,8 @@ class Registered:
 def register(folder: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Register a forecast; return what its file holds, and whether it was registered before.
 
-    Its id is the hash of `content`, so the same forecast of the same data is registered once. `registered_at` (UTC) is
-    added. Raises UserError where the log has been altered, or the folder cannot be written.
+    Its id is the hash of `content`, so the same forecast of the same data is registered once. `registered_at` (UTC)
+    is added. Raises UserError where the log has been altered, or the folder cannot be written.
     """
     name = _sha256(json.dumps(content, sort_keys=True))[:12]
     path = folder / f"{name}.json"
@@ -49,8 +50,8 @@ def register(folder: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], 
         lines = _lines(folder)
         if broken := _broken_at(lines):
             raise UserError(
-                f"{folder / LOG}: line {broken} does not follow from the line before, so it was altered; nothing is "
-                "registered on top of it: put it back, or name another folder (--out)"
+                f"{folder / LOG}: line {broken} does not follow from the line before, so the log was altered; "
+                "nothing is registered on top of it: put it back, or name another folder (--out)"
             )
         logged = {json.loads(line)["id"] for line in lines}
         made = {"id": name, "registered_at": now(), **content}
@@ -87,7 +88,9 @@ def registered(folder: Path) -> list[Registered]:
     lines = _lines(folder)
     files = {path.stem: path for path in sorted(folder.glob("*.json"))} if folder.is_dir() else {}
     if not files and not lines:
-        raise UserError(f"{folder}: no forecast is registered there; make one: python -m analysis forecast TABLE")
+        raise UserError(
+            f"{folder}: no forecast is registered there; make one: python -m analysis forecast TABLE"
+        )
     broken = _broken_at(lines)
     found: dict[str, Registered] = {}
     for number, line in enumerate(lines, 1):
@@ -129,7 +132,7 @@ def now() -> str:
 
 
 def time_of(text: object) -> float | None:
-    """Read a time (ISO 8601, UTC unless it says otherwise, or seconds since 1970) as seconds; None where it is none."""
+    """Read a time (ISO 8601, UTC unless it says otherwise; or seconds since 1970) as seconds; None: no time."""
     if isinstance(text, int | float):
         return float(text)
     try:
@@ -179,7 +182,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a forecast ({' '.join(str(error).split())[:100]})") from None
+        raise UserError(
+            f"{path}: cannot be read as a forecast ({' '.join(str(error).split())[:100]})"
+        ) from None
     if not (isinstance(found, dict) and {"id", "registered_at", "targets", "data"} <= set(found)):
         raise UserError(f"{path}: not a forecast: it lacks id, registered_at, targets or data")
     return found
@@ -197,7 +202,9 @@ def _locked(folder: Path) -> Iterator[None]:
         finally:
             os.close(handle)
     except OSError as error:
-        raise UserError(f"{folder}: a forecast cannot be kept there ({error.strerror}); name another folder") from None
+        raise UserError(
+            f"{folder}: a forecast cannot be kept there ({error.strerror}); name another"
+        ) from None
 
 
 def _sync(folder: Path) -> None:

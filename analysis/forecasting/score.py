@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy.stats import beta
 
+from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.forecasting.promise import LEVELS, PROBABILITIES, row_hashes, same_run
 from analysis.forecasting.registry import Registered, time_of
@@ -19,17 +21,18 @@ from analysis.tables.finished import finished_rows
 from analysis.tables.science import COLUMN
 
 STANDINGS = ("registered", "late", "changed")
-# A budget's best loss is flat in its size: a run of the same compute within this ratio of the size is the target, off
-# by some .1% of loss by a law of exponents near a third.
+# A budget's best loss is flat in its size: a run of the same compute within this ratio of the size is the target.
+# It costs (alpha + beta) s d^2 / 2 nats, s the slope of a term over log size, d = log 1.15: .001 where s is .1.
 SAME_BUDGET, NEAR_SIZE = 0.01, 0.15
+Source = Callable[[Mapping[str, str]], tuple[pd.DataFrame, pd.DataFrame | None] | None]
 KEYS = tuple(f"{level:g}" for level in LEVELS)
 
 
 @dataclass(frozen=True)
 class Score:
-    """One forecast against one run of its target. `error` is forecast / measured - 1, `crps` in nats, `pit` the share
-    of the forecast's members below what was measured. `first`: of the runs of this target the one that calibration
-    counts, for its others share the forecast's error."""
+    """One forecast against one run of its target. `error` is forecast / measured - 1, `crps` in nats, `pit` the
+    share of the forecast's members below what was measured. `first`: of the runs of this target the one that
+    calibration counts, for its others share the forecast's error."""
 
     id: str
     target: Mapping[str, Any]
@@ -53,7 +56,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Verification:
-    """The scores of all measured forecasts of a folder, the ids of those whose target is not measured, and notes."""
+    """The scores of the measured forecasts of a folder, the ids of those not measured yet, and notes."""
 
     scores: tuple[Score, ...]
     pending: tuple[str, ...]
@@ -79,14 +82,15 @@ class Verification:
     def summary(self) -> str:
         """Write the scores as a table for a person."""
         lines = [
-            f"{'forecast':>12} {'params':>9} {'tokens':>9} {'said':>8} {'measured':>8} {'error':>7}  50% 90%   CRPS  "
-            "standing"
+            f"{'forecast':>12} {'params':>9} {'tokens':>9} {'said':>8} {'measured':>8} {'error':>7}  50% 90%"
+            "   CRPS  standing"
         ]
         for s in self.scores:
             held = "".join(f"{'in' if s.inside[key] else 'out':>4}" for key in KEYS)
             lines.append(
-                f"{s.id:>12} {s.target['params']:9.4g} {s.target['tokens']:9.4g} {s.forecast:8.4f} {s.measured:8.4f} "
-                f"{100 * s.error:+6.2f}% {held} {s.crps:7.4f}  {s.standing}{f': {s.why}' if s.why else ''}"
+                f"{s.id:>12} {s.target['params']:9.4g} {s.target['tokens']:9.4g} {s.forecast:8.4f} "
+                f"{s.measured:8.4f} {100 * s.error:+6.2f}% {held} {s.crps:7.4f}  {s.standing}"
+                f"{f': {s.why}' if s.why else ''}"
             )
         for standing, found in self.calibration().items():
             if found["n"]:
@@ -108,12 +112,12 @@ def verify(
     *,
     tasks: pd.DataFrame | None = None,
     began: Mapping[str, float] | None = None,
-    source: Callable[[Mapping[str, str]], pd.DataFrame | None] = lambda said: None,
+    source: Source = lambda said: None,
 ) -> Verification:
     """Find the measured targets in `table` and score every forecast of them.
 
-    began: when runs took their first step (seconds since 1970), by run id; a table may have a column `began_at` in its
-    place. source: reads the table that a forecast was made of, where `table` does not hold its rows.
+    began: when runs took their first step (seconds since 1970), by run id; a table may have a column `began_at` in
+    its place. source: reads the table (and task scores) that a forecast was made of, where `table` lacks its rows.
     """
     finished, _ = finished_rows(table, mixed=True)
     finished = finished[pd.to_numeric(finished["loss"], errors="coerce").notna()]
@@ -144,13 +148,13 @@ def verify(
     return Verification(tuple(scores), tuple(pending), tuple(notes))
 
 
-def crps(members: Sequence[float], measured: float) -> float:
+def crps(members: Float[Array, " K"], measured: float) -> float:
     """Compute the continuous ranked probability score of equally likely members, in the unit of the loss.
 
     It is twice the mean pinball loss of the members as quantiles at (i - 1/2) / K: exactly the CRPS (Gneiting and
-    Raftery 2007, JASA 102, 359, eq. 20 and 21) of the forecast that puts 1/K on each (Bröcker 2012, QJRMS 138, 1611).
+    Raftery 2007, JASA 102, 359, eq. 20) of the forecast that puts 1/K on each (Bröcker 2012, QJRMS 138, 1611).
     """
-    values = np.sort(np.asarray(members, dtype=np.float64))
+    values = np.sort(members)
     at = (np.arange(len(values)) + 0.5) / len(values)
     return float(2.0 * np.mean(((measured < values) - at) * (values - measured)))
 
@@ -173,7 +177,7 @@ def _judged(said: Mapping[str, Any], measured: float) -> dict[str, Any]:
         "measured": measured,
         "error": float(said["loss"]) / measured - 1.0,
         "inside": inside,
-        "crps": crps(said["quantiles"], measured),
+        "crps": crps(members, measured),
         "pit": float(np.mean(members < measured) + np.mean(members <= measured)) / 2.0,
     }
 
@@ -197,7 +201,9 @@ def _score(
     run = str(row["run_id"]) if "run_id" in row else f"row {label}"
     judged = _judged(target, float(row["loss"]))
     scored = _tasks(target["tasks"], tasks, run)
-    return Score(one.id, named, run, **judged, **_words(standing), components=components, tasks=scored, first=first)
+    return Score(
+        one.id, named, run, **judged, **_words(standing), components=components, tasks=scored, first=first
+    )
 
 
 def _words(standing: tuple[str, str]) -> dict[str, str]:
@@ -219,7 +225,9 @@ def _tasks(
         row = found.loc[(one["task"], one["variant"])]
         measured = float(row["correct"]) / float(row["total"])
         known = one["accuracy"] is not None
-        inside = {k: one["intervals"][k][0] <= measured <= one["intervals"][k][1] for k in KEYS} if known else None
+        inside = (
+            {k: one["intervals"][k][0] <= measured <= one["intervals"][k][1] for k in KEYS} if known else None
+        )
         named = {name: one[name] for name in ("task", "variant", "accuracy")}
         error = one["accuracy"] - measured if known else None
         scored.append({**named, "measured": measured, "error": error, "inside": inside})
@@ -247,9 +255,9 @@ def _in(table: pd.DataFrame, sciences: set[str]) -> "pd.Series[bool]":
 def _data_changed(
     data: Mapping[str, Any],
     hashes: "pd.Series[str]",
-    source: Callable[[Mapping[str, str]], pd.DataFrame | None],
+    source: Source,
 ) -> str:
-    """Say which of the rows that a forecast was made of are not there any more, or nothing. New rows are no matter."""
+    """Say how many of the rows that a forecast was made of are not there any more, or nothing; new ones may be."""
     wanted = set(data["rows"])
     missing = wanted - set(hashes)
     if not missing:
@@ -260,15 +268,17 @@ def _data_changed(
         made_of = None
     if made_of is None:
         return f"{len(missing)} of the {len(wanted)} rows that it was made of are gone or differ"
-    missing = wanted - set(row_hashes(made_of, None, data["hashed"]))
-    return f"{len(missing)} of the {len(wanted)} rows that it was made of are gone or differ" if missing else ""
+    missing = wanted - set(row_hashes(*made_of, data["hashed"]))
+    return (
+        f"{len(missing)} of the {len(wanted)} rows that it was made of are gone or differ" if missing else ""
+    )
 
 
 def _began(rows: pd.DataFrame, began: Mapping[str, float]) -> float | None:
-    """The first time at which a run of the target took a step: its trunk's, where it has one. None where unknown."""
+    """The time at which a run of the target took its first step: its trunk's, where it has one; None: unknown."""
     names = {str(name) for column in ("run_id", "group") if column in rows for name in rows[column]}
     times = [began[name] for name in names if name in began]
-    said = rows["began_at"] if "began_at" in rows else ()
+    said = rows.get("began_at", ())
     times += [time for value in said if (time := time_of(value)) is not None]
     return min(times, default=None)
 
@@ -283,10 +293,9 @@ def _standing(
     made = time_of(registered_at)
     if made is None:
         return "changed", f"registered_at is {registered_at!r}, no time"
-    return ("late", "its target had begun to train before") if began is not None and began <= made else (
-        "registered",
-        "",
-    )
+    if began is not None and began <= made:
+        return "late", "its target had begun to train before"
+    return "registered", ""
 
 
 def _calibration(scores: Sequence[Score]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The accuracy of each task at a run that was not made, or why it cannot be said.
 
-A task's curve over size may jump where no run has been, so what is beyond the data is not said here: two-step forecasts
-of smooth tasks (Bhagia et al. 2024, arXiv 2412.04403) take the place of this rule.
+A task's curve over size may jump where no run has been, so what is beyond the data is not said here.
 """
 
 from collections.abc import Mapping

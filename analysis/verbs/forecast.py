@@ -1,4 +1,4 @@
-"""`python -m analysis forecast TABLE --at params=...,tokens=...`: a prediction registered before its run is made."""
+"""`python -m analysis forecast TABLE --at params=...,tokens=...`: a prediction registered before its run."""
 
 import argparse
 import os
@@ -21,11 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `forecast`, and those of `fit`."""
     wish = parser.add_mutually_exclusive_group(required=True)
     wish.add_argument("--at", metavar="NAME=VALUE,...", help="params=1e9,tokens=2e10")
-    wish.add_argument("--rung", metavar="DIAL[,TOKENS]", help="a planned rung of a run folder, at its longest horizon")
+    wish.add_argument(
+        "--rung", metavar="DIAL[,TOKENS]", help="a planned rung of a run folder (longest horizon)"
+    )
     wish.add_argument("--run", metavar="RUN_ID", help="a planned run of a run folder")
     wish.add_argument("--budget", type=float, metavar="FLOPS", help="compute, split for the least loss")
     parser.add_argument(
-        "--cut", type=float, metavar="FACTOR", help="use runs of at most 1/FACTOR of the target's compute (all)"
+        "--cut",
+        type=float,
+        metavar="FACTOR",
+        help="use runs of at most 1/FACTOR of the target's compute (all)",
     )
     add_out(parser, "--out")
     add_fit_options(parser, RECIPE)
@@ -80,13 +85,16 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         f"{'registered before' if before else 'registered'} {made['registered_at']}: {folder / made['id']}.json",
         f"params {target['params']:.4g}, tokens {target['tokens']:.4g}, {target['flops']:.4g} FLOPs, "
         f"{made['flops_ratio']:.3g} times the largest run used",
-        f"loss {target['loss']:.4f} [{low:.4f}, {high:.4f}] 90%; {target['status']}; {made['form']}, floor {floor['kind']}",
+        f"loss {target['loss']:.4f} [{low:.4f}, {high:.4f}] 90%; {target['status']}; {made['form']}, "
+        f"floor {floor['kind']}",
         f"rows: {made['rule']}",
     ]
     if target["tasks"]:
         lines.append(f"tasks: {len(said)} forecast, {len(target['tasks']) - len(said)} cannot be said")
     lines += [f"{warn['code']}: {warn['message']}" for warn in made["warnings"]]
-    lines.append(f"last line of the log: {head(folder)[:16]} (keep it elsewhere to show that none was rewritten)")
+    lines.append(
+        f"last line of the log: {head(folder)[:16]} (keep it elsewhere to show that none was rewritten)"
+    )
     return Answer(made, "\n".join(lines))
 
 

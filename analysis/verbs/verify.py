@@ -25,11 +25,12 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Score, draw, and say so."""
     folder = forecasts_folder(args.table, args.forecasts)
 
-    def source(said: Mapping[str, str]) -> pd.DataFrame | None:
+    def source(said: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame | None] | None:
         path = folder / said["table"] if "table" in said else None
         if path is None or not path.exists():
             return None
-        return load_table(path, columns=said["columns"], where=said["where"], same=said["same"])
+        options = {name: said[name] for name in ("columns", "where", "same")}
+        return load_table(path, **options), tasks_of(str(path))
 
     began = first_steps(Path(args.table)) if is_run_folder(args.table) else {}
     found = verify(registered(folder), table, tasks=tasks_of(args.table), began=began, source=source)
