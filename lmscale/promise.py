@@ -24,16 +24,16 @@ from lmscale.target import TargetConfig
 # The size of a rung that stands for a budget's optimum, where loss is flat (the same in `analysis verify`).
 NEAR_SIZE = 0.15
 MOST_DIALS = 65536
-Aims = Mapping[str, tuple[RunSpec, tuple[float, ...]]]
+Aims = Mapping[str, tuple[RunSpec, TargetConfig]]
 
 
 def aims_of(configs: Sequence[SweepConfig], manifests: Sequence[Manifest]) -> Aims:
-    """Find the run that each composition with a target is to forecast, and the cuts of its forecasts, by run id."""
+    """Find the run that each composition with a target is to forecast, by run id."""
     found = {}
     for config, manifest in zip(configs, manifests, strict=True):
         run = target_run(config, run_specs(config, manifest))
         if run is not None:
-            found[run.run_id] = (run, config.target.cuts)
+            found[run.run_id] = (run, config.target)
     return found
 
 
@@ -42,8 +42,8 @@ def register(folder: Path, aims: Aims, say: Callable[[str], None]) -> int:
     and stops nothing: the runs are worth having without it."""
     there = {(target.get("run_id"), data.get("cut")) for target, data in _registered(folder)}
     status = 0
-    for run_id, (run, cuts) in aims.items():
-        missing = [cut for cut in cuts or (None,) if (run_id, cut) not in there]
+    for run_id, (run, target) in aims.items():
+        missing = [cut for cut in target.cuts or (None,) if (run_id, cut) not in there]
         named = f"dial {run.dial} at {run.horizon_tokens:,} tokens"
         if missing and has_begun(folder, run):
             if not any(run_id == other for other, _ in there):
@@ -51,8 +51,8 @@ def register(folder: Path, aims: Aims, say: Callable[[str], None]) -> int:
                 status = 2
             continue
         for cut in missing:
-            options = [] if cut is None else ["--cut", repr(cut)]
-            done = _analysis("forecast", folder, "--run", run_id, *options)
+            options = () if cut is None else ("--cut", repr(cut))
+            done = _analysis("forecast", folder, "--run", run_id, *options, *target.options)
             if done.returncode:
                 say(f"no forecast of {named}: {done.stderr.strip().removeprefix('analysis: ')}")
                 status = 2
@@ -144,7 +144,7 @@ def _nearest(config: SweepConfig, manifest: Manifest, wanted: float) -> tuple[in
 def _registered(folder: Path) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """The targets of the registered forecasts, and what each was made of. One that cannot be read is left to
     `analysis verify`, which says so."""
-    found = []
+    found: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
     for path in sorted((folder / "forecasts").glob("*.json")):
         try:
             content = read_json(path)
