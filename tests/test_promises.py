@@ -216,6 +216,7 @@ def test_a_table_is_forecast_then_verified(csv: Path, capsys: pytest.CaptureFixt
     found = verified(capsys, measure(csv, TRUTH))
     (score,) = found["scores"]
     assert score["standing"] == "registered" and score["inside"]["0.9"]
+    assert score["why"] == "when its run began is not known"
     assert score["error"] == pytest.approx(said["targets"][0]["loss"] / TRUTH - 1)
     assert score["crps"] == pytest.approx(crps(np.array(said["targets"][0]["quantiles"]), TRUTH))
     assert found["calibration"]["registered"]["n"] == 1 and found["calibration"]["late"]["n"] == 0
@@ -403,7 +404,7 @@ def test_a_planned_rung_is_forecast_and_scored_when_it_is_trained(
     train(ladder, "2999-01-01T00:00:00+00:00")
     found = verified(capsys, ladder)
     assert [score["run"] for score in found["scores"]] == ["run-096-0-1", "run-096-1-1"] * 2
-    assert {score["standing"] for score in found["scores"]} == {"registered"}
+    assert {(score["standing"], score["why"]) for score in found["scores"]} == {("registered", "")}
     low, high = target["intervals"]["0.9"]
     for score in found["scores"][:2]:
         assert score["inside"]["0.9"] == (low <= score["measured"] <= high) and abs(score["error"]) < 0.02

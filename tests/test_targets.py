@@ -289,22 +289,22 @@ def test_the_actions_without_a_target_or_runs_are_one_line(tmp_path: Path, corpo
 
 @pytest.mark.slow
 def test_a_sweep_registers_trains_its_target_and_is_scored(tmp_path: Path, corpora: Path) -> None:
-    ladder = ("dial=[8,16,24,32]", "horizon.multiples=[0.5,0.75,1.0]", "horizon.exponent=0", "tasks=none")
-    swept = launch(tmp_path, corpora, *ladder, "target.dial=32")
+    ladder = ("dial=[8,16,24]", "horizon.multiples=[0.5,0.75,1.0]", "horizon.exponent=0", "tasks=none")
+    swept = launch(tmp_path, corpora, *ladder, "target.dial=24")
     assert swept.returncode == 0, swept.stderr
     folder = tmp_path / "runs" / "smoke"
     (path,) = (folder / "forecasts").glob("*.json")
     said = json.loads(path.read_text())
-    assert said["targets"][0]["dial"] == 32 and len(said["data"]["rows"]) == 9
+    assert said["targets"][0]["dial"] == 24 and len(said["data"]["rows"]) == 6
     frozen = [read_json(entry) for entry in sorted((folder / "frozen").glob("*.json"))]
     dial = {run.parent.name: read_json(run)["dial"] for run in folder.glob("*/spec.json")}
     for entry in frozen:
         before = entry["frozen_at"].replace("+00:00", "Z") < said["registered_at"]
-        assert before == (dial[entry["execution"]["lanes"][0]] != 32)
-    made = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=40")
+        assert before == (dial[entry["execution"]["lanes"][0]] != 24)
+    made = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=32")
     assert made.returncode == 0 and "registered" in made.stdout, made.stderr
     verified = launch(tmp_path, corpora, *ladder, "action=verify")
     assert verified.returncode == 0, verified.stderr
     assert "registered: 2 forecasts" in verified.stdout
-    late = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=24", "target.tokens=2e4")
+    late = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=16", "target.tokens=2e4")
     assert late.returncode == 2 and "would be late" in late.stderr

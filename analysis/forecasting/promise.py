@@ -313,7 +313,11 @@ def _tasks(tasks: pd.DataFrame | None, rows: pd.DataFrame, target: pd.DataFrame)
     if tasks is None or "run_id" not in rows:
         return []
     mine = tasks[tasks["run_id"].isin(rows["run_id"])]
-    return [asdict(said) for said in task_forecasts(mine, target)]
+    try:
+        return [asdict(said) for said in task_forecasts(mine, target)]
+    except UserError as error:
+        pairs = mine[["task", "variant"]].drop_duplicates().to_dict("records")
+        return [{**pair, "accuracy": None, "intervals": {}, "reason": str(error)} for pair in pairs]
 
 
 def _is_there(table: pd.DataFrame, point: Mapping[str, Any]) -> bool:

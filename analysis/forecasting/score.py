@@ -307,7 +307,7 @@ def _standing(
         return "changed", f"registered_at is {registered_at!r}, no time"
     if began is not None and began <= made:
         return "late", "its target had begun to train before"
-    return "registered", ""
+    return "registered", "" if began is not None else "when its run began is not known"
 
 
 def _calibration(scores: Sequence[Score]) -> dict[str, Any]:
