@@ -79,10 +79,14 @@ def targets_to_train(
     folder: Path, configs: Sequence[SweepConfig], manifests: Sequence[Manifest]
 ) -> list[RunSpec]:
     """List the runs, and their trunks, that the forecasts of a folder are of. UserError where one can be no run of
-    these configurations."""
+    these configurations. One that says neither a run nor a ladder (of a table, or edited) is passed over."""
     runs: dict[str, RunSpec] = {}
     for target, _ in _registered(folder):
-        for run in _runs_of(folder, target, configs[0], manifests[0]):
+        try:
+            found = list(_runs_of(folder, target, configs, manifests))
+        except (KeyError, TypeError, ValueError):
+            continue
+        for run in found:
             if run.data["content_hash"] not in {manifest.content_hash for manifest in manifests}:
                 raise UserError(
                     f"data: the target {run.run_id} of a forecast was planned on another corpus (content "
@@ -95,15 +99,23 @@ def targets_to_train(
 
 
 def _runs_of(
-    folder: Path, target: Mapping[str, Any], config: SweepConfig, manifest: Manifest
+    folder: Path, target: Mapping[str, Any], configs: Sequence[SweepConfig], manifests: Sequence[Manifest]
 ) -> Iterator[RunSpec]:
-    """The run that a forecast was made of, as it was planned, or the run of the family that has its size."""
+    """The run that a forecast was made of, as it was planned, or the run of its ladder that has its size."""
     if "run_id" in target:
         run = spec_of(read_json(folder / target["run_id"] / "spec.json"))
         if run.trunk is not None:
             yield spec_of(read_json(folder / run.trunk / "spec.json"))
         yield run
         return
+    like = read_json(folder / target["like"] / "spec.json")["data"]["content_hash"]
+    ladders = [n for n, manifest in enumerate(manifests) if manifest.content_hash == like]
+    if not ladders:
+        raise UserError(
+            f"data: a forecast is of a ladder on another corpus (content {like}); give the data=... and tasks=... "
+            "of that ladder"
+        )
+    config, manifest = configs[ladders[0]], manifests[ladders[0]]
     near = NEAR_SIZE if target["from_budget"] else SAME_HORIZON
     dial, params, flops_per_token = _nearest(config, manifest, target["params"])
     if abs(params / target["params"] - 1) > near:

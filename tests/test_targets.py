@@ -255,19 +255,28 @@ def test_the_run_of_a_forecast_is_trained_as_it_was_planned(tmp_path: Path) -> N
 
 
 def test_a_size_or_a_budget_is_the_rung_that_has_it(tmp_path: Path) -> None:
+    write_specs(tmp_path, plan(BASE).runs)
+    like = next(iter(plan(BASE).runs))
     params = {run.dial: sum(run.params.values()) for run in plan(BASE).runs.values()}
-    _forecast(tmp_path, params=params[32], tokens=7e5, flops=1.0, from_budget=False)
-    *_, run = promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
-    assert run.dial == 32 and run.horizon_tokens == pytest.approx(7e5, rel=0.002)
-    _forecast(tmp_path, params=1.04 * params[32], tokens=1.0, flops=3e11, from_budget=True)
+    _forecast(tmp_path, like=like, params=params[32], tokens=7e5, flops=1.0, from_budget=False)
+    other = dataclasses.replace(BASE, seed=(9,))  # the ladder of another corpus
+    *_, run = promise.targets_to_train(tmp_path, [other, BASE], [OTHER, MANIFEST])
+    assert run.dial == 32 and run.seed == 0 and run.horizon_tokens == pytest.approx(7e5, rel=0.002)
+    _forecast(tmp_path, like=like, params=1.04 * params[32], tokens=1.0, flops=3e11, from_budget=True)
     *_, run = promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
     assert run.dial == 32 and run.flops == pytest.approx(3e11, rel=0.002)
-    _forecast(tmp_path, params=1.04 * params[32], tokens=7e5, flops=1.0, from_budget=False)
+    _forecast(tmp_path, like=like, params=1.04 * params[32], tokens=7e5, flops=1.0, from_budget=False)
+    with pytest.raises(UserError, match="a ladder on another corpus"):
+        promise.targets_to_train(tmp_path, [BASE], [OTHER])
     with pytest.raises(UserError, match="no rung of this family has them: the nearest, dial 32"):
         promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
 
 
-def test_nothing_registered_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", [{}, {"run_id": 3}, {"like": "x", "params": "many"}])
+def test_nothing_registered_is_one_line(tmp_path: Path, target: dict[str, Any]) -> None:
+    (tmp_path / "x").mkdir()
+    write_json(tmp_path / "x" / "spec.json", {"data": {"content_hash": MANIFEST.content_hash}})
+    _forecast(tmp_path, **target)  # edited by hand; `analysis verify` says so
     with pytest.raises(UserError, match="no forecast is registered there"):
         promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
 

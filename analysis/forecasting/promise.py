@@ -96,7 +96,7 @@ def promise(
         "targets": [
             {
                 **point,
-                **_of_run(planned),
+                **_of_run(planned, used),
                 "from_budget": wish.budget is not None,
                 **_said(made),
                 "components": _components(used, pd.DataFrame([point]), recipe, _said(made)),
@@ -334,9 +334,10 @@ def same_run(table: pd.DataFrame, point: Mapping[str, Any]) -> "pd.Series[bool]"
     return masks[0] & masks[1]
 
 
-def _of_run(planned: "pd.Series[Any] | None") -> dict[str, Any]:
+def _of_run(planned: "pd.Series[Any] | None", used: pd.DataFrame) -> dict[str, Any]:
+    """Name the planned run; without one, a run that was used: the target is of its ladder."""
     if planned is None:
-        return {}
+        return {"like": str(used["run_id"].iloc[-1])} if "run_id" in used else {}
     return {"run_id": str(planned["run_id"]), "dial": int(planned["dial"])}
 
 
