@@ -84,6 +84,7 @@ class PackConfig:
 
 
 KINDS = ("stdlib", "packages", "text", "huggingface")
+MOST_ORDER = 7  # of a Markov chain: its n-grams are packed into 64 bits
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class DataConfig:
     evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
     most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
+    markov_order: in place of the text a sample of `sampled_bytes` of its Markov chain with so many bytes of context,
+    whose entropy is known (null: the text itself).
     """
 
     name: str = "stdlib"
@@ -116,6 +119,8 @@ class DataConfig:
     most_bytes: int | None = None
     tokenizer: str = "bytes"
     bpe_vocab: int = 1024
+    markov_order: int | None = None
+    sampled_bytes: int = 12_000_000
 
     def __post_init__(self) -> None:
         among("data.kind", self.kind, KINDS)
@@ -123,6 +128,21 @@ class DataConfig:
         _check(self.kind != "huggingface" or bool(self.dataset), "data.dataset", None, "a dataset's name")
         _check(self.tokenizer in ("bytes", "bpe"), "data.tokenizer", self.tokenizer, "bytes or bpe")
         _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
+        if self.markov_order is not None:
+            _check(
+                1 <= self.markov_order <= MOST_ORDER,
+                "data.markov_order",
+                self.markov_order,
+                f"from 1 to {MOST_ORDER}",
+            )
+            _check(
+                self.tokenizer == "bytes",
+                "data.tokenizer",
+                self.tokenizer,
+                "bytes where data.markov_order is set",
+            )
+            least = 4 * (self.context + 1)
+            _check(self.sampled_bytes >= least, "data.sampled_bytes", self.sampled_bytes, f"at least {least}")
         _check(self.most_bytes is None or self.most_bytes > 0, "data.most_bytes", self.most_bytes, "above 0")
         _check(self.rows >= 1, "data.rows", self.rows, "at least 1")
         _check(0 <= self.seed < 2**63, "data.seed", self.seed, f"from 0 to {2**63 - 1}")

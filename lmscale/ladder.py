@@ -58,12 +58,14 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
         },
         params=parameter_groups(shape),
         data={
-            "name": config.data.kind,  # data.name is a label
+            # data.name is a label
+            "name": config.data.kind if config.data.markov_order is None else "known_entropy",
             "content_hash": manifest.content_hash,
             "primary": manifest.primary,
             "unique_tokens": manifest.unique_tokens,
             "components": [dataclasses.asdict(c) for c in manifest.components],
             **manifest.unit,
+            **manifest.floor,
         },
         tasks=manifest.tasks,
     )
