@@ -99,8 +99,8 @@ class DataConfig:
     evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
     most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
-    markov_order: in place of the text a sample of `sampled_bytes` of its Markov chain with so many bytes of context,
-    whose entropy is known (null: the text itself).
+    markov_order: in place of the text a sample of `sampled_bytes` of its Markov chain with so many bytes of
+    context, whose entropy is known (null: the text itself).
     """
 
     name: str = "stdlib"

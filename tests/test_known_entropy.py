@@ -19,7 +19,24 @@ from lmscale.text import markov
 from lmscale.text.documents import documents
 from lmscale.text.known_entropy import CHAIN
 
-WORDS = "the cat sat on a mat and the dog ate that hat so a man had to nap at ten ".split()
+WORDS = (
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "dog",
+    "ate",
+    "that",
+    "hat",
+    "so",
+    "man",
+    "had",
+    "to",
+    "ten",
+)
 
 
 def text_of(size: int, seed: int = 0) -> bytes:

@@ -72,8 +72,8 @@ class Manifest:
         if self.floor:
             lines.append(
                 f"  a sample of its Markov chain with {sources['markov_order']} bytes of context: no loss below "
-                f"{sources['floor']:.4f} nats in windows of {self.context} ({sources['floor_heldout']:.4f} on those "
-                "held out)"
+                f"{sources['floor']:.4f} nats in windows of {self.context} ({sources['floor_heldout']:.4f} on the "
+                "held-out ones)"
             )
         counts = {"copies": "duplicates", "nulls": "null_texts", "empty texts": "empty_texts"}
         left_out = [f"{sources[key]:,} {name}" for name, key in counts.items() if sources.get(key)]

@@ -16,9 +16,10 @@ LANES, LENGTH = 2048, 2048  # a segment of a sample: so many stretches of so man
 
 @dataclass(frozen=True)
 class Level:
-    """Counts of n-grams, cyclic. code: sorted packed bytes, uint64 [n], the first byte the highest; count int64 [n]."""
+    """Counts of n-grams in a circle of text. order: bytes of context; an n-gram has one more. code: its packed
+    bytes, the first the highest, sorted, uint64 [n]. count: int64 [n]."""
 
-    order: int  # bytes of context: an n-gram has one more
+    order: int
     code: np.ndarray
     count: np.ndarray
 
@@ -57,9 +58,10 @@ def _added(level: Level, text: bytes | bytearray) -> Level:
     """`level` and the n-grams of `text`."""
     letters = np.frombuffer(bytes(text), np.uint8)
     size = len(letters) - level.order
-    code = np.zeros(size, np.uint64 if level.order > 3 else np.uint32)
+    kind = np.uint64 if level.order > 3 else np.uint32
+    code: np.ndarray = np.zeros(size, kind)
     for place in range(level.order + 1):
-        code = (code << code.dtype.type(8)) | letters[place : place + size]
+        code = (code << kind(8)) | letters[place : place + size]
     new, times = np.unique(code, return_counts=True)
     code, where = np.unique(np.concatenate([level.code, new.astype(np.uint64)]), return_inverse=True)
     count = np.bincount(where, np.concatenate([level.count, times])).astype(np.int64)
