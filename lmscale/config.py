@@ -101,6 +101,8 @@ class DataConfig:
     most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
     markov_order: in place of the text a sample of `sampled_bytes` of its Markov chain with so many bytes of
     context, whose entropy is known (null: the text itself).
+    order_seed: draws the batches, the same for every seed, which is then the initialisation's alone (null: each
+    run draws its own by its seed).
     """
 
     name: str = "stdlib"
@@ -121,6 +123,7 @@ class DataConfig:
     bpe_vocab: int = 1024
     markov_order: int | None = None
     sampled_bytes: int = 12_000_000
+    order_seed: int | None = None
 
     def __post_init__(self) -> None:
         among("data.kind", self.kind, KINDS)
@@ -146,6 +149,8 @@ class DataConfig:
         _check(self.most_bytes is None or self.most_bytes > 0, "data.most_bytes", self.most_bytes, "above 0")
         _check(self.rows >= 1, "data.rows", self.rows, "at least 1")
         _check(0 <= self.seed < 2**63, "data.seed", self.seed, f"from 0 to {2**63 - 1}")
+        if self.order_seed is not None:
+            _check(0 <= self.order_seed < 2**31, "data.order_seed", self.order_seed, f"from 0 to {2**31 - 1}")
         _check(self.context >= 32, "data.context", self.context, "at least 32: shorter rows hold no task")
         _check(0 < self.heldout_share < 0.5, "data.heldout_share", self.heldout_share, "between 0 and .5")
         _check(self.heldout_rows >= 1, "data.heldout_rows", self.heldout_rows, "at least 1")
@@ -207,6 +212,7 @@ class SweepConfig:
     peek. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung is trained
     with each, except the rungs in `one_seed`, which are trained with the first only. retry: try packs again that
     were parked after too many failures. job: set by the sweeper, the one pack that a job trains.
+    parts: ladders of one experiment, each by the overrides that make it. part: which of them alone (null: all).
     """
 
     name: str
@@ -227,6 +233,8 @@ class SweepConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     retry: bool = False
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    part: str | None = None
 
     def __post_init__(self) -> None:
         # The name becomes a folder: it must not be able to leave the runs folder.
@@ -235,6 +243,9 @@ class SweepConfig:
                 f"name={self.name}: must be letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
         among("action", self.action, ACTIONS)
+        for part in self.parts:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", part):
+                raise UserError(f"parts.{part}: a part's name must be at most 32 letters, digits, '_' or '-'")
         for name in ("dial", "seed"):
             values = getattr(self, name)
             if not values:

@@ -66,6 +66,7 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
             "components": [dataclasses.asdict(c) for c in manifest.components],
             **manifest.unit,
             **manifest.floor,
+            **({} if config.data.order_seed is None else {"order_seed": config.data.order_seed}),
         },
         tasks=manifest.tasks,
     )

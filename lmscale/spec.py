@@ -72,6 +72,11 @@ class RunSpec:
         return short_hash(_identity(self))
 
     @property
+    def data_seed(self) -> int:
+        """The seed of the run's batches."""
+        return int(self.data.get("order_seed", self.seed))
+
+    @property
     def flops_per_token(self) -> int:
         return training_flops_per_token(self.shape)
 
