@@ -14,10 +14,11 @@ from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
 from lmscale.optim import OptimConfig
 from lmscale.schedule import ScheduleConfig
+from lmscale.target import TargetConfig
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive
 
-ACTIONS = ("sweep", "data", "plan", "status", "peek")
+ACTIONS = ("sweep", "data", "plan", "status", "peek", "forecast", "verify")
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,11 @@ def _check(good: bool, name: str, value: object, remedy: str) -> None:
 class SweepConfig:
     """One composed configuration: a ladder of dials x seeds x horizons, and how to train it.
 
-    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status or
-    peek. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung is trained
-    with each, except the rungs in `one_seed`, which are trained with the first only. retry: try packs again that
-    were parked after too many failures. job: set by the sweeper, the one pack that a job trains.
+    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status, peek,
+    forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung
+    is trained with each, except the rungs in `one_seed`, which are trained with the first only. target: what is
+    forecast before it is trained. retry: try packs again that were parked after too many failures. job: set by the
+    sweeper, the one pack that a job trains.
     parts: ladders of one experiment, each by the overrides that make it. part: which of them alone (null: all).
     """
 
@@ -231,6 +233,7 @@ class SweepConfig:
     transfer: TransferConfig = field(default_factory=TransferConfig)
     horizon: HorizonConfig = field(default_factory=HorizonConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     retry: bool = False
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -16,18 +16,35 @@ from lmscale.shape import Shape
 from lmscale.spec import SCIENCE_VERSION, RunSpec
 from lmscale.transfer import batch_multiple, decay_of, peak_rate
 
+SAME_HORIZON = 0.005  # horizons within this share of each other are one: a person rounds them
 MOST_TOKENS = 2**62  # of a run: counts in records and tables have 64 bits
 
 
 def run_specs(config: SweepConfig, manifest: Manifest) -> list[RunSpec]:
     """List the runs of one composed configuration. UserError where a shape, a rate or a horizon cannot be."""
     specs: list[RunSpec] = []
-    for dial in config.dial:
+    target = config.target.dial
+    for dial in (*config.dial, *([] if target is None or target in config.dial else [target])):
         shape = shape_of(config.family, dial, context=manifest.context, vocab_size=manifest.vocab_size)
-        seeds = config.seed[:1] if dial in config.one_seed else config.seed
+        one = dial in config.one_seed or dial not in config.dial
+        seeds = config.seed[:1] if one else config.seed
         for seed in seeds:
             specs += _rung(config, manifest, dial, shape, seed)
     return specs
+
+
+def target_run(config: SweepConfig, specs: Sequence[RunSpec]) -> RunSpec | None:
+    """Select the run of a configuration that is forecast: its target's rung and horizon, first seed."""
+    target = config.target
+    rung = [
+        spec
+        for spec in specs
+        if (spec.dial, spec.seed) == (target.dial, config.seed[0]) and spec.horizon_tokens
+    ]
+    if not rung:
+        return None
+    wanted = target.tokens or max(spec.horizon_tokens or 0 for spec in rung)
+    return min(rung, key=lambda spec: abs((spec.horizon_tokens or 0) / wanted - 1))
 
 
 def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed: int) -> list[RunSpec]:
@@ -91,8 +108,15 @@ def _horizon_steps(
     )
     n_reference = parameter_conventions(reference)["params_nonembedding"]
     longest = horizon.tokens * (params / n_reference) ** horizon.exponent
+    multiples = set(horizon.multiples) if dial in config.dial else {max(horizon.multiples)}
+    if dial == config.target.dial and config.target.tokens is not None:
+        wanted = config.target.tokens / longest
+        alike = any(abs(wanted / multiple - 1) <= SAME_HORIZON for multiple in multiples)
+        multiples = ({wanted} if not alike else set()) | (
+            multiples if alike or dial in config.dial else set()
+        )
     steps = []
-    for multiple in sorted(horizon.multiples):
+    for multiple in sorted(multiples):
         tokens = longest * multiple
         if not tokens < min(NEVER * batch_tokens, MOST_TOKENS):
             raise UserError(

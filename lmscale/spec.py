@@ -80,6 +80,11 @@ class RunSpec:
     def flops_per_token(self) -> int:
         return training_flops_per_token(self.shape)
 
+    @property
+    def flops(self) -> int:
+        """Exact training FLOPs to the horizon, a branch's trunk included; 0 for a trunk, which has none."""
+        return self.flops_per_token * (self.horizon_tokens or 0)
+
 
 def short_hash(value: Any) -> str:
     """Hash a value's JSON: twelve hex digits of its SHA-256."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale import checkpoint, cores
+from lmscale import checkpoint, cores, promise
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
 from lmscale.device import Device, expected, forget, found, unused_card
@@ -23,7 +23,7 @@ from lmscale.outcomes import needs_work, others, outcome_of
 from lmscale.parts import write_parts
 from lmscale.plan import Plan, make_plan, versions
 from lmscale.progress import Display
-from lmscale.spec import write_specs
+from lmscale.spec import RunSpec, write_specs
 from lmscale.speeds import speeds_of
 from lmscale.tables import plan_table, status_table
 from lmscale.typed import build
@@ -38,10 +38,11 @@ class Sweep:
     manifests: tuple[Manifest, ...]
     folder: Path
     device: Device
+    besides: tuple[RunSpec, ...] = ()  # runs that no composition has
 
     def plan(self) -> Plan:
         frozen = Ledger(self.folder).frozen()
-        return make_plan(self.configs, self.manifests, self.device.platform, frozen)
+        return make_plan(self.configs, self.manifests, self.device.platform, frozen, self.besides)
 
 
 def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) -> int:
@@ -60,7 +61,7 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
         check(config, device)
     if not here and first.pack.device == "auto":
         device = dataclasses.replace(device, said=False)
-    elif first.action == "sweep" and here:
+    elif first.action in ("sweep", "verify") and here:
         _check_machine()
         device = found(first.pack.device, runs)
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
@@ -71,9 +72,10 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
     sweep = Sweep(configs, manifests, runs / first.name, device)
     if first.action == "sweep":
         return train_missing(sweep, launch)
-    return {"data": show_data, "plan": show_plan, "status": show_status, "peek": show_peek}[first.action](
-        sweep
-    )
+    if first.action == "verify":
+        return train_targets(sweep, launch)
+    shown = {"data": show_data, "plan": show_plan, "status": show_status, "peek": show_peek}
+    return {**shown, "forecast": forecast}[first.action](sweep)
 
 
 def check(config: SweepConfig, device: Device) -> None:
@@ -139,6 +141,29 @@ def show_peek(sweep: Sweep) -> int:
     return 0
 
 
+def forecast(sweep: Sweep) -> int:
+    """Plan the targets and register their forecasts that are missing (make forecast)."""
+    aims = promise.aims_of(sweep.configs, sweep.manifests)
+    if not aims:
+        raise UserError("target.dial=null: name the rung to forecast, such as target.dial=128")
+    if not (sweep.folder / "frozen").is_dir():
+        raise UserError(f"{sweep.folder}: nothing has been trained there to forecast from; make sweep first")
+    write_specs(sweep.folder, sweep.plan().runs)
+    problems: list[str] = []
+    status = promise.register(sweep.folder, aims, problems.append)
+    if status:
+        raise UserError(problems[-1])
+    print(*problems or ["every forecast of these targets is registered already"], sep="\n")
+    return 0
+
+
+def train_targets(sweep: Sweep, launch: Launch) -> int:
+    """Train the targets of all forecasts, with what else is missing, and score the forecasts (make verify)."""
+    runs = promise.targets_to_train(sweep.folder, sweep.configs, sweep.manifests)
+    status = train_missing(dataclasses.replace(sweep, besides=tuple(runs)), launch)
+    return promise.verify(sweep.folder) or status
+
+
 def train_missing(sweep: Sweep, launch: Launch) -> int:
     """Train what is missing, wave after wave; 0, or 1 when a run failed."""
     first, plan = sweep.configs[0], sweep.plan()
@@ -156,6 +181,11 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)
     }
     ledger = Ledger(sweep.folder, max_tries=first.pack.tries)
+    aims = promise.aims_of(sweep.configs, sweep.manifests)
+
+    def register() -> None:
+        promise.register(sweep.folder, aims, display.say)
+
     with Display(plan, sweep.folder) as display:
         for line in (
             unused_card(first.pack.device, sweep.device),
@@ -165,7 +195,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
             if line:
                 display.say(line)
         try:
-            Session(sweep.folder, plan, ledger, contexts, launch, display).train()
+            Session(sweep.folder, plan, ledger, contexts, launch, display, register).train()
         except UserError:
             forget(sweep.folder.parent)
             raise

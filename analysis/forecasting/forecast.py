@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
+from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit_members
 from analysis.fitting.options import FitOptions
@@ -46,7 +48,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predictions of new runs, the fit behind them, and what not to believe about them."""
+    """Predictions of new runs, the fit behind them, and what not to believe about them. `draws` are losses of new
+    runs, one column a prediction: what the intervals are made of."""
 
     predictions: tuple[Prediction, ...]
     fit: Fit
@@ -54,6 +57,7 @@ class Forecast:
     cost: Cost
     discrepancy: Discrepancy
     warnings: tuple[Warn, ...]
+    draws: Float[Array, "K m"]
 
     @property
     def status(self) -> Status:
@@ -167,4 +171,5 @@ def extrapolate(
         runs.cost,
         discrepancy,
         tuple(warnings),
+        np.exp(bounds.draws),
     )
