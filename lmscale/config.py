@@ -26,12 +26,15 @@ class HorizonConfig:
     """Tokens of a run: tokens x (N / N of the rung `dial`)^exponent x each of `multiples`.
 
     N is params without embeddings. A multiple of 1 is the rung's horizon; the default's longest is of multiple 1.
+    most_flops: what a run of the ladder may cost, in training FLOPs; longer horizons of a rung are left out (null:
+    none). The target's rung is free of it.
     """
 
     tokens: float = 7.2e6
     dial: int = 88
     exponent: float = 0.6
     multiples: tuple[float, ...] = (0.25, 0.5, 1.0)
+    most_flops: float | None = None
 
     def __post_init__(self) -> None:
         positive("horizon.tokens", self.tokens)
@@ -40,6 +43,8 @@ class HorizonConfig:
             raise UserError("horizon.multiples=[]: give at least one, such as [1.0]")
         for multiple in self.multiples:
             positive("horizon.multiples", multiple)
+        if self.most_flops is not None:
+            positive("horizon.most_flops", self.most_flops)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.errors import UserError
 from lmscale.family import parameter_conventions, parameter_groups, shape_of
+from lmscale.flops import training_flops_per_token
 from lmscale.schedule import BRANCH, NEVER, RUN, has_room, least_steps, parts
 from lmscale.shape import Shape
 from lmscale.spec import SCIENCE_VERSION, RunSpec
@@ -118,6 +119,8 @@ def _horizon_steps(
     steps = []
     for multiple in sorted(multiples):
         tokens = longest * multiple
+        if tokens > _most_tokens(config, manifest, dial):
+            continue
         if not tokens < min(NEVER * batch_tokens, MOST_TOKENS):
             raise UserError(
                 f"horizon.tokens={horizon.tokens:g}, horizon.multiples={multiple}: the rung of dial {dial} trains "
@@ -135,7 +138,20 @@ def _horizon_steps(
                 f"{_up(least * horizon.tokens / tokens):.2g} or a larger multiple, or a shorter warm-up"
             )
         steps.append(count)
+    if not steps:
+        raise UserError(
+            f"horizon.most_flops={horizon.most_flops:g}: the shortest horizon of the rung of dial {dial} costs "
+            "more; leave the rung out, or give more"
+        )
     return steps
+
+
+def _most_tokens(config: SweepConfig, manifest: Manifest, dial: int) -> float:
+    """The longest horizon of a rung, by what a run of the ladder may cost."""
+    if config.horizon.most_flops is None or dial == config.target.dial:
+        return math.inf
+    shape = shape_of(config.family, dial, context=manifest.context, vocab_size=manifest.vocab_size)
+    return config.horizon.most_flops / training_flops_per_token(shape)
 
 
 def _up(value: float) -> float:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from test_sweeper import composed  # noqa: F401
 
 from analysis.tables.load import load_table
-from lmscale.config import SweepConfig, TasksConfig
+from lmscale.config import HorizonConfig, SweepConfig, TasksConfig
 from lmscale.data import Manifest
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
@@ -19,6 +19,7 @@ from lmscale.ladder import run_specs
 from lmscale.parts import FILE, parts_of, write_parts
 from lmscale.plan import Plan, make_plan
 from lmscale.tables import plan_table, status_table
+from lmscale.target import TargetConfig
 from lmscale.typed import build
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
@@ -112,6 +113,27 @@ def planned(*parts: tuple[str, dict[str, Any]]) -> tuple[Plan, list[SweepConfig]
 
 def manifest_of(config: SweepConfig) -> Manifest:
     return dataclasses.replace(draft_manifest(config.data, config.tasks), unique_tokens=10**6)
+
+
+def test_horizons_that_cost_too_much_are_left_out_but_for_the_target() -> None:
+    horizon = HorizonConfig(tokens=1.6e6, exponent=0, multiples=(0.25, 0.5, 1.0))
+    base = SweepConfig(name="x", dial=(8, 16), seed=(0,), horizon=horizon)
+    every = {spec.run_id for spec in run_specs(base, manifest_of(base)) if spec.kind == "branch"}
+    costs = {s.run_id: s.flops for s in run_specs(base, manifest_of(base)) if s.kind == "branch"}
+    most = sorted(costs.values())[-2]
+    less = dataclasses.replace(base, horizon=dataclasses.replace(horizon, most_flops=1.01 * most))
+    kept = {spec.run_id for spec in run_specs(less, manifest_of(less)) if spec.kind == "branch"}
+    assert every - kept == {max(costs, key=costs.__getitem__)}
+    aimed = dataclasses.replace(less, target=TargetConfig(dial=64))
+    longest = [
+        spec for spec in run_specs(aimed, manifest_of(aimed)) if spec.dial == 64 and spec.horizon_tokens
+    ]
+    assert longest and max(spec.horizon_tokens or 0 for spec in longest) == pytest.approx(1.6e6, rel=0.01)
+    few = dataclasses.replace(base, horizon=dataclasses.replace(horizon, most_flops=1e9))
+    with pytest.raises(
+        UserError, match=r"horizon\.most_flops=1e\+09: the shortest horizon of the rung of dial 8"
+    ):
+        run_specs(few, manifest_of(few))
 
 
 def test_a_part_is_no_science_and_all_parts_are_one_plan(tmp_path: Path) -> None:
