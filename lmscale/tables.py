@@ -90,9 +90,9 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
             )
         total_flops += pack.flops
     lines = aligned((*(["part"] if plan.part_of else []), *PLAN), rows)
-    for part, (runs, flops, seconds) in parts.items():
+    for part, (runs, cost, took) in parts.items():
         if part:
-            lines.append(f"{part}: {runs} runs, {flops:.3g} FLOPs, {duration(seconds or None)}")
+            lines.append(f"{part}: {runs} runs, {cost:.3g} FLOPs, {duration(took or None)}")
     kinds = Counter(run.kind for run in plan.runs.values())
     counts = ", ".join(f"{count} {PLURAL[kind]}" for kind, count in sorted(kinds.items()))
     lines.append(
