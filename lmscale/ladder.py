@@ -11,6 +11,7 @@ from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.errors import UserError
 from lmscale.family import parameter_conventions, parameter_groups, shape_of
+from lmscale.flops import training_flops_per_token
 from lmscale.schedule import BRANCH, NEVER, RUN, has_room, least_steps, parts
 from lmscale.shape import Shape
 from lmscale.spec import SCIENCE_VERSION, RunSpec
@@ -75,12 +76,15 @@ def _rung(config: SweepConfig, manifest: Manifest, dial: int, shape: Shape, seed
         },
         params=parameter_groups(shape),
         data={
-            "name": config.data.kind,  # data.name is a label
+            # data.name is a label
+            "name": config.data.kind if config.data.markov_order is None else "known_entropy",
             "content_hash": manifest.content_hash,
             "primary": manifest.primary,
             "unique_tokens": manifest.unique_tokens,
             "components": [dataclasses.asdict(c) for c in manifest.components],
             **manifest.unit,
+            **manifest.floor,
+            **({} if config.data.order_seed is None else {"order_seed": config.data.order_seed}),
         },
         tasks=manifest.tasks,
     )
@@ -115,6 +119,8 @@ def _horizon_steps(
     steps = []
     for multiple in sorted(multiples):
         tokens = longest * multiple
+        if tokens > _most_tokens(config, manifest, dial):
+            continue
         if not tokens < min(NEVER * batch_tokens, MOST_TOKENS):
             raise UserError(
                 f"horizon.tokens={horizon.tokens:g}, horizon.multiples={multiple}: the rung of dial {dial} trains "
@@ -132,7 +138,20 @@ def _horizon_steps(
                 f"{_up(least * horizon.tokens / tokens):.2g} or a larger multiple, or a shorter warm-up"
             )
         steps.append(count)
+    if not steps:
+        raise UserError(
+            f"horizon.most_flops={horizon.most_flops:g}: the shortest horizon of the rung of dial {dial} costs "
+            "more; leave the rung out, or give more"
+        )
     return steps
+
+
+def _most_tokens(config: SweepConfig, manifest: Manifest, dial: int) -> float:
+    """The longest horizon of a rung, by what a run of the ladder may cost."""
+    if config.horizon.most_flops is None or dial == config.target.dial:
+        return math.inf
+    shape = shape_of(config.family, dial, context=manifest.context, vocab_size=manifest.vocab_size)
+    return config.horizon.most_flops / training_flops_per_token(shape)
 
 
 def _up(value: float) -> float:

@@ -20,6 +20,7 @@ from lmscale.errors import UserError
 from lmscale.ladder import same_runs
 from lmscale.ledger import Ledger
 from lmscale.outcomes import needs_work, others, outcome_of
+from lmscale.parts import write_parts
 from lmscale.plan import HELD, Plan, make_plan, versions
 from lmscale.progress import Display
 from lmscale.spec import RunSpec, write_specs
@@ -99,7 +100,9 @@ def _check_machine() -> None:
 
 def show_data(sweep: Sweep) -> int:
     """Print what the corpora hold (make data)."""
-    for manifest in sweep.manifests:
+    for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
+        if config.part:
+            print(f"part {config.part}:")
         first, *others = manifest.summary()
         print(f"{first}, in {sweep.configs[0].corpora}/", *others, sep="\n")
         for part in manifest.components:
@@ -133,6 +136,8 @@ def show_peek(sweep: Sweep) -> int:
     from lmscale.peek import in_ascii, peek
 
     for config in sweep.configs:
+        if config.part:
+            print(f"part {config.part}:\n")
         text = peek(open_world(config.data, config.tasks, Path(config.corpora)))
         try:
             text.encode(sys.stdout.encoding or "ascii")
@@ -171,6 +176,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
     if _free(sweep, plan):
         plan = sweep.plan()
     write_specs(sweep.folder, plan.runs)
+    write_parts(sweep.folder, plan)
     contexts = {
         manifest.content_hash: {
             "data": dataclasses.asdict(config.data),
