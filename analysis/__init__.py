@@ -2,7 +2,7 @@
 
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
-from analysis.fitting.fit import fit
+from analysis.fitting.fit import fit, fit_shared
 from analysis.fitting.result import Fit
 from analysis.forecasting.forecast import Forecast, extrapolate
 from analysis.forecasting.isoflop import IsoFlop, isoflop
@@ -24,6 +24,7 @@ __all__ = [
     "extrapolate",
     "fit",
     "forecast",
+    "fit_shared",
     "isoflop",
     "load_table",
     "own_form",

@@ -76,7 +76,7 @@ class Choice:
         # An error of zero, of runs without noise, outweighs all others.
         errors = np.maximum([c.error for c in ranked], 1e-15)
         # A form that too few rows leave untested is as likely as the best of the others, if it has rows to spare.
-        spare = np.asarray([len(self.keep) >= len(c.problem.form.names) + 2 for c in ranked])
+        spare = np.asarray([len(self.keep) >= c.problem.parameters + 2 for c in ranked])
         errors = np.where(np.isinf(errors) & spare, errors[0] if np.isfinite(errors[0]) else 1.0, errors)
         if np.isinf(errors).all():
             errors[0] = 1.0
@@ -159,7 +159,7 @@ def _candidates(problem: Problem, options: Sequence[tuple[float, Bool[np.ndarray
     """Fit one form under every regime: all the fits of all the cuts are one batch."""
     small = problem.small
     size, loss = small.observations.size, small.observations.loss
-    p = len(problem.form.names)
+    p = problem.parameters
     masks: list[np.ndarray] = []
     owners: list[tuple[int, float]] = []
     for i, (_, keep) in enumerate(options):
@@ -167,7 +167,7 @@ def _candidates(problem: Problem, options: Sequence[tuple[float, Bool[np.ndarray
             continue
         for share in (0.0, *HELD_OUT):
             mask = cheapest(size, keep, share)
-            if mask.sum() >= p + 2 or share == 0.0:
+            if problem.small.carries(mask) or share == 0.0:
                 masks.append(mask)
                 owners.append((i, share))
     result = search(small, np.asarray(masks, dtype=np.float64) * small.observations.weight, starts=3)

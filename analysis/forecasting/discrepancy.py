@@ -94,20 +94,23 @@ class Missed:
 
 def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
     """Measure what the laws, weighted, miss at each cut of their rows (of the subset of a large table's)."""
-    observations = members[0].fit.observations.small
+    fits = [member.joint or member.fit for member in members]
+    observations = fits[0].observations.small
     kept = dict(cuts(observations.size))
     drawn = resample_weights(observations.group, RESAMPLES, seed)
     found: dict[float, list[Cut]] = {}
-    for member in members:
-        problem = member.fit.problem.small
-        p = len(member.fit.params)
-        masks = {factor: mask for factor, mask in kept.items() if mask.sum() >= p + 2}
+    for member, fitted in zip(members, fits, strict=True):
+        problem = fitted.problem.small
+        p = problem.parameters
+        masks = {factor: mask for factor, mask in kept.items() if problem.carries(mask)}
         if not masks:
             continue
         keep = np.asarray(list(masks.values()), dtype=np.float64) * observations.weight
         base = search(problem, keep, starts=3)
         weights = (drawn[None] * keep[:, None]).reshape(-1, len(observations))
-        resampled = search(problem, weights, starts=1, near=base.theta)
+        centres = problem.centres(RESAMPLES, seed)
+        centres = None if centres is None else np.tile(centres, (len(masks), 1))
+        resampled = search(problem, weights, starts=1, near=base.theta, centres=centres)
         # A resample's loss may vanish or overflow: then it is far off, but a number.
         predicted, draws = (
             np.log(np.clip(problem.model.predict(theta), 1e-300, 1e300))
