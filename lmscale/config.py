@@ -13,11 +13,12 @@ from typing import Any
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
 from lmscale.optim import OptimConfig
+from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive
 
-ACTIONS = ("sweep", "data", "plan", "status", "peek")
+ACTIONS = ("sweep", "data", "plan", "candidates", "status", "peek")
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,10 @@ def _check(good: bool, name: str, value: object, remedy: str) -> None:
 class SweepConfig:
     """One composed configuration: a ladder of dials x seeds x horizons, and how to train it.
 
-    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status or
-    peek. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung is trained
-    with each, except the rungs in `one_seed`, which are trained with the first only. retry: try packs again that
+    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, candidates,
+    status or peek. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung is
+    trained with each, except the rungs in `one_seed`, which are trained with the first only. plan: which horizons
+    and rates of them, or which rungs. retry: try packs again that
     were parked after too many failures. job: set by the sweeper, the one pack that a job trains.
     """
 
@@ -204,6 +206,7 @@ class SweepConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     horizon: HorizonConfig = field(default_factory=HorizonConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     retry: bool = False
