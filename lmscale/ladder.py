@@ -41,7 +41,8 @@ def chosen(config: SweepConfig, manifest: Manifest) -> Chosen:
         value = getattr(plan, field.name)
         if value != field.default and field.name not in PLANS[plan.kind].reads:
             readers = ", ".join(f"plan={name}" for name, entry in PLANS.items() if field.name in entry.reads)
-            raise UserError(f"plan.{field.name}={value}: plan={plan.kind} does not read it; {readers} does")
+            shown = list(value) if isinstance(value, tuple) else value
+            raise UserError(f"plan.{field.name}={shown}: plan={plan.kind} does not read it, but {readers}")
     ladder = Ladder(
         dials=config.dial,
         spacing=config.family.d_head or 2 * (config.family.n_head or 1),

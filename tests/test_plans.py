@@ -227,7 +227,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "isoflop", "budgets": [1e12, 1e12]}, "a value stands twice"),
     ({"kind": "isoflop", "budgets": [1e3]}, "no rung can be trained so, the shortest run takes"),
     ({"kind": "isoflop", "budgets": [1e40]}, "no rung can be trained so"),
-    ({"budgets": [1e12]}, "plan=grid does not read it; plan=isoflop does"),
+    ({"budgets": [1e12]}, "plan.budgets=[1000000000000.0]: plan=grid does not read it, but plan=isoflop"),
     ({"kind": "ratio", "tokens_per_param": 0}, "plan.tokens_per_param=0.0: must be above 0"),
     ({"kind": "ratio", "tokens_per_param": 1e-3}, "leave no room for warm-up and decay"),
     (

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lmscale.schedule import least_steps
 from lmscale.typed import among, positive
 
 SPACED = 1.02  # between the dials that are tried, as a ratio: finer than an optimum is known
+FAR = 3  # a dial so many times the best one ends the search: by then the loss rises
 
 Law = Callable[[Mapping[str, float], float, float], float]
 
@@ -40,40 +41,39 @@ def from_fit(plan: PlanConfig, ladder: Ladder) -> Chosen:
         raise UserError("plan.budget=null: give the FLOPs to spend, such as plan.budget=1e14")
     positive("plan.budget", plan.budget)
     found = _read("plan.fit", plan.fit, "python -m analysis fit RUNS --json FILE")
-    named = f"plan.fit={plan.fit}"
-    rungs = _affordable(ladder, plan.budget)
+    named, budget = f"plan.fit={plan.fit}", plan.budget
     if "predictions" in found:
-        wanted = _predicted(named, found, plan.budget)
-        best = min(rungs, key=lambda rung: abs(math.log(rung.params[plan.params] / wanted)))
-        how = f"N {wanted:.4g} of its prediction"
+        wanted = _predicted(named, found, budget)
+        how = f"nearest to N {wanted:.4g} of its prediction"
+
+        def loss(rung: Rung) -> float:
+            return abs(math.log(rung.params[plan.params] / wanted))
     else:
         law, params = _law(named, found)
-        budget = plan.budget
+        how = "least loss by its law"
 
         def loss(rung: Rung) -> float:
             return law(params, rung.params[plan.params], budget / rung.flops_per_token)
 
-        try:
-            best = min(rungs, key=loss)
-            how = f"least loss by the law, {loss(best):.4g}"
-        except KeyError as error:
-            raise UserError(f"{named}: its law {found['form']} has no parameter {error}") from None
-        except (OverflowError, ZeroDivisionError, TypeError):
-            raise UserError(f"{named}: its params {params} are no law of {found['form']}") from None
-    if best is rungs[-1] and len(rungs) > 1:
-        how += "; the widest that the budget can train"
     try:
-        steps = steps_for(ladder, best, plan.budget / best.flops_per_token)
+        best, widest = _least(_affordable(ladder, budget), loss)
+    except KeyError as error:
+        raise UserError(f"{named}: its law {found['form']} has no parameter {error}") from None
+    except OverflowError:
+        raise UserError(f"{named}: its params {params} are beyond floating point") from None
+    if widest:
+        how += "; it is the widest that the budget can train"
+    try:
+        steps = steps_for(ladder, best, budget / best.flops_per_token)
     except UserError as error:
-        raise UserError(f"plan.budget={plan.budget:g}: {error}") from None
+        raise UserError(f"plan.budget={budget:g}: {error}") from None
     tokens, n = steps * best.batch_tokens, best.params[plan.params]
     said = [
         f"{named}: dial {best.dial}, N {n:,} ({plan.params}), D {tokens:,}, C {tokens * best.flops_per_token:.4g} "
-        f"of plan.budget={plan.budget:g} ({how})"
+        f"of plan.budget={budget:g} ({how})"
     ]
     if found.get("status", "ok") != "ok":
-        codes = ", ".join(str(warn.get("code")) for warn in found.get("warnings", []))
-        said.append(f"{named}: its status is {found['status']} ({codes})")
+        said.append(f"{named}: its status is {found['status']}; read its warnings")
     return Chosen((Point(best, (steps,)),), tuple(said))
 
 
@@ -139,10 +139,9 @@ def _law(named: str, found: Mapping[str, Any]) -> tuple[Law, dict[str, float]]:
             "extrapolate --budget FLOPS --json` wrote"
         )
     try:
-        return LAWS[form], {
-            str(name): _number(params, name) if name != "E" else float(params[name]) for name in params
-        }
-    except (UserError, TypeError, ValueError) as error:
+        # the floor, which may be 0, moves no optimum
+        return LAWS[form], {"E": 0.0} | {name: _number(params, name) for name in params if name != "E"}
+    except UserError as error:
         raise UserError(f"{named}: params: {error}") from None
 
 
@@ -158,21 +157,31 @@ def _predicted(named: str, found: Mapping[str, Any], budget: float) -> float:
     )
 
 
-def _affordable(ladder: Ladder, budget: float) -> list[Rung]:
-    """List the rungs of the family, 2% apart at most, that the budget can train past warm-up and decay."""
-    least, rungs, width = least_steps(ladder.schedule), [], 1.0
+def _affordable(ladder: Ladder, budget: float) -> Iterator[Rung]:
+    """Yield the rungs of the family, 2% apart at most, that the budget can train past warm-up and decay."""
+    least, width = least_steps(ladder.schedule), 1.0
     while (dial := ladder.spacing * round(width)) <= MOST_CHANNELS:
         rung = ladder.rung(dial)
         if least * rung.flops_per_step > budget:
             break
-        rungs.append(rung)
+        yield rung
         width = max(width * SPACED, width + 1)
-    if not rungs:
+    if width == 1:
         raise UserError(
-            f"plan.budget={budget:g}: the smallest run, dial {rung.dial} for {least} steps, takes "
+            f"plan.budget={budget:g}: the smallest run, dial {dial} for {least} steps, takes "
             f"{least * rung.flops_per_step:.3g} FLOPs"
         )
-    return rungs
+
+
+def _least(rungs: Iterable[Rung], loss: Callable[[Rung], float]) -> tuple[Rung, bool]:
+    """Find the rung of least loss, which has one valley, and whether it is the last."""
+    seen: list[tuple[float, Rung]] = []
+    for rung in rungs:
+        seen.append((loss(rung), rung))
+        best = min(seen, key=lambda pair: pair[0])[1]
+        if rung.dial > FAR * best.dial:
+            break
+    return best, best is rung
 
 
 def _same_size(rung: Rung, run: Mapping[str, Any]) -> None:
