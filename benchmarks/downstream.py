@@ -1,10 +1,10 @@
 """Accuracy of tasks beyond the data, against what was measured there: `python -m benchmarks.downstream [RUN]...`.
 
-Made tasks of known truth (choose on seeds below 100, report on those from 100), the published OLMo ladder and Pythia
-suite (their largest models held out), and run folders RUN (their largest rung held out). Prints a Markdown table: of
-the tasks whose rows rise smoothly, how many are answered and within 5 points, how many measurements lie in the 50 and
-90% intervals, and the mean error of each method. A jump beyond the rows is false confidence unless no answer is given
-or the interval holds it.
+Made tasks of known truth (settings were chosen on seeds below 100, and seeds from 100 are reported), the published
+OLMo ladder and Pythia suite (their largest models held out), and run folders RUN (their largest rung held out).
+Prints a Markdown table: of the tasks whose rows rise smoothly, how many are answered and within 5 points, how many
+measurements lie in the 50 and 90% intervals, and the mean error of each method. A jump beyond the rows is false
+confidence unless no answer is given or the interval holds it.
 """
 
 import sys
@@ -24,8 +24,8 @@ from benchmarks.splits import PUBLISHED
 
 POINTS = 0.05
 BEYOND = (3.0, 10.0, 30.0)
-CHOSEN, REPORTED = range(0, 6), range(100, 112)
-KINDS = {"logistic": 5, "product": 5, "gompertz": 5, "hill": 5, "jump": 14, "late": 4, "flat": 2}
+CHOSEN, REPORTED = range(12), range(100, 106)
+KINDS = {"logistic": 5, "product": 5, "gompertz": 5, "hill": 5, "jump": 40, "late": 4, "flat": 2}
 OLMO_PARAMS = {"190M": 190354176, "370M": 371262464, "760M": 758220288, "1B": 1279395840, "3B": 3169537280}
 OLMO_CHANCE = {"boolq": 0.5, "csqa": 0.2, "piqa": 0.5, "socialiqa": 1 / 3, "winogrande": 0.5}
 OLMO_MMLU = {"humanities": 4705, "other": 3239, "social_sciences": 3077, "stem": 3018}
@@ -43,15 +43,17 @@ class Scored:
 
 
 def made(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, list[float]]]:
-    """Draw a ladder's table of tasks, the targets, and each task's measurement at every target.
+    """Draw a ladder's table of tasks (28 runs of seven sizes, or 16 of four), the targets, and each task's
+    measurement at every target.
 
-    Task loss follows E + A/N^alpha + B/D^beta. Accuracy is, by kind: a logistic, a product of m independent answers,
+    Task loss follows E + A/N^alpha + B/D^beta. Accuracy is, by kind: a logistic, a product of independent answers,
     or a Gompertz curve of the loss; a Hill curve of compute, whatever the loss; at chance up to a jump beyond the
     rows; a jump between the largest rows; at chance.
     """
     rng = np.random.default_rng([seed, 14])
-    params = np.repeat(np.geomspace(1e7, 1e9, 7), 4)
-    tokens = 20 * params * np.tile([0.5, 1.0, 2.0, 5.0], 7)
+    sizes = np.geomspace(1e7, 1e9, 7) if seed % 2 == 0 else np.geomspace(1e8, 1e9, 4)
+    params = np.repeat(sizes, 4)
+    tokens = 20 * params * np.tile([0.5, 1.0, 2.0, 5.0], len(sizes))
     far = np.asarray(BEYOND)
     top = 6 * params[-1] * tokens[-1]
     wanted = np.sqrt(top * far / (6 * 20 * 2.5))
@@ -83,7 +85,9 @@ def made(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, list[float]]]
     return table.assign(correct=table["correct"].round(), size=table["params"], seed=0), targets, measured
 
 
-def _share(kind: str, loss: np.ndarray, decades: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
+def _share(
+    kind: str, loss: np.ndarray, decades: np.ndarray, rows: int, rng: np.random.Generator
+) -> np.ndarray:
     """Draw the share of what lies above chance, over the rows and then the targets."""
     low, high = loss.min(), loss[:rows].max()
     x = (high - loss) / (high - low)
@@ -129,7 +133,9 @@ def olmo(folder: Path) -> pd.DataFrame:
     items = wide["task"].map(OLMO_ITEMS).fillna(group.map(OLMO_MMLU))
     name = wide["task"].str.split("_").str[0]
     made = wide.assign(params=params, tokens=tokens, flops=6 * params * tokens, size=params, total=items)
-    made = made.assign(chance=name.map(OLMO_CHANCE).fillna(0.25), seed=wide["run"].str.contains("rerun").astype(int))
+    made = made.assign(
+        chance=name.map(OLMO_CHANCE).fillna(0.25), seed=wide["run"].str.contains("rerun").astype(int)
+    )
     # The validation splits of tasks that have a test split are the same questions' kin: each task counts once.
     return made[made["total"].notna()].drop(columns=["chinchilla_mult", "run"])
 
@@ -203,7 +209,9 @@ def main(arguments: list[str]) -> None:
     """Print the tables."""
     seeds = REPORTED if "--chosen" not in arguments else CHOSEN
     found = list(made_scores(seeds))
-    head = "| source | smooth | answered | within 5 points | mean error | in 50% | in 90% | half-width of 90% | "
+    head = (
+        "| source | smooth | answered | within 5 points | mean error | in 50% | in 90% | half-width of 90% | "
+    )
     print(head + "one step | two steps | chosen, of those with both |\n" + "|---" * 11 + "|")
     smooth = ("logistic", "product", "gompertz", "hill")
     for factor in BEYOND:

@@ -7,21 +7,21 @@ fit does not. What the sigmoid is a function of (compute, or the task's own loss
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import expit, ndtr
 
 from analysis.arrays import Array
 
-# Draws; the share of them that stays effective from one power of the likelihood to the next; moves at each power, and
-# at the last.
+# Draws; the share of them that stays effective from one power of the likelihood to the next; moves at each
+# power, and at the last.
 DRAWS, EFFECTIVE, MOVES, LAST_MOVES = 600, 0.5, 4, 12
 PARAMETERS = 6
 # Of a random walk in so many dimensions (Roberts, Gelman and Gilks 1997).
 STRIDE = 2.38 / np.sqrt(PARAMETERS)
-# The prior, where the rows lie between 0 and 1: the middle and its standard deviation, the slope and its factor e^sd,
-# the weight of tokens per parameter, the most that a ceiling may lie under the highest possible one (as a share of
-# what lies above chance), the error of the chance level, and the scatter of runs and its factor. Chosen on made tasks
-# (benchmarks/downstream.py), never on published ones.
+# The prior, where the rows lie between 0 and 1: the middle and its standard deviation, the slope and its factor
+# e^sd, the weight of tokens per parameter, the most that a ceiling may lie under the highest possible one (as a
+# share of what lies above chance), the error of the chance level, and the scatter of runs and its factor. Set
+# before any table was looked at.
 MIDDLE, MIDDLE_SD = 0.8, 1.0
 SLOPE, SLOPE_SD = 3.0, 0.8
 RATIO_SD = 0.3
@@ -41,17 +41,17 @@ class Scored:
     chance: float
     ceiling: float
 
-    def of(self, rows: Array) -> "Scored":
+    def of(self, rows: Bool[np.ndarray, " n"]) -> "Scored":
         """Return some of the rows."""
         return Scored(self.score[rows], self.items[rows], self.stderr[rows], self.chance, self.ceiling)
 
-    def variance(self, mean: Float[Array, "*S n"]) -> Float[Array, "*S n"]:
-        """Variance of the scores about their `mean` that their items give (half an item of either kind is added)."""
+    def variance(self, mean: Float[Array, "... n"]) -> Float[Array, "... n"]:
+        """Variance of the scores about their `mean` that their items give (half an item of either kind added)."""
         with np.errstate(invalid="ignore"):
             shrunk = (mean * self.items + 0.5) / (self.items + 1)
             return np.where(np.isfinite(self.items), shrunk * (1 - shrunk) / self.items, self.stderr**2)
 
-    def new(self, mean: Float[Array, "*S m"]) -> Float[Array, "*S m"]:
+    def new(self, mean: Float[Array, "... m"]) -> Float[Array, "... m"]:
         """Variance of new runs' scores about their `mean`, with as many items as the rows have in the middle."""
         if np.isfinite(self.items).any():
             return np.asarray(mean * (1 - mean) / np.nanmedian(self.items))
@@ -70,7 +70,7 @@ class Curves:
     ratio: Float[Array, " K"]
     scatter: Float[Array, " K"]
 
-    def at(self, x: Float[Array, "*K m"], r: Float[Array, " m"]) -> Float[Array, "K m"]:
+    def at(self, x: Float[Array, "... m"], r: Float[Array, " m"]) -> Float[Array, "K m"]:
         """Compute every draw's curve at x (one row a draw, or the same for all) and r."""
         inner = self.slope[:, None] * (x - self.middle[:, None] + self.ratio[:, None] * r)
         return np.asarray(self.low[:, None] + (self.high - self.low)[:, None] * expit(inner))
@@ -79,7 +79,7 @@ class Curves:
 def fit_curves(
     scored: Scored, x: Float[Array, " n"], r: Float[Array, " n"], rng: np.random.Generator
 ) -> Curves:
-    """Draw sigmoids of x, scaled so that the rows lie in 0..1, and of r in the same unit (log tokens per parameter).
+    """Draw sigmoids of x, scaled so that the rows lie in 0..1, and of r, log tokens per parameter in the same unit.
 
     Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, JRSS B 68, 411): draws from the prior are led to the
     posterior by powers of the likelihood; at each they are resampled by weight, and moved by a random walk of their

@@ -1,4 +1,4 @@
-"""Accuracy of runs that were not made, in one step (a sigmoid of compute) or two (the task's loss, then a sigmoid of it).
+"""Accuracy of runs that were not made: in one step (a sigmoid of compute) or two (loss, then a sigmoid of it).
 
 The two steps are those of the OLMo ladder (Bhagia et al. 2024, arXiv 2412.04403): a law of the task's own loss in
 params and tokens, and accuracy as a sigmoid of that loss. Which is better is for hold-outs to say (`downstream`).
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float
 
 from analysis.arrays import Array
@@ -33,8 +32,9 @@ MOST_LOG_LOSS = 20.0
 
 @dataclass(frozen=True)
 class Held:
-    """What a method misses at one cut: the `error` of each held-out run (measured less predicted), the log factor of
-    compute that they lie beyond on average and at most, and the `variance` that their mean error was to have."""
+    """What a method misses at one cut: the `error` of each held-out run (measured less predicted), the log factor
+    of compute that they lie beyond on average (`distance`) and at most (`farthest`), and the `variance` that their
+    mean error was to have."""
 
     error: Float[Array, " m"]
     distance: float
@@ -86,8 +86,8 @@ def loss_law(rows: TaskRows, seed: int) -> LossLaw | None:
 def one_step(
     rows: TaskRows, kept: Bool[np.ndarray, " n"], wanted: Scale, rng: np.random.Generator
 ) -> Float[Array, "K m"]:
-    """Draw the scores of runs at the scale `wanted` from the rows `kept`: a sigmoid of log compute, with a weight of
-    log tokens per parameter."""
+    """Draw the scores of runs at the scale `wanted` from the rows `kept`: a sigmoid of log compute, with a weight
+    of log tokens per parameter."""
     x = np.log(rows.scale.compute)
     first, width = x[kept].min(), np.ptp(x[kept])
     middle = rows.scale.ratio[kept].mean()
@@ -114,7 +114,7 @@ def two_step(
 
 
 def _scores(
-    curves: Curves, x: Float[Array, "*K m"], r: Float[Array, " m"], rng: np.random.Generator
+    curves: Curves, x: Float[Array, "... m"], r: Float[Array, " m"], rng: np.random.Generator
 ) -> Float[Array, "K m"]:
     mean = curves.at(x, r)
     return np.asarray(mean + curves.scatter[:, None] * rng.standard_normal(mean.shape))

@@ -17,7 +17,7 @@ from analysis.errors import UserError
 from analysis.forecasting.accuracy_curve import Scored
 from analysis.tables.columns import numbers
 
-# Draws of the tests that class a task: to the share that a false alarm may have.
+# Draws of each test that classes a task.
 DRAWS = 800
 
 
@@ -73,10 +73,10 @@ def scale_of(table: pd.DataFrame, like: pd.DataFrame | None = None) -> Scale:
 def task_rows(table: pd.DataFrame, fdr: float) -> list[TaskRows]:
     """Read every (task, variant) of `table` and class it along compute; every horizon counts.
 
-    Columns are those of `emergence`, with params, tokens, flops where known, and `nll`, the task's own loss (nats or
-    bits an answer or byte: the unit is no matter).
+    Columns are those of `emergence`, with params, tokens, flops where known, and `nll`, the task's own loss (nats
+    or bits an answer or byte: the unit is no matter).
     """
-    # Scores by byte are no forecast of exact ones, and what can be derived from nll is not asked for here.
+    # Scores by byte are other scores of the same answers; the forecast is of the exact ones.
     table = table.drop(columns=[name for name in ("byte_accuracy",) if name in table.columns])
     scale = scale_of(table)
     # Two shapes of one compute are two sizes all the same.
@@ -85,7 +85,7 @@ def task_rows(table: pd.DataFrame, fdr: float) -> list[TaskRows]:
     sized = table.assign(size=scale.compute * (1 + 1e-7 * rank.to_numpy()), _row=np.arange(len(table)))
     found: Emergence = emergence(sized.drop(columns=["nll"], errors="ignore"), fdr=fdr, draws=DRAWS)
     rows = read_scores(sized).rows
-    groups = {key: group for key, group in rows.groupby(KEYS, sort=False)}
+    groups = dict(iter(rows.groupby(KEYS, sort=False)))
     loss = (
         numbers(table, "nll").to_numpy(np.float64) if "nll" in table.columns else np.full(len(table), np.nan)
     )
