@@ -35,9 +35,9 @@ LEVELS = (0.5, 0.9)
 FDR = 0.05
 # Scales past a jump's interval that a curve can be read from.
 PAST_JUMP = 4
-# A score is off by a normal error of standard deviation slope x (log distance beyond the rows)^GROWTH, the same slope
-# for all tasks of a table and method: slopes tried, and the scale of their half-Cauchy prior. A bounded score is off
-# by less and less a step. Chosen on made tasks (benchmarks/downstream.py), never on published ones.
+# A score is off by a normal error of standard deviation slope x (log distance beyond the rows)^GROWTH, the same
+# slope for all tasks of a table and method: slopes tried, and the scale of their half-Cauchy prior. GROWTH and
+# PRIOR are chosen on made tasks (benchmarks/downstream.py), never on published ones.
 SLOPES = np.geomspace(5e-4, 0.2, 40)
 PRIOR = 0.02
 GROWTH = 0.5
