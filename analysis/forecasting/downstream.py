@@ -101,9 +101,17 @@ class _Task:
     law: LossLaw | None = None
     held: Mapping[str, Mapping[float, Held]] = field(default_factory=dict)
 
+    @property
+    def compared(self) -> bool:
+        """True where both methods were tried."""
+        return bool(self.held) and all(self.held.values())
+
     def missed(self, method: str) -> list[float]:
-        """The root mean square error at each cut."""
-        return [float(np.sqrt(np.mean(cut.error**2))) for cut in self.held.get(method, {}).values()]
+        """The root mean square error at each cut, of those that every method was tried at."""
+        tried = [set(cuts) for cuts in self.held.values() if cuts]
+        shared = set.intersection(*tried) if tried else set()
+        errors = [cut.error for factor, cut in self.held.get(method, {}).items() if factor in shared]
+        return [float(np.sqrt(np.mean(error**2))) for error in errors]
 
 
 def task_forecasts(table: pd.DataFrame, targets: pd.DataFrame, *, seed: int = 0) -> list[TaskForecast]:
@@ -136,7 +144,7 @@ def task_forecasts(table: pd.DataFrame, targets: pd.DataFrame, *, seed: int = 0)
         for method in METHODS
     }
     usual = {
-        method: float(np.mean([m for task in tasks for m in task.missed(method)] or [np.inf]))
+        method: float(np.mean([m for task in tasks if task.compared for m in task.missed(method)] or [0.0]))
         for method in METHODS
     }
     found = []
@@ -218,7 +226,7 @@ def _draws(task: _Task, wanted: Scale, seed: int) -> dict[str, Float[Array, "K m
     rows, rng = task.rows, np.random.default_rng(seed)
     everything = np.ones(len(rows.loss), dtype=bool)
     drawn = {"one_step": one_step(rows, everything, wanted, rng)}
-    if task.law is not None and task.held["two_step"]:
+    if task.law is not None and task.compared:
         distance = np.log(wanted.compute / rows.scale.compute.max())
         two = two_step(rows, everything, task.law.draws(wanted, distance, seed), rng)
         drawn |= {} if two is None else {"two_step": two}
@@ -229,7 +237,7 @@ def _answers(
     task: _Task,
     drawn: Mapping[str, Float[Array, "K m"]],
     wanted: Scale,
-    slopes: Mapping[str, Array],
+    slopes: Mapping[str, Float[Array, " s"]],
     seed: int,
 ) -> dict[str, list[MethodForecast]]:
     """Make answers of draws: how far hold-outs were off, and the items of one new run, added."""
@@ -239,9 +247,8 @@ def _answers(
     found = {}
     for method, draws in drawn.items():
         slope = rng.choice(SLOPES, (len(draws), 1), p=slopes[method])
-        run = np.clip(
-            draws + slope * distance**GROWTH * rng.standard_normal((len(draws), 1)), 0, scored.ceiling
-        )
+        off = slope * distance**GROWTH * rng.standard_normal((len(draws), 1))
+        run = np.clip(draws + off, 0, scored.ceiling)
         run = np.clip(run + np.sqrt(scored.new(run)) * rng.standard_normal(run.shape), 0, scored.ceiling)
         bounds, missed = np.percentile(run, ends, axis=0).T, float(np.mean(task.missed(method)))
         found[method] = [

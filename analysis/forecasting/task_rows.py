@@ -16,6 +16,7 @@ from analysis.detection.verdict import Verdict
 from analysis.errors import UserError
 from analysis.forecasting.accuracy_curve import Scored
 from analysis.tables.columns import numbers
+from analysis.tables.finished import finished_rows
 
 # Draws of each test that classes a task.
 DRAWS = 800
@@ -76,6 +77,11 @@ def task_rows(table: pd.DataFrame, fdr: float) -> list[TaskRows]:
     Columns are those of `emergence`, with params, tokens, flops where known, and `nll`, the task's own loss (nats
     or bits an answer or byte: the unit is no matter).
     """
+    table, _ = finished_rows(table)
+    if table.empty:
+        raise UserError(
+            "no finished run in the table: accuracies are forecast from the last evaluations of done runs"
+        )
     # Scores by byte are other scores of the same answers; the forecast is of the exact ones.
     table = table.drop(columns=[name for name in ("byte_accuracy",) if name in table.columns])
     scale = scale_of(table)
