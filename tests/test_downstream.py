@@ -39,6 +39,11 @@ def accuracy_at(loss: np.ndarray) -> np.ndarray:
     return np.asarray(0.25 + 0.7 * expit(4.0 * (1.4 - loss)))
 
 
+def of_compute(decades: np.ndarray | float) -> np.ndarray:
+    """Accuracy by decades of compute beyond the largest run."""
+    return np.asarray(0.25 + 0.7 * expit(0.9 * (np.asarray(decades) + 1.5)))
+
+
 def noisy_loss(seed: int) -> np.ndarray:
     return loss_at(PARAMS, TOKENS) * np.exp(0.004 * np.random.default_rng(seed).standard_normal(len(PARAMS)))
 
@@ -68,14 +73,12 @@ def test_the_step_that_holds_is_the_one_that_hold_outs_show() -> None:
     compute = np.log10(6 * PARAMS * TOKENS / LARGEST)
     noise = np.random.default_rng(2).standard_normal(len(PARAMS))
     loss = {"by_loss": noisy_loss(1), "by_compute": 1.5 * np.exp(0.2 * noise)}
-    rows = ladder(
-        {"by_loss": accuracy_at(loss["by_loss"]), "by_compute": 0.25 + 0.7 * expit(1.5 * compute)}, loss
-    )
+    rows = ladder({"by_loss": accuracy_at(loss["by_loss"]), "by_compute": of_compute(compute)}, loss)
     by_loss, by_compute = task_forecasts(rows, TARGETS)
     assert (by_loss.method, by_compute.method) == ("two_step", "one_step")
     for found, truth in (
         (by_loss, accuracy_at(loss_at(3e9, 2e11))),
-        (by_compute, 0.25 + 0.7 * expit(1.5 * np.log10(6 * 3e9 * 2e11 / LARGEST))),
+        (by_compute, of_compute(np.log10(6 * 3e9 * 2e11 / LARGEST))),
     ):
         assert found.accuracy is not None and abs(found.accuracy - float(truth)) < 0.05
         low, high = found.intervals[0.9]

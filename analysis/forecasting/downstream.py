@@ -43,8 +43,8 @@ PRIOR = 0.02
 GROWTH = 0.5
 # Power of a hold-out's likelihood: the cuts of a task hold out the same rows over and over.
 EVIDENCE = 0.5
-# Tasks of the same table say which method is better, with the weight of so many cuts of the task itself.
-TABLE_CUTS = 2.0
+# A method that misses so many times more than the other where rows are held out is not heard against it.
+REJECTED = 4.0
 # A 90% interval wider than this share of what lies between chance and ceiling says nothing.
 WIDEST = 0.5
 
@@ -106,12 +106,11 @@ class _Task:
         """True where both methods were tried."""
         return bool(self.held) and all(self.held.values())
 
-    def missed(self, method: str) -> list[float]:
-        """The root mean square error at each cut, of those that every method was tried at."""
+    def missed(self, method: str) -> float:
+        """The root mean square error, averaged over the cuts that every method was tried at."""
         tried = [set(cuts) for cuts in self.held.values() if cuts]
-        shared = set.intersection(*tried) if tried else set()
-        errors = [cut.error for factor, cut in self.held.get(method, {}).items() if factor in shared]
-        return [float(np.sqrt(np.mean(error**2))) for error in errors]
+        errors = [self.held[method][factor].error for factor in set.intersection(*tried)]
+        return float(np.mean([np.sqrt(np.mean(error**2)) for error in errors]))
 
 
 def task_forecasts(table: pd.DataFrame, targets: pd.DataFrame, *, seed: int = 0) -> list[TaskForecast]:
@@ -143,14 +142,10 @@ def task_forecasts(table: pd.DataFrame, targets: pd.DataFrame, *, seed: int = 0)
         method: _slopes([cut for task in tasks for cut in task.held.get(method, {}).values()])
         for method in METHODS
     }
-    usual = {
-        method: float(np.mean([m for task in tasks if task.compared for m in task.missed(method)] or [0.0]))
-        for method in METHODS
-    }
     found = []
     for task in tasks:
         answers = {} if task.reason else _answers(task, _draws(task, wanted, seed), wanted, slopes, seed)
-        best = min(answers, key=lambda name: _expected(task.missed(name), usual[name]), default="")
+        best = min(answers, key=task.missed, default="")
         for i in range(len(wanted.compute)):
             said = {name: answer[i] for name, answer in answers.items()}
             reason = task.reason or _no_answer(task, said, best, float(wanted.compute[i]))
@@ -203,7 +198,8 @@ def _no_answer(task: _Task, said: Mapping[str, MethodForecast], best: str, compu
     scored = task.rows.scored
     if high - low > WIDEST * (scored.ceiling - np.nan_to_num(scored.chance)):
         return f"anything from {low:.2f} to {high:.2f} is left open"
-    if len(said) > 1:
+    missed = [said[method].missed for method in METHODS if method in said]
+    if len(said) > 1 and max(missed) <= REJECTED * min(missed):
         one, two = (said[method] for method in METHODS)
         if not _inside(one.accuracy, two) and not _inside(two.accuracy, one):
             both = f"one step says {one.accuracy:.2f} and two say {two.accuracy:.2f}"
@@ -214,11 +210,6 @@ def _no_answer(task: _Task, said: Mapping[str, MethodForecast], best: str, compu
 def _inside(accuracy: float, other: MethodForecast) -> bool:
     low, high = other.intervals[max(LEVELS)]
     return low <= accuracy <= high
-
-
-def _expected(missed: Sequence[float], usual: float) -> float:
-    """The error of a method at this task, drawn towards its error at all tasks of the table."""
-    return (sum(missed) + TABLE_CUTS * usual) / (len(missed) + TABLE_CUTS)
 
 
 def _draws(task: _Task, wanted: Scale, seed: int) -> dict[str, Float[Array, "K m"]]:
@@ -250,12 +241,12 @@ def _answers(
         off = slope * distance**GROWTH * rng.standard_normal((len(draws), 1))
         run = np.clip(draws + off, 0, scored.ceiling)
         run = np.clip(run + np.sqrt(scored.new(run)) * rng.standard_normal(run.shape), 0, scored.ceiling)
-        bounds, missed = np.percentile(run, ends, axis=0).T, float(np.mean(task.missed(method)))
+        bounds = np.percentile(run, ends, axis=0).T
         found[method] = [
             MethodForecast(
                 float(np.median(draws[:, i])),
                 {level: (float(b[2 * k]), float(b[2 * k + 1])) for k, level in enumerate(LEVELS)},
-                missed,
+                task.missed(method),
             )
             for i, b in enumerate(bounds)
         ]
