@@ -1,10 +1,10 @@
 """Accuracy of tasks beyond the data, against what was measured there: `python -m benchmarks.downstream [RUN]...`.
 
 Made tasks of known truth (other seeds than those that settings were chosen on), the published OLMo ladder and
-Pythia suite (their largest models held out), and run folders RUN (their largest rung held out). Prints a Markdown
-table: of the tasks whose rows rise smoothly, how many are answered and within 5 points, how many measurements lie
-in the 50 and 90% intervals, and the mean error of each method. A jump beyond the rows is false confidence unless no
-answer is given or the interval holds it.
+Pythia suite (their largest models held out), and run folders RUN (their three largest rungs held out in turn).
+Prints a Markdown table: of the tasks whose rows rise smoothly, how many are answered and within 5 points, how many
+measurements lie in the 50 and 90% intervals, and the mean error of each method. A jump beyond the rows is false
+confidence unless no answer is given or the interval holds it.
 """
 
 import sys
@@ -169,13 +169,13 @@ def held(source: str, table: pd.DataFrame, low: "pd.Series[bool]", name: str) ->
 
 
 def own(folder: Path) -> Iterator[Tried]:
-    """Forecast the largest rung of a run folder at its longest horizon, by the smaller rungs."""
+    """Forecast each of the three largest rungs of a run folder, at its longest horizon, by the smaller rungs."""
     table, _ = finished_rows(load_table(folder, kind="tasks"))
-    top = table["size"].max()
-    longest = table["flops"].where(table["size"] == top).max()
-    seeds = table.loc[table["flops"] == longest, "seed"].min()
-    rows = table[(table["size"] < top) | ((table["flops"] == longest) & (table["seed"] == seeds))]
-    yield from held(folder.name, rows, rows["size"] < top, "flops")
+    for top in np.sort(table["size"].unique())[-3:]:
+        mine = table[table["size"] == top]
+        target = mine[mine["flops"].eq(mine["flops"].max()) & mine["seed"].eq(mine["seed"].min())]
+        rows = pd.concat([table[table["size"] < top], target])
+        yield from held(folder.name, rows, rows["size"] < top, "flops")
 
 
 def line(name: str, tried: list[Tried]) -> str:

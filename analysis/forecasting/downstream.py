@@ -240,7 +240,8 @@ def _answers(
         slope = rng.choice(SLOPES, (len(draws), 1), p=slopes[method])
         off = slope * distance**GROWTH * rng.standard_normal((len(draws), 1))
         run = np.clip(draws + off, 0, scored.ceiling)
-        run = np.clip(run + np.sqrt(scored.new(run)) * rng.standard_normal(run.shape), 0, scored.ceiling)
+        # A measured share may be above the ceiling of its expectation.
+        run = np.clip(run + np.sqrt(scored.new(run)) * rng.standard_normal(run.shape), 0, 1)
         bounds = np.percentile(run, ends, axis=0).T
         found[method] = [
             MethodForecast(
