@@ -10,7 +10,7 @@ and each cut of the table gives a likelihood (`Missed.log_likelihood`). After Ke
 425), whose discrepancy is a Gaussian process; here it is one slope, for a table has a handful of cuts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,11 @@ class Missed:
 
 def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
     """Measure what the laws, weighted, miss at each cut of their rows (of the subset of a large table's)."""
+    return missed_at(members, cut_laws(members, seed))
+
+
+def cut_laws(members: Sequence[Member], seed: int) -> dict[float, list[Cut]]:
+    """Fit the laws to the rows kept at each cut, by its factor."""
     fits = [member.joint or member.fit for member in members]
     observations = fits[0].observations.small
     kept = dict(cuts(observations.size))
@@ -123,6 +128,13 @@ def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
             noise = float(np.sum(inside**2)) / spare
             cut = Cut(member.weight, predicted[j][~mask], draws[j][:, ~mask], noise, spare)
             found.setdefault(factor, []).append(cut)
+    return found
+
+
+def missed_at(members: Sequence[Member], found: Mapping[float, list[Cut]]) -> list[Missed]:
+    """Measure what the laws of `cut_laws`, weighted, miss."""
+    observations = (members[0].joint or members[0].fit).observations.small
+    kept = dict(cuts(observations.size))
     return [_missed(observations, kept[factor], parts) for factor, parts in found.items()]
 
 
