@@ -17,15 +17,16 @@ from analysis.errors import UserError, Warn
 from analysis.fitting.fit import fit_members
 from analysis.fitting.result import Member, notes
 from analysis.forecasting.cost import cost_model
+from analysis.forecasting.discrepancy import discrepancy_of, hold_out
 from analysis.forecasting.forecast import DEFAULTS, FEWEST_RESAMPLES, LEAST_WEIGHT
-from analysis.forecasting.interval import noise_of
-from analysis.forecasting.spending import Belief, Purchase, condition, spend
+from analysis.forecasting.interval import DRAWS, noise_of
+from analysis.forecasting.spending import Belief, Purchase, spend
 from analysis.laws.catalogue import get_form
 from analysis.tables.columns import positive_numbers
 
 # A law is off by MISFIT of loss (a standard deviation), and alike where runs differ by less than REACH in the
 # logarithms of params and tokens; chosen by `benchmarks.design --settings`.
-MISFIT, REACH = 0.02, 1.2
+MISFIT, REACH = 0.01, 2.3
 # Runs of one candidate; and what a first design holds, twice the parameters of a law of N and D (`too_few_runs`).
 MOST_SEEDS, FEWEST = 5, 10
 # Of a table's rows, those that say where the law has been tried.
@@ -127,10 +128,17 @@ def design(
             f"budget = {budget:g} (--budget) buys no candidate: the cheapest costs {cost.min():.4g} {cost_column}"
         )
     sizes = _sizes(candidates)
-    belief = believe(members, pd.concat([sizes, _sizes(target)], ignore_index=True), 1, seed=chosen.seed)
-    first = FEWEST if members is None else 0
-    bought = spend(belief, cost, budget, most=most_seeds, level=chosen.level, wanted=width, first=first)
-    stop, why = _verdict(bought, cost, budget, width)
+    runs = pd.concat([sizes, _sizes(target)], ignore_index=True)
+    belief = believe(members, runs, 1, seed=chosen.seed)
+    bought = spend(belief, cost, budget, most=most_seeds, first=FEWEST if members is None else 0)
+    half_widths = promise(members, belief, runs, bought, level=chosen.level, seed=chosen.seed)
+    enough = np.flatnonzero(half_widths <= width)
+    if len(enough) and (members is not None or enough[0] >= FEWEST):
+        half_widths = half_widths[: enough[0] + 1]
+        bought = replace(
+            bought, runs=bought.runs[: enough[0]], cost=float(cost[list(bought.runs[: enough[0]])].sum())
+        )
+    stop, why = _verdict(bought, float(half_widths[-1]), cost, budget, width)
     counts = pd.Series(bought.runs, dtype=int).value_counts(sort=False)
     runs = candidates.iloc[counts.index].reset_index(drop=True).assign(seeds=counts.to_numpy())
     fitted = None if members is None else members[0].fit
@@ -141,8 +149,8 @@ def design(
         runs,
         {name: float(target[name].iloc[0]) for name in target},
         chosen.level,
-        bought.half_widths[0],
-        bought.half_widths[-1],
+        float(half_widths[0]),
+        float(half_widths[-1]),
         bought.cost,
         cost_column,
         stop,
@@ -183,14 +191,55 @@ def believe(
         noise = one * scatter.scale(np.exp(np.median(draws, axis=0))) ** 2
         seen_noise = one * scatter.scale(rows.loss[few]) ** 2
     # A wild resample, of a vanished term or an exponent at its bound, would be most of a variance.
-    low, middle, high = np.percentile(np.nan_to_num(draws, posinf=1e3, neginf=-1e3), (2.5, 50, 97.5), axis=0)
+    low, high = np.percentile(np.nan_to_num(draws, posinf=1e3, neginf=-1e3), (2.5, 97.5), axis=0)
     law = np.clip(draws, low, high)
     law = law - law.mean(axis=0)
     every = np.concatenate([seen, place])
     apart = np.sum((every[:, None] - every[None]) ** 2, axis=-1)
     wrong = misfit**2 * np.exp(-0.5 * apart / reach**2)
-    wrong = condition(wrong, np.arange(len(every)) < len(seen), seen_noise + 1e-12)
-    return Belief(middle, law.T @ law / len(law) + wrong, noise + 1e-12, targets)
+    rows, new = slice(len(seen)), slice(len(seen), None)
+    pinned = np.linalg.solve(wrong[rows, rows] + np.diag(seen_noise + 1e-12), wrong[rows, new])
+    return Belief(law.T @ law / len(law), wrong[new, new] - wrong[new, rows] @ pinned, noise + 1e-12, targets)
+
+
+def promise(
+    members: Sequence[Member] | None,
+    belief: Belief,
+    runs: pd.DataFrame,
+    bought: Purchase,
+    *,
+    level: float,
+    seed: int,
+) -> Float[Array, " s"]:
+    """Give the half-width that `extrapolate` is expected to have before any run and after each (mean over targets).
+
+    Made as its intervals are: what the parameters leave, one run's noise, and the discrepancy at the distance that
+    is left between the largest run and the target.
+    """
+    k = belief.targets
+    missed = [] if members is None else hold_out(members, seed)
+    bent = members is not None and bool(members[0].fit.provenance["bent"])
+    discrepancy = discrepancy_of(missed, bent=bent)
+    sizes = runs[["params", "tokens"]].assign(flops=_flops(runs, members)).to_numpy(np.float64)
+    largest = np.zeros(3)
+    if members is not None:
+        seen = members[0].fit.observations
+        largest = np.asarray([seen.x["params"].max(), seen.x["tokens"].max(), seen.flops.max()])
+    found = []
+    for count in range(len(bought.runs) + 1):
+        if count:
+            largest = np.maximum(largest, sizes[bought.runs[count - 1]])
+        # Before any run the laws alone are known, and there is nothing to be distant from.
+        beyond = np.log(sizes[-k:] / largest).max(axis=1) if largest.all() else np.zeros(k)
+        rng = np.random.default_rng(seed)
+        wrong = discrepancy.draw(np.maximum(beyond, 0.0), DRAWS, rng)
+        spread = np.sqrt(bought.law[count] + belief.noise[-k:])
+        tail = 50.0 * (1.0 - level)
+        low, high = np.percentile(
+            wrong + spread * rng.standard_normal(wrong.shape), (tail, 100.0 - tail), axis=0
+        )
+        found.append(0.5 * float(np.mean(high - low)))
+    return np.asarray(found)
 
 
 def _prior_laws(runs: pd.DataFrame, seed: int) -> Float[Array, "R m"]:
@@ -216,8 +265,8 @@ def _prior_laws(runs: pd.DataFrame, seed: int) -> Float[Array, "R m"]:
     )
 
 
-def _verdict(bought: Purchase, cost: Array, budget: float, width: float) -> tuple[bool, str]:
-    if bought.half_widths[-1] <= width:
+def _verdict(bought: Purchase, reached: float, cost: Array, budget: float, width: float) -> tuple[bool, str]:
+    if reached <= width:
         return True, f"the half-width {100 * width:.3g}% is reached"
     affordable = cost <= budget - bought.cost
     if not affordable.any():
