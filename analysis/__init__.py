@@ -1,5 +1,6 @@
 """Scaling laws, forecasts and emergence from a table of runs: anybody's runs, no training code needed."""
 
+from analysis.curves.curves import Curves, curves
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
 from analysis.fitting.fit import fit
@@ -10,12 +11,14 @@ from analysis.laws.catalogue import own_form
 from analysis.tables.load import load_table
 
 __all__ = [
+    "Curves",
     "Emergence",
     "Fit",
     "Forecast",
     "IsoFlop",
     "UserError",
     "Warn",
+    "curves",
     "emergence",
     "extrapolate",
     "fit",
