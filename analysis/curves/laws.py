@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.curves.schedule import STEPS
+from analysis.curves.schedule import STEPS, WEIGHTS
 from analysis.laws.law import FLOOR, Form, Parameter, Private, Values
 
 # (parameters, columns, M in tokens) -> the share of each step of a fall that has been answered, their mean.
@@ -20,7 +20,7 @@ def _momentum(p: Any, x: Any, memory: Any) -> Any:
     """Answer each step of the fall as 1 - lambda^(steps since), lambda^(1 step) = exp(-batch / M): the annealing
     area S2 of Tissue et al. 2024 (arXiv 2408.11029), sum of m_i = lambda m_(i-1) + (rate_(i-1) - rate_i), times
     1 - lambda."""
-    return sum(-np.expm1(-getattr(x, f"since_{j}") / memory) for j in range(STEPS)) / STEPS
+    return sum(-np.expm1(-getattr(x, f"since_{j}") / memory) * WEIGHTS[j] for j in range(STEPS))
 
 
 def _power(p: Any, x: Any, memory: Any) -> Any:
@@ -29,8 +29,8 @@ def _power(p: Any, x: Any, memory: Any) -> Any:
     terms = []
     for j in range(STEPS):
         u = getattr(x, f"swept_{j}") / memory * np.exp(-p.gamma * np.log(getattr(x, f"rate_{j}")))
-        terms.append(1.0 - (1.0 + u) ** -p.b)
-    return sum(terms) / STEPS
+        terms.append((1.0 - (1.0 + u) ** -p.b) * WEIGHTS[j])
+    return sum(terms)
 
 
 def _law(response: Response) -> Callable[[Any, Any], Any]:
@@ -125,14 +125,14 @@ def _form(name: str, equation: str, reference: str, response: Response, others: 
 CURVE_LAWS = (
     _form(
         "annealing",
-        "sum of steps of the fall x (1 - exp(-tokens since / M))",
+        "sum over the fall of d rate x (1 - exp(-tokens since / M))",
         "Tissue et al. 2024, arXiv 2408.11029",
         _momentum,
         (),
     ),
     _form(
         "multi_power",
-        "sum of steps of the fall x (1 - (1 + rate^-gamma x area since / M)^-b)",
+        "sum over the fall of d rate x (1 - (1 + rate^-gamma x area since / M)^-b)",
         "Luo et al. 2025, arXiv 2503.12811",
         _power,
         _OF_THE_POWER,

@@ -16,8 +16,8 @@ from analysis.tables.science import COLUMN, check_one_science
 
 # An evaluation within so many warm-ups of the beginning is of the warm-up more than of a curve.
 WARMUPS = 10.0
-# A last evaluation may miss its horizon by a whole batch.
-AT_THE_END = 0.995
+# A last evaluation may miss its horizon by a batch, or by the few steps that were skipped.
+AT_THE_END = 0.98
 KINDS = (CONSTANT, *FALLS)
 NEEDED = (
     "a whole curve needs its schedule: the columns schedule (constant, wsd, linear or cosine), horizon_tokens, "
@@ -83,12 +83,16 @@ def read_points(table: pd.DataFrame, stated: Mapping[str, str]) -> Points:
     leave_out(table["loss"].notna().to_numpy(bool) if "loss" in table else np.ones(len(table), bool), "no loss")
     columns = {name: positive_numbers(table, name) for name in ("params", "tokens", "loss")}
     schedules = _schedules(table)
-    early = np.array([WARMUPS * s.warmup for s in schedules])
-    late = columns["tokens"] >= early
+    # A schedule counts steps; tokens may leave out those whose gradient was no number.
+    clock = columns["tokens"]
+    if {"step", "batch_tokens"} <= set(table.columns):
+        clock = np.asarray(numbers(table, "step") * numbers(table, "batch_tokens"), dtype=np.float64)
+        clock = np.where(np.isfinite(clock), clock, columns["tokens"])
+    late = clock >= np.array([WARMUPS * s.warmup for s in schedules])
     leave_out(late, f"an evaluation within {WARMUPS:g} warm-ups of the beginning")
-    schedules = [s for s, kept in zip(schedules, late, strict=True) if kept]
+    schedules, clock = [s for s, kept in zip(schedules, late, strict=True) if kept], clock[late]
     params, tokens, loss = (columns[name][late] for name in ("params", "tokens", "loss"))
-    read = [s.columns(t) for s, t in zip(schedules, tokens.tolist(), strict=True)]
+    read = [s.columns(t) for s, t in zip(schedules, clock.tolist(), strict=True)]
     x = {name: np.array([row[name] for row in read]) for name in (read[0] if read else ())}
     start, horizon = (np.array([getattr(s, name) for s in schedules]) for name in ("start", "horizon"))
     size = np.unique(params, return_inverse=True)[1]
@@ -102,8 +106,8 @@ def read_points(table: pd.DataFrame, stated: Mapping[str, str]) -> Points:
         loss,
         size,
         _runs(table),
-        tokens > start,
-        tokens >= AT_THE_END * horizon,
+        clock > start,
+        clock >= AT_THE_END * horizon,
         horizon,
         tuple(schedules),
         table,

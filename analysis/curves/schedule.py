@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from analysis.arrays import Array
 
-# Equal steps that a fall is cut into: with twice as many no prediction moves by 1e-4.
+# Points of a fall that stand for all of it (Gauss and Legendre's, in the rate), and their weights, whose sum is one.
 STEPS = 8
+POINTS, WEIGHTS = (np.polynomial.legendre.leggauss(STEPS)[0] + 1.0) / 2.0, np.polynomial.legendre.leggauss(STEPS)[1] / 2.0
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ class Schedule:
     def columns(self, tokens: float) -> dict[str, float]:
         """Make what a law of curves reads of a run at `tokens`.
 
-        area: tokens at the peak rate (S1). fallen: the share of the peak that is gone. The fall up to here is cut
-        into STEPS equal steps of the rate; of the middle of each, since_j: tokens since; swept_j: area since;
-        rate_j: the rate there. Without a fall `fallen` is as good as zero, for a law's columns are positive.
+        area: tokens at the peak rate (S1). fallen: the share of the peak that is gone. Where the rate had fallen by
+        POINTS[j] of that, since_j: tokens since; swept_j: area since; rate_j: the rate there. Without a fall
+        `fallen` is as good as zero, for a law's columns are positive.
         """
         at = np.asarray(float(tokens))
         area = float(self.area(at))
         fallen = 0.0 if self.kind == CONSTANT or tokens <= self.start else float(1.0 - self.rate(at))
         found = {"area": area, "fallen": max(fallen, 1e-12)}
-        level = 1.0 - fallen * (np.arange(STEPS) + 0.5) / STEPS
+        level = 1.0 - fallen * POINTS
         if fallen > 0:
             left = (level - self.floor) / (1.0 - self.floor)
             when = self.start + (self.horizon - self.start) * FALLS[self.kind].done(left)

@@ -35,8 +35,8 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         raise UserError(f"--pictures {args.pictures}: no such folder")
     found = curves(
         table,
-        at=[_pairs(text, "--at") for text in args.at],
-        schedule=_pairs(args.schedule, "--schedule"),
+        at=[pairs(text, "--at") for text in args.at],
+        schedule=pairs(args.schedule, "--schedule"),
         bootstrap=args.bootstrap,
         seed=args.seed,
         level=args.level,
@@ -50,7 +50,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     return Answer(found.to_json(), text)
 
 
-def _pairs(text: str, option: str) -> dict[str, str]:
+def pairs(text: str, option: str) -> dict[str, str]:
     """Read NAME=VALUE,... into a dict."""
     pairs = [item.partition("=") for item in text.split(",") if item.strip()]
     if any(not equals or not value.strip() for _, equals, value in pairs):
