@@ -80,7 +80,9 @@ def collapse(points: Points, fitted: CurveFit) -> Collapse | None:
         return None
     share = np.geomspace(first, 1.0, SHARES)
     predicted = np.log(points.loss) - fitted.residual[0]
-    measured = np.array([_normalised(points, rows, np.log(points.loss), floor, horizon, share) for rows in curves])
+    measured = np.array(
+        [_normalised(points, rows, np.log(points.loss), floor, horizon, share) for rows in curves]
+    )
     by_law = np.array([_normalised(points, rows, predicted, floor, horizon, share) for rows in curves])
     size = np.array([points.size[rows[0]] for rows in curves])
     return Collapse(horizon, floor, _judged(points, size, share, measured, by_law))
@@ -132,7 +134,9 @@ def _judged(
         scatter = 1.4826 * float(np.median(np.abs(others - np.median(others))))
         deviation = float(mean[i] - np.median(others))
         # The others' scatter holds their seeds' noise already; one size of few seeds may have more of it.
-        noise = max(float(np.hypot(scatter, seeds * np.sqrt(max(1.0 / count[i] - 1.0 / np.median(count), 0.0)))), 1e-6)
+        noise = max(
+            float(np.hypot(scatter, seeds * np.sqrt(max(1.0 / count[i] - 1.0 / np.median(count), 0.0)))), 1e-6
+        )
         noise = max(noise, seeds / np.sqrt(count[i]))
         limit = student.ppf(1.0 - 0.5 * ALARM / len(sizes), max(len(others) - 1, 1))
         params = float(points.x["params"][points.size == s][0])

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
-from analysis.arrays import Array
 from analysis.curves.collapse import Collapse, collapse
 from analysis.curves.fitted import (
     ENDS_ALONE,
@@ -32,7 +30,7 @@ from analysis.curves.schedule import CONSTANT, Schedule
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.observations import FEWEST_GROUPS
 from analysis.fitting.options import check_level, check_seed
-from analysis.fitting.result import notes, percentiles
+from analysis.fitting.result import finite, notes, percentiles
 
 # A target this many times beyond the data is far beyond what hold-outs try, which is a factor of two or so.
 FAR = 10.0
@@ -42,8 +40,8 @@ MANY = 4000
 
 @dataclass(frozen=True)
 class CurvePrediction:
-    """The end of one run that was not made: its loss and the interval of one run, its seed's luck included (less what
-    is known of the luck of this `seed`)."""
+    """The end of one run that was not made: its loss and the interval of one run, its seed's luck included
+    (less what is known of the luck of this `seed`)."""
 
     params: float
     tokens: float
@@ -88,8 +86,8 @@ class Curves:
 
     @property
     def helps(self) -> bool:
-        """True where whole curves forecast the held-out horizons better than ends alone."""
-        return bool(self.trials) and overall(self.trials, self.fitted.law.name) < overall(self.trials, ENDS_ALONE.name)
+        """False where ends alone forecast what was held out better than whole curves."""
+        return not _worse(self.trials, self.fitted.law.name)
 
     def to_json(self) -> dict[str, Any]:
         """Make the JSON of `python -m analysis curves`."""
@@ -103,7 +101,11 @@ class Curves:
             "conf_int": {n: [float(a), float(b)] for n, a, b in zip(law.names, low, high, strict=True)},
             "noise": dict(zip(NAMES, self.fitted.noise.deviations.tolist(), strict=True)),
             "held_out": [
-                {"what": t.what, "ends": t.ends, "errors": {name: t.mean_error(name) for name in t.errors}}
+                {
+                    "what": t.what,
+                    "ends": t.ends,
+                    "errors": {name: finite(t.mean_error(name)) for name in t.errors},
+                }
                 for t in self.trials
             ],
             "helps": self.helps,
@@ -114,7 +116,13 @@ class Curves:
                 "horizon_tokens": self.collapse.horizon,
                 "floor": self.collapse.floor,
                 "rungs": [
-                    {"params": r.params, "runs": r.runs, "deviation": r.deviation, "noise": r.noise, "left": r.left}
+                    {
+                        "params": r.params,
+                        "runs": r.runs,
+                        "deviation": r.deviation,
+                        "noise": r.noise,
+                        "left": r.left,
+                    }
                     for r in self.collapse.rungs
                 ],
             },
@@ -134,11 +142,15 @@ class Curves:
             f"{len(self.points)} evaluations of {runs} runs; {self.status}",
             "  ".join(f"{name} {value:.4g}" for name, value in self.fitted.params.items()),
             "noise of log loss, %: "
-            + "  ".join(f"{n} {100 * v:.2f}" for n, v in zip(NAMES, self.fitted.noise.deviations, strict=True)),
+            + "  ".join(
+                f"{n} {100 * v:.2f}" for n, v in zip(NAMES, self.fitted.noise.deviations, strict=True)
+            ),
         ]
         names = [*(law.name for law in CURVE_LAWS), ENDS_ALONE.name]
         if self.trials:
-            lines.append(f"{'held out':>20} {'ends':>5}  mean error, %: {'  '.join(names[:-1])}  {names[-1]} of ends")
+            lines.append(
+                f"{'held out':>20} {'ends':>5}  mean error, %: {'  '.join(names[:-1])}  {names[-1]} of ends"
+            )
         for trial in self.trials:
             errors = "  ".join(f"{100 * trial.mean_error(name):.2f}" for name in names)
             lines.append(f"{trial.what:>20} {trial.ends:>5}  {errors}")
@@ -212,7 +224,12 @@ def _target(points: Points, target: Mapping[str, Any]) -> _Wanted:
             raise UserError(f"{said}: give {name}, a positive number")
     usual = _usual(points)
     share = 1.0 - usual.start / usual.horizon if usual.kind == "wsd" else np.nan
-    filled = {"schedule": usual.kind, "warmup_tokens": usual.warmup, "rate_floor": usual.floor, "decay_share": share}
+    filled = {
+        "schedule": usual.kind,
+        "warmup_tokens": usual.warmup,
+        "rate_floor": usual.floor,
+        "decay_share": share,
+    }
     made = schedule_of({**filled, **values, "horizon_tokens": values["tokens"]}, said)
     if values["tokens"] < WARMUPS * made.warmup:
         raise UserError(f"{said}: within {WARMUPS:g} warm-ups of the beginning; ask for more tokens")
@@ -250,8 +267,18 @@ def _predict(
     tail = 50.0 * (1.0 - level)
     low, high = np.exp(percentiles(drawn, [tail, 100.0 - tail]))
     return CurvePrediction(
-        wanted.params, wanted.tokens, wanted.schedule, wanted.seed, float(np.exp(logs[0, 0])), float(low), float(high)
+        wanted.params,
+        wanted.tokens,
+        wanted.schedule,
+        wanted.seed,
+        float(np.exp(logs[0, 0])),
+        float(low),
+        float(high),
     )
+
+
+def _worse(trials: Sequence[HeldOut], law: str) -> bool:
+    return overall(trials, law, ENDS_ALONE.name) > overall(trials, ENDS_ALONE.name)
 
 
 def _doubts(points: Points, trials: Sequence[HeldOut], law: str) -> list[Warn]:
@@ -259,14 +286,18 @@ def _doubts(points: Points, trials: Sequence[HeldOut], law: str) -> list[Warn]:
     found = []
     runs = len(np.unique(points.run))
     if runs < FEWEST_GROUPS:
-        found.append(Warn(Code.FEW_GROUPS, f"{runs} runs are resampled: intervals need {FEWEST_GROUPS} or more"))
+        found.append(
+            Warn(Code.FEW_GROUPS, f"{runs} runs are resampled: intervals need {FEWEST_GROUPS} or more")
+        )
     if not trials:
-        found.append(Warn(Code.UNTESTED, "too few sizes, horizons or ends to hold some out and try the law on them"))
-    elif overall(trials, law) >= overall(trials, ENDS_ALONE.name):
+        found.append(
+            Warn(Code.UNTESTED, "too few sizes, horizons or ends to hold some out and try the law on them")
+        )
+    elif _worse(trials, law):
         found.append(
             Warn(
                 Code.CURVES_WORSE,
-                f"held-out ends are forecast to {100 * overall(trials, law):.2g}% by {law}, to "
+                f"held-out ends are forecast to {100 * overall(trials, law, ENDS_ALONE.name):.2g}% by {law}, to "
                 f"{100 * overall(trials, ENDS_ALONE.name):.2g}% by the ends alone: use `extrapolate`",
             )
         )

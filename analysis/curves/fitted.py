@@ -27,8 +27,9 @@ OBJECTIVE = Objective("huber", "log", 0.01)
 # Cells of the grid that are polished; of 8, nearly all ended in one basin on every table tried.
 STARTS = 4
 ENDS_ALONE = get_form("chinchilla6")
-# The last horizons, each held out in turn.
-MOST_HORIZONS = 4
+# Schedules and horizons that are held out in turn, the longest.
+MOST_HELD_OUT = 4
+LARGEST = "largest size"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def fit_curves(law: Form, points: Points, resamples: int = 0, seed: int = 0) -> 
     """Fit `law` to the points, then the components of its noise; runs are resampled whole. UserError if too few."""
     n = len(points)
     if n <= len(law.names):
-        raise UserError(f"{n} evaluations for the {len(law.names)} parameters of {law.name}: give more, or longer runs")
+        raise UserError(
+            f"{n} evaluations for the {len(law.names)} parameters of {law.name}: give more, or longer runs"
+        )
     run = np.unique(points.run, return_inverse=True)[1]
     nothing = np.full(n, np.nan)
     observations = Observations(
@@ -103,8 +106,8 @@ def _places(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One trial: what was held out (a horizon in tokens, or the largest size), the runs of it, and of each law the
-    errors of log loss at their ends with the standard deviations that it had said."""
+    """One trial: what was held out, the runs of it, and of each law the errors of log loss at their ends with the
+    standard deviations that it had said (NaN where a law could not be fitted without them)."""
 
     what: str
     ends: int
@@ -117,42 +120,59 @@ class HeldOut:
 
 
 def held_out(points: Points) -> list[HeldOut]:
-    """Hold out each horizon's falls in turn, with the trunks left in, then the largest size with all its runs, and
-    predict the ends; the law of ends alone is tried beside the laws of curves."""
-    horizons = np.unique(points.horizon[points.ended])[-MOST_HORIZONS:]
-    largest = points.size == points.size.max()
-    trials = [(f"horizon {h:.4g}", points.horizon == h) for h in horizons] + [("largest size", largest)]
-    return [trial for what, out in trials if (trial := _held_out(points, what, out)) is not None]
+    """Hold out the falls of each schedule and horizon in turn, with the trunks left in, then the largest size
+    with all its runs, and predict the ends. The law of ends alone is tried beside, on ends of one schedule."""
+    label = np.array([s.label for s in points.schedules])
+    falls = np.isfinite(points.horizon)
+    groups = sorted(
+        {(h, name) for h, name in zip(points.horizon[falls], label[falls], strict=True)}, reverse=True
+    )
+    trials = [
+        _held_out(
+            points, f"{name} to {h:.4g}", falls & (points.horizon == h) & (label == name), label == name
+        )
+        for h, name in groups[:MOST_HELD_OUT]
+    ]
+    trials.append(_held_out(points, LARGEST, points.size == points.size.max(), falls))
+    return [trial for trial in trials if trial is not None]
 
 
-def _held_out(points: Points, what: str, out: Bool[np.ndarray, " n"]) -> HeldOut | None:
-    """Try all laws; None where what is left carries not every one of them."""
+def _held_out(
+    points: Points, what: str, out: Bool[np.ndarray, " n"], alike: Bool[np.ndarray, " n"]
+) -> HeldOut | None:
+    """Try all laws; None where what is left cannot carry a law of curves."""
     rest, ends = points.keep(~out), points.keep(out & points.ended)
+    if not len(ends) or not rest.falling.any() or len(np.unique(rest.size)) < 2:
+        return None
     errors, said = {}, {}
     for law in (*CURVE_LAWS, ENDS_ALONE):
-        seen = rest.keep(rest.ended) if law is ENDS_ALONE else rest
-        if len(seen) < 2 * len(law.names) or len(np.unique(seen.size)) < 2 or not len(ends):
+        seen = points.keep(~out & points.ended & alike) if law is ENDS_ALONE else rest
+        errors[law.name] = said[law.name] = np.full(len(ends), np.nan)
+        if len(seen) < 2 * len(law.names):
+            if law is ENDS_ALONE:
+                continue
             return None
         logs, said[law.name] = fit_curves(law, seen).predict(ends.x, ends.size, ends.run)
         errors[law.name] = logs[0] - np.log(ends.loss)
     return HeldOut(what, len(ends), errors, said)
 
 
-def overall(trials: Sequence[HeldOut], law: str) -> float:
-    """Average the mean errors of the trials that hold out a horizon (of all, where there are none)."""
-    chosen = [t for t in trials if t.what != "largest size"] or list(trials)
-    return float(np.mean([t.mean_error(law) for t in chosen])) if chosen else np.nan
+def overall(trials: Sequence[HeldOut], law: str, beside: str = "") -> float:
+    """Average the mean errors over the trials of schedules and horizons (over all, where there are no others) that
+    the law `beside` was tried in too; NaN without any."""
+    fair = [t for t in trials if not np.isnan(t.mean_error(beside or law))]
+    errors = [t.mean_error(law) for t in fair if t.what != LARGEST] or [t.mean_error(law) for t in fair]
+    return float(np.mean(errors)) if errors else np.nan
 
 
 def best_law(trials: Sequence[HeldOut]) -> Form:
-    """Choose the law of curves whose forecasts of held-out ends were the best; the first where nothing was tried."""
-    return min(CURVE_LAWS, key=lambda law: overall(trials, law.name)) if trials else CURVE_LAWS[0]
+    """Choose the law of curves whose forecasts of held-out ends were the best; the last where nothing was tried."""
+    return min(CURVE_LAWS, key=lambda law: overall(trials, law.name)) if trials else CURVE_LAWS[-1]
 
 
 def missed(trials: Sequence[HeldOut], law: str, new_size: bool) -> float:
     """How many times the said standard deviation the errors were, root mean square, at least one."""
-    chosen = [t for t in trials if (t.what == "largest size") == new_size]
-    ratios = [t.errors[law] / t.said[law] for t in chosen]
+    ratios = [t.errors[law] / t.said[law] for t in trials if (t.what == LARGEST) == new_size]
     return max(1.0, float(np.sqrt(np.mean(np.concatenate(ratios) ** 2)))) if ratios else 1.0
 
 

@@ -75,7 +75,12 @@ def _private(v: Values, x: Any) -> Values:
     }
 
 
-_COLUMNS = ("params", "area", "fallen", *(f"{c}_{j}" for c in ("since", "swept", "rate") for j in range(STEPS)))
+_COLUMNS = (
+    "params",
+    "area",
+    "fallen",
+    *(f"{c}_{j}" for c in ("since", "swept", "rate") for j in range(STEPS)),
+)
 _ALPHA = Parameter("alpha", 0.02, 2.5, "exponent of N", typical=(0.2, 1.2))
 _BETA = Parameter("beta", 0.02, 2.5, "exponent of the swept rate", typical=(0.2, 1.2))
 _K = Parameter("k", 0.2, 1.5, "power of both terms together", typical=(0.4, 1.0))
@@ -86,13 +91,17 @@ _OF_THE_POWER = (
     Parameter("b", 0.05, 5.0, "exponent of the answer", scale=True, typical=(0.3, 2.0)),
 )
 # Of the table's middle area.
-_MEMORY = Parameter("m", 1e-6, 1e2, "share of a run over which a fall is answered", scale=True, typical=(1e-4, 1.0))
+_MEMORY = Parameter(
+    "m", 1e-6, 1e2, "share of a run over which a fall is answered", scale=True, typical=(1e-4, 1.0)
+)
 _R = Parameter("R", 0.0, np.inf, "reducible loss at the middle", scale=True)
 _G = Parameter("G", 0.0, np.inf, "gain of a whole fall at the middle", scale=True)
 _RATIO = Parameter("r", -6.0, 6.0, "half the log ratio of the terms at the middle", typical=(-1.5, 1.5))
 
 
-def _form(name: str, equation: str, reference: str, response: Response, others: tuple[Parameter, ...]) -> Form:
+def _form(
+    name: str, equation: str, reference: str, response: Response, others: tuple[Parameter, ...]
+) -> Form:
     return Form(
         name=name,
         equation=f"E + (A N^-alpha + B S1^-beta)^k - C N^delta {equation}",

@@ -80,7 +80,9 @@ def read_points(table: pd.DataFrame, stated: Mapping[str, str]) -> Points:
             left_out.append(LeftOut(reason, tuple(table.index[~keep].tolist())))
             table = table[keep]
 
-    leave_out(table["loss"].notna().to_numpy(bool) if "loss" in table else np.ones(len(table), bool), "no loss")
+    leave_out(
+        table["loss"].notna().to_numpy(bool) if "loss" in table else np.ones(len(table), bool), "no loss"
+    )
     columns = {name: positive_numbers(table, name) for name in ("params", "tokens", "loss")}
     schedules = _schedules(table)
     # A schedule counts steps; tokens may leave out those whose gradient was no number.
@@ -158,12 +160,20 @@ def _schedules(table: pd.DataFrame) -> list[Schedule]:
     words = {name: table[name] for name in ("kind", "schedule") if name in table}
     rows = pd.DataFrame({**words, **there}).to_dict("records")
     return [
-        schedule_of(row, row_name(table, label)) for row, label in zip(rows, table.index.tolist(), strict=True)
+        schedule_of(row, row_name(table, label))
+        for row, label in zip(rows, table.index.tolist(), strict=True)
     ]
 
 
 def _value(name: str, value: str) -> str | float:
-    if name not in ("schedule", "horizon_tokens", "warmup_tokens", "decay_start_tokens", "decay_share", "rate_floor"):
+    if name not in (
+        "schedule",
+        "horizon_tokens",
+        "warmup_tokens",
+        "decay_start_tokens",
+        "decay_share",
+        "rate_floor",
+    ):
         raise UserError(f"--schedule {name}={value}: no such column; {NEEDED}")
     try:
         return value if name == "schedule" else float(value)
@@ -173,7 +183,11 @@ def _value(name: str, value: str) -> str | float:
 
 def _runs(table: pd.DataFrame) -> Int[np.ndarray, " n"]:
     """Number the runs: what shares a seed's first weights and order of data shares its luck."""
-    by = ["params", "seed"] if "seed" in table else ["params", *[n for n in ("group", "run_id") if n in table][:1]]
+    by = (
+        ["params", "seed"]
+        if "seed" in table
+        else ["params", *[n for n in ("group", "run_id") if n in table][:1]]
+    )
     return table.groupby(by, dropna=False, sort=True).ngroup().to_numpy()
 
 

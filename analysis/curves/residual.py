@@ -78,5 +78,7 @@ def curve_noise(residual: Float[Array, " n"], places: Places) -> CurveNoise:
             total += 0.5 * float(r @ cho_solve(factor, r)) + float(np.log(np.diag(factor[0])).sum())
         return total
 
-    found = minimize(misfit, np.log(START), method="Nelder-Mead", options={"maxiter": 400, "xatol": 0.03, "fatol": 0.05})
+    found = minimize(
+        misfit, np.log(START), method="Nelder-Mead", options={"maxiter": 400, "xatol": 0.03, "fatol": 0.05}
+    )
     return CurveNoise(np.exp(np.clip(found.x, np.log(LEAST), np.log(MOST))))

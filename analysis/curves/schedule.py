@@ -1,6 +1,7 @@
 """The learning rate over a run, as a share of its peak: what it has swept, and how long ago it fell.
 
-All in closed form, in tokens. `lmscale.schedule` decides the rate of a step; this is the same rate, read from a table.
+All in closed form, in tokens. `lmscale.schedule` decides the rate of a step; this is the same rate, read from a
+table.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from jaxtyping import Float
 
 from analysis.arrays import Array
 
-# Points of a fall that stand for all of it (Gauss and Legendre's, in the rate), and their weights, whose sum is one.
+# Points of a fall that stand for all of it (Gauss and Legendre's, in the rate), and their weights, of sum one.
 STEPS = 8
-POINTS, WEIGHTS = (np.polynomial.legendre.leggauss(STEPS)[0] + 1.0) / 2.0, np.polynomial.legendre.leggauss(STEPS)[1] / 2.0
+POINTS, WEIGHTS = (
+    (np.polynomial.legendre.leggauss(STEPS)[0] + 1.0) / 2.0,
+    np.polynomial.legendre.leggauss(STEPS)[1] / 2.0,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,12 @@ class Schedule:
     start: float = np.inf
     horizon: float = np.inf
     floor: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Name it apart from its horizon: wsd 0.2 falls over the last fifth."""
+        partial = self.kind in FALLS and not FALLS[self.kind].whole
+        return f"{self.kind} {1.0 - self.start / self.horizon:.2g}" if partial else self.kind
 
     def _done(self, tokens: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return np.clip((tokens - self.start) / (self.horizon - self.start), 0.0, 1.0)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.curves.curves import Curves
+from analysis.curves.schedule import Schedule
 from analysis.figures import style
 
 
@@ -18,21 +19,18 @@ def write_curves(found: Curves, folder: Path) -> list[Path]:
 
 
 def plot_curves(found: Curves) -> Figure:
-    """Draw every evaluation against tokens, a colour a size, the law's curve of each run's schedule, and what was
-    predicted."""
+    """Draw every evaluation, a colour a size, the law along each schedule, and what was predicted."""
     figure, axis = style.axes(None, style.WIDTH, 4.6)
     points = found.points
     tokens = points.x["tokens"]
     sizes = np.unique(points.x["params"])
     colours = style.size_colours(sizes.tolist())
-    fitted = np.exp(np.log(points.loss) - found.fitted.residual[0])
-    for size in sizes:
-        mine = points.x["params"] == size
-        # The law is the same for all seeds of a size: one line for each schedule.
-        for horizon in np.unique(points.horizon[mine]):
-            rows = np.flatnonzero(mine & (points.horizon == horizon))
-            rows = rows[np.argsort(tokens[rows], kind="stable")]
-            axis.plot(tokens[rows], fitted[rows], color=colours[size], lw=0.9, alpha=0.8)
+    for size, params in enumerate(sizes.tolist()):
+        mine = points.size == size
+        for schedule in dict.fromkeys(s for s, own in zip(points.schedules, mine, strict=True) if own):
+            alike = mine & np.array([s == schedule for s in points.schedules])
+            at = np.linspace(tokens[mine].min(), min(schedule.horizon, tokens[alike].max()), 80)
+            axis.plot(at, _law(found, params, size, schedule, at), color=colours[params], lw=0.9, alpha=0.8)
     for falling, mark in ((False, "hollow"), (True, "filled")):
         rows = points.falling == falling
         frame = points.table[rows].assign(tokens=tokens[rows], params=points.x["params"][rows])
@@ -45,10 +43,17 @@ def plot_curves(found: Curves) -> Figure:
     axis.set(
         xlabel="tokens",
         ylabel="loss",
-        title=f"{law}, {len(points)} evaluations; hollow: constant rate, filled: the rate is falling, lines: the law",
+        title=f"{law}, {len(points)} evaluations (hollow: constant rate, filled: it falls); lines: the law",
     )
     style.size_legend(axis, colours, "params")
     return figure
+
+
+def _law(found: Curves, params: float, size: int, schedule: Schedule, at: np.ndarray) -> np.ndarray:
+    """Compute a rung's loss along a schedule: the law with what is known of the rung, of no run in particular."""
+    read = [{"params": params, **schedule.columns(tokens)} for tokens in at.tolist()]
+    x = {name: np.array([row[name] for row in read]) for name in read[0]}
+    return np.exp(found.fitted.predict(x, np.full(len(at), size), np.full(len(at), -1))[0][0])
 
 
 def plot_collapse(found: Curves) -> Figure:
@@ -80,14 +85,28 @@ def _deviations(axis: Axes, found: Curves) -> None:
     for rung in rungs:
         colour = style.RED if rung.left else colours[rung.params]
         axis.errorbar(
-            [rung.params], [100 * rung.deviation], yerr=[100 * rung.noise], fmt="o", ms=4, color=colour, capsize=3, lw=1.2
+            [rung.params],
+            [100 * rung.deviation],
+            yerr=[100 * rung.noise],
+            fmt="o",
+            ms=4,
+            color=colour,
+            capsize=3,
+            lw=1.2,
         )
         if rung.left:
             axis.annotate(
-                "left the collapse", (rung.params, 100 * rung.deviation), (6, 0), textcoords="offset points", va="center",
-                color=style.RED, fontsize=8,
+                "left the collapse",
+                (rung.params, 100 * rung.deviation),
+                (6, 0),
+                textcoords="offset points",
+                va="center",
+                color=style.RED,
+                fontsize=8,
             )
     axis.axhline(0.0, color=style.GREY, lw=1, zorder=0)
     axis.margins(x=0.12)
-    axis.set(xlabel="params", ylabel="% of the reducible loss", title="distance from the collapse, ± its noise")
+    axis.set(
+        xlabel="params", ylabel="% of the reducible loss", title="distance from the collapse, ± its noise"
+    )
     style.log_axis(axis, "x", counts=True)

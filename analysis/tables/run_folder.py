@@ -170,7 +170,9 @@ def _schedule(spec: Mapping[str, Any]) -> dict[str, str | float | None]:
     batch = _number(spec.get("batch_tokens"), "batch_tokens")
     in_tokens = {"warmup_tokens": said.get("warmup_steps"), "decay_start_tokens": spec.get("decay_start")}
     return {
-        "schedule": "constant" if spec.get("kind") == "trunk" else _text(said.get("kind", said.get("name")), "schedule"),
+        "schedule": "constant"
+        if spec.get("kind") == "trunk"
+        else _text(said.get("kind", said.get("name")), "schedule"),
         **{
             name: None if batch is None or steps is None else (_number(steps, name) or 0) * batch
             for name, steps in in_tokens.items()

@@ -22,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE,...",
         help="an end to predict: params=1e6,tokens=2e8[,schedule=cosine][,decay_share=.1][,seed=0]",
     )
-    add("--schedule", default="", metavar="NAME=VALUE,...", help="columns that the table lacks, the same for all rows")
+    add(
+        "--schedule",
+        default="",
+        metavar="NAME=VALUE,...",
+        help="columns that the table lacks, the same for all rows",
+    )
     add("--bootstrap", type=int, default=100, help="resamples of runs (100)")
     add("--seed", type=int, default=0, help="of the resamples (0)")
     add("--level", type=float, default=0.9, help="of the intervals (0.9)")
