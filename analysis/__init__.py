@@ -1,5 +1,6 @@
 """Scaling laws, forecasts and emergence from a table of runs: anybody's runs, no training code needed."""
 
+from analysis.curves.curves import Curves, curves
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
 from analysis.fitting.fit import fit, fit_shared
@@ -12,6 +13,7 @@ from analysis.laws.catalogue import own_form
 from analysis.tables.load import load_table
 
 __all__ = [
+    "Curves",
     "Emergence",
     "Fit",
     "Forecast",
@@ -20,6 +22,7 @@ __all__ = [
     "Verification",
     "Warn",
     "Wish",
+    "curves",
     "emergence",
     "extrapolate",
     "fit",

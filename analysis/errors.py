@@ -83,6 +83,10 @@ class Code(StrEnum):
     FLOPS_HOLES = "flops_holes", "rows without flops, which the law does not read"
     GROUP_COLUMN = "group_column", "the column group has one value or holes, and was not asked for"
     FEW_GROUPS = "few_groups", "fewer than 8 groups are resampled"
+    # of whole loss curves
+    MIS_SCALED = "mis_scaled", "a rung leaves the collapse of the normalised curves by more than seeds do"
+    CURVES_WORSE = "curves_worse", "held-out ends are forecast better by the ends alone than by whole curves"
+    UNSEEN_SCHEDULE = "unseen_schedule", "a target's schedule is one of which the table has no run"
     # of a task's curve
     NON_MONOTONE = "non_monotone", "the score rises and then falls: no class is meant for it"
     FEW_SIZES = "few_sizes", "fewer than four sizes: a plateau of three and a departure need four"
