@@ -110,7 +110,7 @@ def observe(
     table, warnings = rows.table, list(rows.warnings)
     data = {name: positive_numbers(table, name) for name in columns if name != "x"}
     for name in ("params", "tokens", "params_active"):
-        # Wanted for compute, budgets and predictions even where the law does not read them: what is no count is a hole.
+        # Wanted for compute, budgets and predictions even where the law does not read them: no count is a hole.
         if name not in data and name in table and pd.api.types.is_numeric_dtype(table[name]):
             values = table[name].to_numpy(np.float64)
             data[name] = np.where((values > 0) & (values < BEYOND), values, np.nan)
