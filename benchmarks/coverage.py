@@ -19,6 +19,7 @@ from analysis.fitting.options import FitOptions
 from analysis.fitting.result import Member
 from analysis.forecasting import discrepancy, interval
 from analysis.forecasting.forecast import LEAST_WEIGHT
+from analysis.forecasting.structure import structure
 from analysis.laws.catalogue import get_form
 from benchmarks.splits import PUBLISHED, Split, splits, tables
 
@@ -52,6 +53,7 @@ class Case:
     split: Split
     members: list[Member]
     held_out: list[discrepancy.Missed]
+    structure: float
     distance: Array
     misses: dict[str, float]
     residual_width: float
@@ -75,6 +77,7 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
         split,
         members,
         discrepancy.hold_out(members, 0),
+        structure(members[0].fit),
         discrepancy.distance_of(members[0].fit.observations, test),
         misses,
         float(np.median(bounds.upper - bounds.lower)),
@@ -89,10 +92,8 @@ def coverage(case: Case, settings: Settings) -> tuple[float, float]:
     try:
         bent = bool(case.members[0].fit.provenance["bent"])
         test = case.split.test.astype(np.float64)
-        found = interval.interval(
-            case.members, test, case.distance, discrepancy.discrepancy_of(case.held_out, bent=bent),
-            level=LEVEL, seed=0,
-        )  # fmt: skip
+        posterior = discrepancy.discrepancy_of(case.held_out, bent=bent, structure=case.structure)
+        found = interval.interval(case.members, test, case.distance, posterior, level=LEVEL, seed=0)
     finally:
         for name, value in saved.items():
             setattr(discrepancy, name, value)

@@ -14,6 +14,7 @@ from analysis.fitting.result import Fit, Member, finite, html_of, notes
 from analysis.forecasting.cost import Cost, wanted_runs
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
+from analysis.forecasting.structure import structure
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -131,7 +132,9 @@ def extrapolate(
     runs = wanted_runs(fitted, budgets, targets, at)
     wanted = runs.table
     distance = distance_of(fitted.observations, wanted)
-    discrepancy = discrepancy_of(hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]))
+    discrepancy = discrepancy_of(
+        hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]), structure=structure(fitted)
+    )
     far = discrepancy.far(distance)
     bounds = interval(members, wanted, distance, discrepancy, level=chosen.level, seed=chosen.seed)
     predicted, lower, upper = np.exp(bounds.centre), np.exp(bounds.lower), np.exp(bounds.upper)
