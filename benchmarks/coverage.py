@@ -19,7 +19,6 @@ from analysis.fitting.options import FitOptions
 from analysis.fitting.result import Member
 from analysis.forecasting import discrepancy, interval
 from analysis.forecasting.forecast import LEAST_WEIGHT
-from analysis.forecasting.structure import structure
 from analysis.laws.catalogue import get_form
 from benchmarks.splits import PUBLISHED, Split, splits, tables
 
@@ -77,7 +76,7 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
         split,
         members,
         discrepancy.hold_out(members, 0),
-        structure(members[0].fit),
+        members[0].fit.structure,
         discrepancy.distance_of(members[0].fit.observations, test),
         misses,
         float(np.median(bounds.upper - bounds.lower)),

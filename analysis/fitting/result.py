@@ -18,6 +18,7 @@ from analysis.errors import Status, UserError, Warn, status_of
 from analysis.fitting.objective import Objective
 from analysis.fitting.observations import Observations
 from analysis.fitting.problem import Problem
+from analysis.fitting.structure import structure
 from analysis.laws.law import Form
 from analysis.tables.finished import LeftOut
 
@@ -68,6 +69,11 @@ class Fit:
         rows = self.observations.small
         residual = np.log(rows.loss / self.predict(rows.x))
         return max(self.objective.spare(residual, rows.loss, len(self.params)), 1.0)
+
+    @property
+    def structure(self) -> float:
+        """The log Bayes factor of structure in the residuals against none (`fitting.structure`)."""
+        return structure(self.problem, self.problem.small.model.private(self.params))
 
     @property
     def bse(self) -> dict[str, float]:

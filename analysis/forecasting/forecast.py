@@ -14,7 +14,6 @@ from analysis.fitting.result import Fit, Member, finite, html_of, notes
 from analysis.forecasting.cost import Cost, wanted_runs
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
-from analysis.forecasting.structure import structure
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -133,7 +132,7 @@ def extrapolate(
     wanted = runs.table
     distance = distance_of(fitted.observations, wanted)
     discrepancy = discrepancy_of(
-        hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]), structure=structure(fitted)
+        hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]), structure=fitted.structure
     )
     far = discrepancy.far(distance)
     bounds = interval(members, wanted, distance, discrepancy, level=chosen.level, seed=chosen.seed)

@@ -1,7 +1,7 @@
 """Structure in a law's residuals: evidence inside the table that the law is not exact.
 
 Residuals of runs that lie near each other in params and tokens are independent where the law holds, and alike where
-it does not. How wrong the law is beyond the data is `forecasting.discrepancy`'s business.
+it does not. How wrong it is beyond the data is `forecasting.discrepancy`'s business.
 
 The model: the residuals of log loss are noise, and under the rival a smooth function besides: a Gaussian process of
 the logs of the law's columns, as the discrepancy of Kennedy and O'Hagan 2001 (JRSS B 63, 425) is. The law's own
@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from analysis.arrays import Array
 from analysis.fitting.diagnostics import jacobian
-from analysis.fitting.result import Fit
+from analysis.fitting.problem import Problem
 
 # Residuals are alike over this much of params or tokens, as a log factor. Twice as much says the same of the public
 # tables (docs/log.md).
@@ -26,28 +26,27 @@ SHARED = (0.0, 0.5, 1.0, 2.0)
 WILD = 3.0
 # Rows looked at: a random subset of a larger table's.
 MOST_ROWS = 500
-# Rows beyond the parameters below which nothing is said, and residuals that are rounding.
+# Rows beyond the parameters below which nothing is said; residuals below this are rounding.
 FEWEST_SPARE, ROUNDING = 4, 1e-7
 
 
-def structure(fitted: Fit) -> float:
-    """Compute the log Bayes factor of structure in a fit's residuals against none; zero where none can be told.
+def structure(problem: Problem, theta: Float[Array, " p"]) -> float:
+    """Compute the log Bayes factor of structure in the residuals of a law at internal parameters against none.
 
-    The noise's size is profiled out; each hypothesis is the mean over its grid.
+    Zero where none can be told. The noise's size is profiled out; each hypothesis is the mean over its grid.
     """
-    rows = fitted.observations.small
-    model = fitted.problem.small.model
-    theta = np.asarray(model.private(fitted.params))[None]
+    rows, model = problem.small.observations, problem.small.model
+    theta = theta[None]
     residual = np.log(rows.loss / model.predict(theta)[0])
     free = jacobian(model, theta, np.ones(len(rows))).T
     keep = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS])
     residual, free, group = residual[keep], free[keep], rows.group[keep]
     norms = np.linalg.norm(free, axis=0)
     free = free[:, norms > 0] / norms[norms > 0]
-    robust = 1.4826 * float(np.median(np.abs(residual)))
-    if len(keep) - free.shape[1] < FEWEST_SPARE or not robust > ROUNDING:
+    robust = 1.4826 * max(float(np.median(np.abs(residual))), ROUNDING)
+    if len(keep) - free.shape[1] < FEWEST_SPARE or np.abs(residual).max() < ROUNDING:
         return 0.0
-    place = np.log([rows.x[name][keep] for name in fitted.form.columns])
+    place = np.log([rows.x[name][keep] for name in problem.form.columns])
     apart = np.sum((place[:, :, None] - place[:, None, :]) ** 2, axis=0)
     # An orthonormal basis of what the law's parameters cannot take up.
     basis = np.linalg.qr(free, mode="complete")[0][:, free.shape[1] :]
