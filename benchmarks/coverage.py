@@ -188,6 +188,7 @@ def show(cases: list[Case]) -> None:
         f"90% intervals hold {by_table.inside.mean():.1f}% of held-out runs (each table once; standard error "
         f"{error:.1f})"
     )
+    print(f"rows were left out as another regime in {100 * (frame.kept < frame['of']).mean():.0f}% of splits")
     few = by_table[by_table["of"] < 60].inside
     print(f"{few.mean():.1f}% of those of the {len(few)} tables of fewer than 60 rows fitted")
     print(frame.groupby("source").inside.mean().round(1).to_string())

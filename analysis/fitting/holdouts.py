@@ -43,7 +43,7 @@ FEWEST_TRIED = 9
 @dataclass(frozen=True)
 class Candidate:
     """A problem on the rows of loss up to `ceiling`: `error` is its mean absolute rolling error of log loss
-    (infinite where no cut leaves enough rows); `objective` and `theta`, its value and parameters on all its rows."""
+    (infinite where no cut leaves enough rows), `objective` and `theta` its value and parameters on all rows."""
 
     problem: Problem
     ceiling: float
