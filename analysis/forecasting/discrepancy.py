@@ -5,9 +5,10 @@ weighed against that chance. The posterior is carried on to new runs by `forecas
 
 The model, in log loss: a held-out run at distance d (log factor of compute beyond the largest run kept) is missed
 by  e = parameters + seed noise + s d^GROWTH z,  z standard normal, s the slope. The first two have variances that
-resamples and residuals tell (`_missed`); s has a prior that is a spike at zero (the law holds) and a half-Cauchy,
-and each cut of the table gives a likelihood (`Missed.log_likelihood`). After Kennedy and O'Hagan 2001 (JRSS B 63,
-425), whose discrepancy is a Gaussian process; here it is one slope, for a table has a handful of cuts.
+resamples and residuals tell (`_missed`); s has a prior that is a spike at zero (the law holds) and a half-Cauchy.
+Structure in the residuals speaks against the spike (`fitting.structure`), and each cut of the table gives a
+likelihood (`Missed.log_likelihood`). After Kennedy and O'Hagan 2001 (JRSS B 63, 425), whose discrepancy is a
+Gaussian process; here it is one slope, for a table has a handful of cuts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -225,11 +226,12 @@ class Discrepancy:
 NONE = Discrepancy(np.zeros(1), np.ones(1), np.inf)
 
 
-def discrepancy_of(missed: Sequence[Missed], *, bent: bool) -> Discrepancy:
+def discrepancy_of(missed: Sequence[Missed], *, bent: bool, structure: float = 0.0) -> Discrepancy:
     """Compute the posterior of the slope after the hold-outs.
 
-    `bent`: they chose which rows to keep, or should have; then the law is never taken to hold. Each cut's
-    likelihood is taken to the power EVIDENCE, for the cuts of a table hold the same rows out over and over.
+    `bent`: they chose which rows to keep, or should have; then the law is never taken to hold. `structure`: the log
+    Bayes factor that its residuals give against it (`fitting.structure`). Each cut's likelihood is taken to the
+    power EVIDENCE, for the cuts of a table hold the same rows out over and over.
     """
     slopes = np.concatenate([[0.0], SLOPES])
     # Half-Cauchy, times the slope for a grid that is even in its logarithm.
@@ -237,6 +239,7 @@ def discrepancy_of(missed: Sequence[Missed], *, bent: bool) -> Discrepancy:
     true = 0.0 if bent else TRUE
     with np.errstate(divide="ignore"):
         log_posterior = np.log(np.concatenate([[true], (1.0 - true) * wrong / wrong.sum()]))
+    log_posterior[1:] += structure
     tested = 0.0
     for cut in missed:
         log_posterior = log_posterior + EVIDENCE * cut.log_likelihood(slopes)

@@ -145,7 +145,9 @@ def extrapolate(
     runs = wanted_runs(fitted, budgets, targets, at)
     wanted = runs.table
     distance = distance_of(fitted.observations, wanted)
-    discrepancy = discrepancy_of(hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]))
+    discrepancy = discrepancy_of(
+        hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]), structure=fitted.structure
+    )
     far = discrepancy.far(distance)
     bounds = interval(members, wanted, distance, discrepancy, level=chosen.level, seed=chosen.seed)
     predicted, lower, upper = np.exp(bounds.centre), np.exp(bounds.lower), np.exp(bounds.upper)
