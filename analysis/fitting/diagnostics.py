@@ -34,7 +34,7 @@ def diagnose(problem: Problem, best: Found, draws: Float[Array, "R p"]) -> tuple
     found = [
         *_basins(form, best.basins, model.public(best.basins.theta), float(best.value[0]), params),
         *_bounds(form, params, ((theta[0] > model.lower) & (theta[0] < model.upper))[free], free[0]),
-        *_identified(form, _jacobian(model, theta, observations.weight)[free], model.public(draws), params),
+        *_identified(form, jacobian(model, theta, observations.weight)[free], model.public(draws), params),
         *_shape(np.log(observations.loss / predicted)[np.argsort(predicted)]),
     ]
     floor = params.get("E")
@@ -92,7 +92,7 @@ def _bounds(
     return found
 
 
-def _jacobian(model: Model, theta: Float[Array, "1 p"], weight: Float[Array, " n"]) -> Float[Array, "p n"]:
+def jacobian(model: Model, theta: Float[Array, "1 p"], weight: Float[Array, " n"]) -> Float[Array, "p n"]:
     """Differentiate log loss in the internal parameters, by central differences."""
     step = 1e-5 * np.maximum(np.abs(theta[0]), 1e-2)
     moved = np.repeat(theta, 2 * theta.shape[1], axis=0)

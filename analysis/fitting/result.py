@@ -19,6 +19,7 @@ from analysis.fitting.floor import Floor
 from analysis.fitting.objective import Objective
 from analysis.fitting.observations import Observations
 from analysis.fitting.problem import Problem
+from analysis.fitting.structure import structure
 from analysis.laws.law import Form
 from analysis.tables.finished import LeftOut
 
@@ -70,6 +71,11 @@ class Fit:
         rows = self.observations.small
         residual = np.log(rows.loss / self.predict(rows.x))
         return max(self.objective.spare(residual, rows.loss, self.problem.parameters), 1.0)
+
+    @property
+    def structure(self) -> float:
+        """The log Bayes factor of structure in the residuals against none (`fitting.structure`)."""
+        return structure(self.problem, self.problem.small.model.private(self.params))
 
     @property
     def bse(self) -> dict[str, float]:

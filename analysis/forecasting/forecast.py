@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
+from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit_members
 from analysis.fitting.options import FitOptions
@@ -47,7 +49,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predictions of new runs, the fit behind them, and what not to believe about them."""
+    """Predictions of new runs, the fit behind them, and what not to believe about them. `draws` are losses of new
+    runs, one column a prediction: what the intervals are made of."""
 
     predictions: tuple[Prediction, ...]
     fit: Fit
@@ -55,7 +58,8 @@ class Forecast:
     cost: Cost
     discrepancy: Discrepancy
     warnings: tuple[Warn, ...]
-    sensitivity: tuple[Sensitivity, ...] = ()
+    draws: Float[Array, "K m"]
+    sensitivity: tuple[Sensitivity, ...]
 
     @property
     def status(self) -> Status:
@@ -141,7 +145,9 @@ def extrapolate(
     runs = wanted_runs(fitted, budgets, targets, at)
     wanted = runs.table
     distance = distance_of(fitted.observations, wanted)
-    discrepancy = discrepancy_of(hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]))
+    discrepancy = discrepancy_of(
+        hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]), structure=fitted.structure
+    )
     far = discrepancy.far(distance)
     bounds = interval(members, wanted, distance, discrepancy, level=chosen.level, seed=chosen.seed)
     predicted, lower, upper = np.exp(bounds.centre), np.exp(bounds.lower), np.exp(bounds.upper)
@@ -177,5 +183,6 @@ def extrapolate(
         runs.cost,
         discrepancy,
         tuple(warnings),
+        np.exp(bounds.draws),
         sensitivity(members, wanted),
     )
