@@ -12,8 +12,8 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class TaskForecast:
-    """One task at one target. `accuracy` is None where it cannot be said, and `reason` then says why. `intervals` by
-    level bound the share of right answers of one new run."""
+    """One task at one target. `accuracy` is None where it cannot be said, and `reason` then says why. `intervals`
+    by level bound the share of right answers of one new run."""
 
     task: str
     variant: str
