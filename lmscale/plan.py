@@ -54,10 +54,12 @@ class Pack:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep, by run id, and the packs that train them, the longest of a wave first."""
+    """All runs of a sweep, by run id, and the packs that train them, the longest of a wave first. part_of: the part
+    of the experiment that a run belongs to, the first of them, where it has parts."""
 
     runs: dict[str, RunSpec]
     packs: tuple[Pack, ...]
+    part_of: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def waves(self) -> list[list[Pack]]:
@@ -80,12 +82,15 @@ def make_plan(
     """
     runs: dict[str, RunSpec] = {}
     pack_of: dict[str, Any] = {}
+    part_of: dict[str, str] = {}
     evidence: set[str] = set()
     for config, manifest in zip(configs, manifests, strict=True):
         specs = run_specs(config, manifest)
         for spec in specs:
             runs.setdefault(spec.run_id, spec)
             pack_of.setdefault(spec.run_id, config.pack)
+            if config.part:
+                part_of.setdefault(spec.run_id, config.part)
         evidence |= _evidence(config, specs)
     for spec in besides:
         runs.setdefault(spec.run_id, spec)
@@ -116,7 +121,7 @@ def make_plan(
         _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes))
         for lanes, execution in groups
     ]
-    return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))))
+    return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))), part_of)
 
 
 def _evidence(config: SweepConfig, specs: Sequence[RunSpec]) -> set[str]:
@@ -135,7 +140,7 @@ def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
         "kind": spec.kind,
         "shape": dataclasses.asdict(spec.shape),
         "optim": dataclasses.asdict(spec.optim),
-        "data": spec.data,
+        "data": {name: value for name, value in spec.data.items() if name != "order_seed"},
         "evaluation": spec.evaluation,
         "batch": spec.batch_multiple,
         "pack": dataclasses.asdict(pack),
