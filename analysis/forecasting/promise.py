@@ -314,10 +314,11 @@ def _tasks(tasks: pd.DataFrame | None, rows: pd.DataFrame, target: pd.DataFrame)
         return []
     mine = tasks[tasks["run_id"].isin(rows["run_id"])]
     try:
-        return [asdict(said) for said in task_forecasts(mine, target)]
+        return [said.to_json() for said in task_forecasts(mine, target)]
     except UserError as error:
-        pairs = mine[["task", "variant"]].drop_duplicates().to_dict("records")
-        return [{**pair, "accuracy": None, "intervals": {}, "reason": str(error)} for pair in pairs]
+        pairs = mine[["task", "variant"]].drop_duplicates().itertuples(index=False)
+        unsaid: dict[str, Any] = {"accuracy": None, "intervals": {}, "cannot_say": str(error)}
+        return [{"task": task, "variant": variant, **unsaid} for task, variant in pairs]
 
 
 def _is_there(table: pd.DataFrame, point: Mapping[str, Any]) -> bool:

@@ -5,23 +5,31 @@ A task's curve over size may jump where no run has been, so what is beyond the d
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 
 @dataclass(frozen=True)
 class TaskForecast:
-    """One task at one target. `accuracy` is None where it cannot be said, and `reason` then says why.
-
-    `intervals` by level ("0.5", "0.9") bound the share of right answers of one new run.
-    """
+    """One task at one target. `accuracy` is None where it cannot be said, and `reason` then says why. `intervals`
+    by level bound the share of right answers of one new run."""
 
     task: str
     variant: str
     accuracy: float | None
-    intervals: Mapping[str, tuple[float, float]]
-    method: str
+    intervals: Mapping[float, tuple[float, float]]
     reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Make the task's entry of a registered forecast; `cannot_say` is null where there is an accuracy."""
+        return {
+            "task": self.task,
+            "variant": self.variant,
+            "accuracy": self.accuracy,
+            "intervals": {f"{level:g}": list(ends) for level, ends in self.intervals.items()},
+            "cannot_say": self.reason or None,
+        }
 
 
 def task_forecasts(table: pd.DataFrame, targets: pd.DataFrame) -> list[TaskForecast]:
@@ -29,4 +37,4 @@ def task_forecasts(table: pd.DataFrame, targets: pd.DataFrame) -> list[TaskForec
     `targets` (params, tokens, flops)."""
     reason = "the target is beyond every run that was scored, and a task may jump where none has been"
     pairs = table[["task", "variant"]].drop_duplicates().itertuples(index=False)
-    return [TaskForecast(str(task), str(variant), None, {}, "", reason) for task, variant in pairs]
+    return [TaskForecast(str(task), str(variant), None, {}, reason) for task, variant in pairs]
