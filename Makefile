@@ -10,7 +10,9 @@ HERE := $(if $(filter ~/%,$(RUNS)),$(patsubst ~/%,$(HOME)/%,$(RUNS)),$(RUNS))
 RUN := $(call quote,$(HERE)/$(EXPERIMENT))
 LAUNCH := $(PY) -m lmscale.launch $(call quote,experiment=$(EXPERIMENT)) $(call quote,runs="$(subst ",\",$(HERE))")
 .DEFAULT_GOAL := help
-AIM := target={$(subst =,:,$(TARGET))}
+comma := ,
+# the experiment's own horizon is of its own target
+AIM := target.tokens=null $(patsubst %,target.%,$(subst $(comma), ,$(TARGET)))
 # make ignores a misspelt variable, and would train another experiment
 VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET TARGET
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
@@ -31,7 +33,7 @@ help: ## this list
 sweep: .venv/installed ## data, plan, train what is missing, analyse, report
 	@$(LAUNCH) action=sweep $(ARGS); status=$$?; \
 	  if [ $$status -le 1 ]; then \
-	    if [ -d $(RUN)/forecasts ]; then $(PY) -m analysis verify $(RUN) || exit $$?; fi; \
+	    if [ -d $(RUN)/forecasts ]; then $(PY) -m analysis verify $(RUN); fi; \
 	    $(PY) -m analysis report $(RUN) || exit $$?; \
 	  fi; exit $$status
 
@@ -54,7 +56,7 @@ extrapolate: .venv/installed ## predict beyond them: make extrapolate BUDGET=1e1
 	@$(PY) -m analysis extrapolate $(RUN) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
 
 forecast: .venv/installed ## register a prediction: TARGET=dial=128, params=1e6,tokens=2e7 or budget=1e14
-	@$(if $(filter dial=%,$(TARGET)),$(LAUNCH) action=forecast '$(AIM)' $(ARGS),$(PY) -m analysis forecast $(RUN) \
+	@$(if $(filter dial=%,$(TARGET)),$(LAUNCH) action=forecast $(foreach word,$(AIM),$(call quote,$(word))) $(ARGS),$(PY) -m analysis forecast $(RUN) \
 	  $(if $(filter budget=%,$(TARGET)),--budget $(call quote,$(patsubst budget=%,%,$(TARGET))),$(if $(TARGET),--at $(call quote,$(TARGET)))) $(ARGS))
 
 verify: .venv/installed ## train the targets of all forecasts, then score them

@@ -24,16 +24,16 @@ from lmscale.target import TargetConfig
 # The size of a rung that stands for a budget's optimum, where loss is flat (the same in `analysis verify`).
 NEAR_SIZE = 0.15
 MOST_DIALS = 65536
-Aims = Mapping[str, tuple[RunSpec, tuple[float, ...]]]
+Aims = Mapping[str, tuple[RunSpec, TargetConfig]]
 
 
 def aims_of(configs: Sequence[SweepConfig], manifests: Sequence[Manifest]) -> Aims:
-    """Find the run that each composition with a target is to forecast, and the cuts of its forecasts, by run id."""
+    """Find the run that each composition with a target is to forecast, by run id."""
     found = {}
     for config, manifest in zip(configs, manifests, strict=True):
         run = target_run(config, run_specs(config, manifest))
         if run is not None:
-            found[run.run_id] = (run, config.target.cuts)
+            found[run.run_id] = (run, config.target)
     return found
 
 
@@ -42,8 +42,8 @@ def register(folder: Path, aims: Aims, say: Callable[[str], None]) -> int:
     and stops nothing: the runs are worth having without it."""
     there = {(target.get("run_id"), data.get("cut")) for target, data in _registered(folder)}
     status = 0
-    for run_id, (run, cuts) in aims.items():
-        missing = [cut for cut in cuts or (None,) if (run_id, cut) not in there]
+    for run_id, (run, target) in aims.items():
+        missing = [cut for cut in target.cuts or (None,) if (run_id, cut) not in there]
         named = f"dial {run.dial} at {run.horizon_tokens:,} tokens"
         if missing and has_begun(folder, run):
             if not any(run_id == other for other, _ in there):
@@ -51,8 +51,8 @@ def register(folder: Path, aims: Aims, say: Callable[[str], None]) -> int:
                 status = 2
             continue
         for cut in missing:
-            options = [] if cut is None else ["--cut", repr(cut)]
-            done = _analysis("forecast", folder, "--run", run_id, *options)
+            options = () if cut is None else ("--cut", repr(cut))
+            done = _analysis("forecast", folder, "--run", run_id, *options, *target.options)
             if done.returncode:
                 say(f"no forecast of {named}: {done.stderr.strip().removeprefix('analysis: ')}")
                 status = 2
@@ -79,10 +79,14 @@ def targets_to_train(
     folder: Path, configs: Sequence[SweepConfig], manifests: Sequence[Manifest]
 ) -> list[RunSpec]:
     """List the runs, and their trunks, that the forecasts of a folder are of. UserError where one can be no run of
-    these configurations."""
+    these configurations. One that says neither a run nor a ladder (of a table, or edited) is passed over."""
     runs: dict[str, RunSpec] = {}
     for target, _ in _registered(folder):
-        for run in _runs_of(folder, target, configs[0], manifests[0]):
+        try:
+            found = list(_runs_of(folder, target, configs, manifests))
+        except (KeyError, TypeError, ValueError):
+            continue
+        for run in found:
             if run.data["content_hash"] not in {manifest.content_hash for manifest in manifests}:
                 raise UserError(
                     f"data: the target {run.run_id} of a forecast was planned on another corpus (content "
@@ -95,15 +99,23 @@ def targets_to_train(
 
 
 def _runs_of(
-    folder: Path, target: Mapping[str, Any], config: SweepConfig, manifest: Manifest
+    folder: Path, target: Mapping[str, Any], configs: Sequence[SweepConfig], manifests: Sequence[Manifest]
 ) -> Iterator[RunSpec]:
-    """The run that a forecast was made of, as it was planned, or the run of the family that has its size."""
+    """The run that a forecast was made of, as it was planned, or the run of its ladder that has its size."""
     if "run_id" in target:
         run = spec_of(read_json(folder / target["run_id"] / "spec.json"))
         if run.trunk is not None:
             yield spec_of(read_json(folder / run.trunk / "spec.json"))
         yield run
         return
+    like = read_json(folder / target["like"] / "spec.json")["data"]["content_hash"]
+    ladders = [n for n, manifest in enumerate(manifests) if manifest.content_hash == like]
+    if not ladders:
+        raise UserError(
+            f"data: a forecast is of a ladder on another corpus (content {like}); give the data=... and tasks=... "
+            "of that ladder"
+        )
+    config, manifest = configs[ladders[0]], manifests[ladders[0]]
     near = NEAR_SIZE if target["from_budget"] else SAME_HORIZON
     dial, params, flops_per_token = _nearest(config, manifest, target["params"])
     if abs(params / target["params"] - 1) > near:
@@ -144,7 +156,7 @@ def _nearest(config: SweepConfig, manifest: Manifest, wanted: float) -> tuple[in
 def _registered(folder: Path) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """The targets of the registered forecasts, and what each was made of. One that cannot be read is left to
     `analysis verify`, which says so."""
-    found = []
+    found: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
     for path in sorted((folder / "forecasts").glob("*.json")):
         try:
             content = read_json(path)

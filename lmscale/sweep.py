@@ -21,7 +21,7 @@ from lmscale.ladder import same_runs
 from lmscale.ledger import Ledger
 from lmscale.outcomes import needs_work, others, outcome_of
 from lmscale.parts import write_parts
-from lmscale.plan import Plan, make_plan, versions
+from lmscale.plan import HELD, Plan, make_plan, versions
 from lmscale.progress import Display
 from lmscale.spec import RunSpec, write_specs
 from lmscale.speeds import speeds_of
@@ -113,6 +113,12 @@ def show_data(sweep: Sweep) -> int:
 def show_plan(sweep: Sweep) -> int:
     """Print the table of runs and packs; nothing is written (make plan)."""
     print(plan_table(sweep.plan(), sweep.folder, speeds_of(sweep.folder.parent)))
+    for run, target in promise.aims_of(sweep.configs, sweep.manifests).values():
+        cuts = ", ".join(f"1/{cut:g}" for cut in target.cuts) or "all"
+        print(
+            f"target: dial {run.dial} at {run.horizon_tokens:,} tokens, {run.flops:.3g} FLOPs; wave {HELD} waits "
+            f"for its forecast from runs of at most this share of its compute: {cuts}"
+        )
     if not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
     return 0

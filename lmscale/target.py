@@ -12,12 +12,14 @@ class TargetConfig:
 
     A rung or a horizon that the ladder lacks is added to it. The whole rung is trained after the forecast is
     registered, and so is what the forecast may not use. cuts: a forecast for each, from runs of at most 1/cut of
-    the target's compute; none: one forecast from all other rungs. Without a dial nothing is forecast or waits.
+    the target's compute; none: one forecast from all other rungs. options: more of `python -m analysis forecast`,
+    such as its law and its rows (--where). Without a dial nothing is forecast or waits.
     """
 
     dial: int | None = None
     tokens: float | None = None
     cuts: tuple[float, ...] = ()
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.tokens is not None:

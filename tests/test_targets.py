@@ -255,19 +255,28 @@ def test_the_run_of_a_forecast_is_trained_as_it_was_planned(tmp_path: Path) -> N
 
 
 def test_a_size_or_a_budget_is_the_rung_that_has_it(tmp_path: Path) -> None:
+    write_specs(tmp_path, plan(BASE).runs)
+    like = next(iter(plan(BASE).runs))
     params = {run.dial: sum(run.params.values()) for run in plan(BASE).runs.values()}
-    _forecast(tmp_path, params=params[32], tokens=7e5, flops=1.0, from_budget=False)
-    *_, run = promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
-    assert run.dial == 32 and run.horizon_tokens == pytest.approx(7e5, rel=0.002)
-    _forecast(tmp_path, params=1.04 * params[32], tokens=1.0, flops=3e11, from_budget=True)
+    _forecast(tmp_path, like=like, params=params[32], tokens=7e5, flops=1.0, from_budget=False)
+    other = dataclasses.replace(BASE, seed=(9,))  # the ladder of another corpus
+    *_, run = promise.targets_to_train(tmp_path, [other, BASE], [OTHER, MANIFEST])
+    assert run.dial == 32 and run.seed == 0 and run.horizon_tokens == pytest.approx(7e5, rel=0.002)
+    _forecast(tmp_path, like=like, params=1.04 * params[32], tokens=1.0, flops=3e11, from_budget=True)
     *_, run = promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
     assert run.dial == 32 and run.flops == pytest.approx(3e11, rel=0.002)
-    _forecast(tmp_path, params=1.04 * params[32], tokens=7e5, flops=1.0, from_budget=False)
+    _forecast(tmp_path, like=like, params=1.04 * params[32], tokens=7e5, flops=1.0, from_budget=False)
+    with pytest.raises(UserError, match="a ladder on another corpus"):
+        promise.targets_to_train(tmp_path, [BASE], [OTHER])
     with pytest.raises(UserError, match="no rung of this family has them: the nearest, dial 32"):
         promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
 
 
-def test_nothing_registered_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", [{}, {"run_id": 3}, {"like": "x", "params": "many"}])
+def test_nothing_registered_is_one_line(tmp_path: Path, target: dict[str, Any]) -> None:
+    (tmp_path / "x").mkdir()
+    write_json(tmp_path / "x" / "spec.json", {"data": {"content_hash": MANIFEST.content_hash}})
+    _forecast(tmp_path, **target)  # edited by hand; `analysis verify` says so
     with pytest.raises(UserError, match="no forecast is registered there"):
         promise.targets_to_train(tmp_path, [BASE], [MANIFEST])
 
@@ -289,22 +298,22 @@ def test_the_actions_without_a_target_or_runs_are_one_line(tmp_path: Path, corpo
 
 @pytest.mark.slow
 def test_a_sweep_registers_trains_its_target_and_is_scored(tmp_path: Path, corpora: Path) -> None:
-    ladder = ("dial=[8,16,24,32]", "horizon.multiples=[0.5,0.75,1.0]", "horizon.exponent=0", "tasks=none")
-    swept = launch(tmp_path, corpora, *ladder, "target.dial=32")
+    ladder = ("dial=[8,16,24]", "horizon.multiples=[0.5,0.75,1.0]", "horizon.exponent=0", "tasks=none")
+    swept = launch(tmp_path, corpora, *ladder, "target.dial=24")
     assert swept.returncode == 0, swept.stderr
     folder = tmp_path / "runs" / "smoke"
     (path,) = (folder / "forecasts").glob("*.json")
     said = json.loads(path.read_text())
-    assert said["targets"][0]["dial"] == 32 and len(said["data"]["rows"]) == 9
+    assert said["targets"][0]["dial"] == 24 and len(said["data"]["rows"]) == 6
     frozen = [read_json(entry) for entry in sorted((folder / "frozen").glob("*.json"))]
     dial = {run.parent.name: read_json(run)["dial"] for run in folder.glob("*/spec.json")}
     for entry in frozen:
         before = entry["frozen_at"].replace("+00:00", "Z") < said["registered_at"]
-        assert before == (dial[entry["execution"]["lanes"][0]] != 32)
-    made = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=40")
+        assert before == (dial[entry["execution"]["lanes"][0]] != 24)
+    made = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=32")
     assert made.returncode == 0 and "registered" in made.stdout, made.stderr
     verified = launch(tmp_path, corpora, *ladder, "action=verify")
     assert verified.returncode == 0, verified.stderr
     assert "registered: 2 forecasts" in verified.stdout
-    late = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=24", "target.tokens=2e4")
+    late = launch(tmp_path, corpora, *ladder, "action=forecast", "target.dial=16", "target.tokens=2e4")
     assert late.returncode == 2 and "would be late" in late.stderr

@@ -52,6 +52,7 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
         ax.axhspan(low, high, color=style.FAINT, zorder=0)
         ax.axhline(n / BINS, color=style.GREY, lw=1)
         ax.set_ylabel("registered forecasts")
+        ax.set_title("measured values; band: 90% of calibrated forecasters", loc="left")
     else:
         for row, (standing, found) in enumerate(pits.items()):
             style.seed_dots(ax, found, np.full(len(found), float(-row)), COLOURS[standing])
@@ -59,8 +60,8 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
         ax.axvspan(0.25, 0.75, color=style.FAINT, alpha=0.9, lw=0)
         ax.set_yticks([0, -1, -2], list(pits))
         ax.set_ylim(-2.5, 0.5)
-    ax.set(xlim=(-0.02, 1.02), xlabel="share of the forecast below what was measured")
-    ax.set_title("0: measured below all of it; 1: above", loc="left")
+        ax.set_title("measured values; bands: inside 50 and 90% intervals", loc="left")
+    ax.set(xlim=(-0.02, 1.02), xlabel="share of the forecast below the measured loss (PIT)")
 
 
 def write_calibration(found: Verification, folder: Path) -> list[Path]:

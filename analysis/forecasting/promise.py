@@ -6,6 +6,7 @@ Here is what the promise says. `registry` keeps it in a file that shows when it 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from analysis.fitting.observations import observe
 from analysis.fitting.options import FitOptions
 from analysis.forecasting.cost import Cost, cost_model
 from analysis.forecasting.forecast import Forecast, extrapolate
+from analysis.forecasting.registry import register
 from analysis.forecasting.target import law_rows
 from analysis.forecasting.task_accuracy import task_forecasts
 from analysis.tables.science import COLUMN
@@ -51,18 +53,23 @@ def promise(
     *,
     cut: float | None = None,
     tasks: pd.DataFrame | None = None,
+    plans: pd.DataFrame | None = None,
     source: Mapping[str, str] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Make the content of a forecast of `wish` from the finished runs of `table`.
 
     cut: use runs with at most 1/cut of the target's compute; without it all runs, which the target must lie beyond.
-    tasks: the table of their scores. source: where the table came from, to find it again. `options` are fields of
-    `FitOptions`, with RECIPE for those not given. Raises UserError for a target below or inside the data.
+    tasks: the table of their scores. plans: the whole table, where `table` is a part of it. source: where the table
+    came from, to find it again. `options` are fields of `FitOptions`, with RECIPE for those not given. Raises
+    UserError for a target below or inside the data.
     """
-    planned = _planned(table, wish)
+    plans = table if plans is None else plans
+    planned = _planned(plans, wish)
     if planned is not None and COLUMN in table:
         table = table[table[COLUMN].eq(planned[COLUMN])]
+    if COLUMN in table and COLUMN in plans:
+        plans = plans[plans[COLUMN].isin(table[COLUMN])]
     hashes = row_hashes(table, tasks)
     kept = law_rows(table.assign(row_hash=hashes))
     rows = kept.rows
@@ -89,7 +96,7 @@ def promise(
         "targets": [
             {
                 **point,
-                **_of_run(planned),
+                **_of_run(planned, used),
                 "from_budget": wish.budget is not None,
                 **_said(made),
                 "components": _components(used, pd.DataFrame([point]), recipe, _said(made)),
@@ -103,17 +110,22 @@ def promise(
             "cut": cut,
             "hashed": _hashed(table),
             "rows": sorted(set(rows["row_hash"][kept_rows])),
-            "has_target": bool(_is_there(table, point)),
+            "has_target": _is_there(plans, point),
         },
     }
 
 
+def forecast(table: pd.DataFrame, wish: Wish, folder: Path, **options: Any) -> dict[str, Any]:
+    """Make a promise, register it in `folder` and return what its file holds; `options` are those of `promise`."""
+    return register(folder, promise(table, wish, **options))[0]
+
+
 def floor_of(made: Forecast) -> dict[str, Any]:
     """Say which floor a law was given: {"kind", "value", "source"}."""
-    floor = getattr(made.fit, "floor", None)
-    if floor is not None:
-        return {name: getattr(floor, name) for name in ("kind", "value", "source")}
-    return {"kind": "free", "value": made.fit.params.get("E"), "source": "fitted"}
+    floor = getattr(made.fit, "floor", None)  # a law whose E was given, or shared
+    if floor is None or floor.kind == "free":
+        return {"kind": "free", "value": made.fit.params.get("E"), "source": "fitted"}
+    return {name: getattr(floor, name) for name in ("kind", "value", "source")}
 
 
 def row_hashes(
@@ -275,7 +287,7 @@ def _components(
 ) -> dict[str, Any]:
     """Forecast the total and every component by the same recipe, each with a floor of its own. `text` is what was
     said of the primary one, whose column is the loss."""
-    recipe = {name: value for name, value in recipe.items() if not name.startswith("floor")}
+    recipe = {name: value for name, value in recipe.items() if not name.startswith(("floor", "share"))}
     found: dict[str, Any] = {}
     for column in rows.columns:
         name = str(column).removeprefix("loss_")
@@ -301,7 +313,11 @@ def _tasks(tasks: pd.DataFrame | None, rows: pd.DataFrame, target: pd.DataFrame)
     if tasks is None or "run_id" not in rows:
         return []
     mine = tasks[tasks["run_id"].isin(rows["run_id"])]
-    return [asdict(said) for said in task_forecasts(mine, target)]
+    try:
+        return [asdict(said) for said in task_forecasts(mine, target)]
+    except UserError as error:
+        pairs = mine[["task", "variant"]].drop_duplicates().to_dict("records")
+        return [{**pair, "accuracy": None, "intervals": {}, "reason": str(error)} for pair in pairs]
 
 
 def _is_there(table: pd.DataFrame, point: Mapping[str, Any]) -> bool:
@@ -318,9 +334,10 @@ def same_run(table: pd.DataFrame, point: Mapping[str, Any]) -> "pd.Series[bool]"
     return masks[0] & masks[1]
 
 
-def _of_run(planned: "pd.Series[Any] | None") -> dict[str, Any]:
+def _of_run(planned: "pd.Series[Any] | None", used: pd.DataFrame) -> dict[str, Any]:
+    """Name the planned run; without one, a run that was used: the target is of its ladder."""
     if planned is None:
-        return {}
+        return {"like": str(used["run_id"].iloc[-1])} if "run_id" in used else {}
     return {"run_id": str(planned["run_id"]), "dial": int(planned["dial"])}
 
 

@@ -44,6 +44,8 @@ def register(folder: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], 
     Its id is the hash of `content`, so the same forecast of the same data is registered once. `registered_at` (UTC)
     is added. Raises UserError where the log has been altered, or the folder cannot be written.
     """
+    # As it will be read again; JSON has no NaN.
+    content = json.loads(json.dumps(content), parse_constant=lambda word: None)
     name = _sha256(json.dumps(content, sort_keys=True))[:12]
     path = folder / f"{name}.json"
     with _locked(folder):

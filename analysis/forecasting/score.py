@@ -6,6 +6,7 @@ where its target had begun before it was registered. Both count apart.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from scipy.stats import beta
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.forecasting.promise import LEVELS, PROBABILITIES, row_hashes, same_run
-from analysis.forecasting.registry import Registered, time_of
+from analysis.forecasting.registry import Registered, registered, time_of
 from analysis.tables.finished import finished_rows
 from analysis.tables.science import COLUMN
+from analysis.tables.where import no_such_column
 
 STANDINGS = ("registered", "late", "changed")
 # A budget's best loss is flat in its size: a run of the same compute within this ratio of the size is the target.
@@ -107,18 +109,25 @@ class Verification:
 
 
 def verify(
-    forecasts: Sequence[Registered],
+    folder: Path,
     table: pd.DataFrame,
     *,
     tasks: pd.DataFrame | None = None,
     began: Mapping[str, float] | None = None,
     source: Source = lambda said: None,
 ) -> Verification:
-    """Find the measured targets in `table` and score every forecast of them.
+    """Find the measured targets in `table` and score every forecast that is registered in `folder`.
 
     began: when runs took their first step (seconds since 1970), by run id; a table may have a column `began_at` in
     its place. source: reads the table (and task scores) that a forecast was made of, where `table` lacks its rows.
+    Raises UserError where none is registered, or the table lacks params, tokens or loss.
     """
+    for name in ("params", "tokens", "loss"):
+        if name not in table:
+            raise UserError(
+                f"{no_such_column(name, table.columns, f'column {name!r}')}; name it with --columns"
+            )
+    forecasts = registered(folder)
     finished, _ = finished_rows(table, mixed=True)
     finished = finished[pd.to_numeric(finished["loss"], errors="coerce").notna()]
     hashes: dict[tuple[str, ...], pd.Series] = {}
@@ -197,17 +206,18 @@ def _score(
         measured = row.get(f"loss_{name}", np.nan)
         if said["loss"] is not None and np.isfinite(measured) and measured > 0:
             components[name] = _judged(said, float(measured))
-    named = {name: target[name] for name in ("params", "tokens", "flops")}
     run = str(row["run_id"]) if "run_id" in row else f"row {label}"
-    judged = _judged(target, float(row["loss"]))
-    scored = _tasks(target["tasks"], tasks, run)
     return Score(
-        one.id, named, run, **judged, **_words(standing), components=components, tasks=scored, first=first
+        id=one.id,
+        target={name: target[name] for name in ("params", "tokens", "flops")},
+        run=run,
+        **_judged(target, float(row["loss"])),
+        standing=standing[0],
+        why=standing[1],
+        components=components,
+        tasks=_tasks(target["tasks"], tasks, run),
+        first=first,
     )
-
-
-def _words(standing: tuple[str, str]) -> dict[str, str]:
-    return {"standing": standing[0], "why": standing[1]}
 
 
 def _tasks(
@@ -224,6 +234,8 @@ def _tasks(
             continue
         row = found.loc[(one["task"], one["variant"])]
         measured = float(row["correct"]) / float(row["total"])
+        if not np.isfinite(measured):
+            continue
         known = one["accuracy"] is not None
         inside = (
             {k: one["intervals"][k][0] <= measured <= one["intervals"][k][1] for k in KEYS} if known else None
@@ -295,7 +307,7 @@ def _standing(
         return "changed", f"registered_at is {registered_at!r}, no time"
     if began is not None and began <= made:
         return "late", "its target had begun to train before"
-    return "registered", ""
+    return "registered", "" if began is not None else "when its run began is not known"
 
 
 def _calibration(scores: Sequence[Score]) -> dict[str, Any]:

@@ -74,8 +74,10 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         rung=_rung(args.rung) if args.rung else None,
         run=args.run,
     )
+    # A filter of the rows to use may leave out the run that is planned.
+    plans = load_table(args.table, columns=args.columns) if args.where else table
     tasks = tasks_of(args.table)
-    content = promise(table, wish, cut=args.cut, tasks=tasks, source=source, **fit_options(args))
+    content = promise(table, wish, cut=args.cut, tasks=tasks, plans=plans, source=source, **fit_options(args))
     made, before = register(folder, content)
     (target,) = made["targets"]
     low, high = target["intervals"]["0.9"]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.forecasting.registry import registered
 from analysis.forecasting.score import verify
 from analysis.tables.begun import first_steps
 from analysis.tables.load import is_run_folder, load_table
@@ -29,11 +28,11 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         path = folder / said["table"] if "table" in said else None
         if path is None or not path.exists():
             return None
-        options = {name: said[name] for name in ("columns", "where", "same")}
-        return load_table(path, **options), tasks_of(str(path))
+        made_of = load_table(path, columns=said["columns"], where=said["where"], same=said["same"])
+        return made_of, tasks_of(str(path))
 
     began = first_steps(Path(args.table)) if is_run_folder(args.table) else {}
-    found = verify(registered(folder), table, tasks=tasks_of(args.table), began=began, source=source)
+    found = verify(folder, table, tasks=tasks_of(args.table), began=began, source=source)
     text = found.summary()
     if found.scores:
         # Matplotlib takes longer to import than the scores take.
