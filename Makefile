@@ -18,7 +18,7 @@ VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET TARGET
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
-.PHONY: help sweep data plan status peek fit extrapolate forecast verify emergence plots report test test-slow bench lint clean
+.PHONY: help sweep data plan candidates status peek fit extrapolate forecast verify emergence plots report test test-slow bench lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ data: .venv/installed ## scan the corpus into its manifest
 
 plan: .venv/installed ## the table of runs: N, D, C, packs, memory, time
 	@$(LAUNCH) action=plan $(ARGS)
+
+candidates: .venv/installed ## the points of a plan, as JSON for analysis design
+	@$(LAUNCH) action=candidates $(ARGS)
 
 status: .venv/installed ## the ledger: what is done, running, failed
 	@$(LAUNCH) action=status $(ARGS)

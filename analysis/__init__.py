@@ -1,8 +1,9 @@
 """Scaling laws, forecasts and emergence from a table of runs: anybody's runs, no training code needed."""
 
+from analysis.curves.curves import Curves, curves
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
-from analysis.fitting.fit import fit
+from analysis.fitting.fit import fit, fit_shared
 from analysis.fitting.result import Fit
 from analysis.forecasting.forecast import Forecast, extrapolate
 from analysis.forecasting.isoflop import IsoFlop, isoflop
@@ -12,6 +13,7 @@ from analysis.laws.catalogue import own_form
 from analysis.tables.load import load_table
 
 __all__ = [
+    "Curves",
     "Emergence",
     "Fit",
     "Forecast",
@@ -20,9 +22,11 @@ __all__ = [
     "Verification",
     "Warn",
     "Wish",
+    "curves",
     "emergence",
     "extrapolate",
     "fit",
+    "fit_shared",
     "forecast",
     "isoflop",
     "load_table",

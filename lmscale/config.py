@@ -13,12 +13,13 @@ from typing import Any
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
 from lmscale.optim import OptimConfig
+from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
 from lmscale.target import TargetConfig
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive
 
-ACTIONS = ("sweep", "data", "plan", "status", "peek", "forecast", "verify")
+ACTIONS = ("sweep", "data", "plan", "candidates", "status", "peek", "forecast", "verify")
 
 
 @dataclass(frozen=True)
@@ -214,11 +215,12 @@ def _check(good: bool, name: str, value: object, remedy: str) -> None:
 class SweepConfig:
     """One composed configuration: a ladder of dials x seeds x horizons, and how to train it.
 
-    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status, peek,
-    forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung
-    is trained with each, except the rungs in `one_seed`, which are trained with the first only. target: what is
-    forecast before it is trained. retry: try packs again that were parked after too many failures. job: set by the
-    sweeper, the one pack that a job trains.
+    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, candidates,
+    status, peek, forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs.
+    seed: every rung is trained with each, except the rungs in `one_seed`, which are trained with the first only.
+    plan: which horizons and rates of them, or which other rungs. target: what is forecast before it is trained.
+    retry: try packs again that were parked after too many failures. job: set by the sweeper, the one pack that a
+    job trains.
     parts: ladders of one experiment, each by the overrides that make it. part: which of them alone (null: all).
     """
 
@@ -237,6 +239,7 @@ class SweepConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     horizon: HorizonConfig = field(default_factory=HorizonConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     pack: PackConfig = field(default_factory=PackConfig)

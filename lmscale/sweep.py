@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from lmscale import checkpoint, cores, promise
+from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
 from lmscale.device import Device, expected, forget, found, unused_card
+from lmscale.durable import make_folder
 from lmscale.errors import UserError
-from lmscale.ladder import same_runs
+from lmscale.jsonfiles import write_json
+from lmscale.ladder import chosen, same_runs
 from lmscale.ledger import Ledger
 from lmscale.outcomes import needs_work, others, outcome_of
 from lmscale.parts import write_parts
@@ -67,15 +70,24 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
     for sentence in same_runs(configs, manifests):
         print(f"lmscale: {sentence}", file=sys.stderr)
-    for reason in dict.fromkeys(line for manifest in manifests for line in manifest.tasks_left_out):
+    plans = [chosen(config, manifest) for config, manifest in zip(configs, manifests, strict=True)]
+    left_out = [line for manifest in manifests for line in manifest.tasks_left_out]
+    for reason in dict.fromkeys([*left_out, *(line for plan in plans for line in plan.left_out)]):
         print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, runs / first.name, device)
     if first.action == "sweep":
         return train_missing(sweep, launch)
     if first.action == "verify":
         return train_targets(sweep, launch)
-    shown = {"data": show_data, "plan": show_plan, "status": show_status, "peek": show_peek}
-    return {**shown, "forecast": forecast}[first.action](sweep)
+    shown = {
+        "data": show_data,
+        "plan": show_plan,
+        "candidates": write_candidates,
+        "status": show_status,
+        "peek": show_peek,
+        "forecast": forecast,
+    }
+    return shown[first.action](sweep)
 
 
 def check(config: SweepConfig, device: Device) -> None:
@@ -111,8 +123,14 @@ def show_data(sweep: Sweep) -> int:
 
 
 def show_plan(sweep: Sweep) -> int:
-    """Print the table of runs and packs; nothing is written (make plan)."""
-    print(plan_table(sweep.plan(), sweep.folder, speeds_of(sweep.folder.parent)))
+    """Print the table of runs and packs, and what the plan chose; nothing is written (make plan)."""
+    plan = sweep.plan()
+    print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent)))
+    for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
+        for line in chosen(config, manifest).said:
+            print(line)
+    if any(config.transfer.horizon_exponent for config in sweep.configs):
+        print(own_trunks(sweep, plan))
     for run, target in promise.aims_of(sweep.configs, sweep.manifests).values():
         cuts = ", ".join(f"1/{cut:g}" for cut in target.cuts) or "all"
         print(
@@ -121,6 +139,30 @@ def show_plan(sweep: Sweep) -> int:
         )
     if not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
+    return 0
+
+
+def own_trunks(sweep: Sweep, plan: Plan) -> str:
+    """Say what it costs that the rate depends on the horizon, so that no two horizons share a trunk."""
+    shared = [
+        dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, horizon_exponent=0.0))
+        for config in sweep.configs
+    ]
+    flops = sum(pack.flops for pack in plan.packs)
+    less = sum(pack.flops for pack in make_plan(shared, sweep.manifests, sweep.device.platform).packs)
+    return (
+        f"transfer.horizon_exponent: each horizon has a rate, and so a trunk of its own: {flops:.3g} FLOPs, "
+        f"{flops / less:.2f} times the {less:.3g} of shared trunks"
+    )
+
+
+def write_candidates(sweep: Sweep) -> int:
+    """Write the points of the plan for `analysis design`, and say where (make candidates)."""
+    found = candidates(sweep.plan(), speeds_of(sweep.folder.parent))
+    path = sweep.folder / "candidates.json"
+    make_folder(path.parent)
+    write_json(path, found)
+    print(f"wrote {path}: {len(found['candidates'])} candidates")
     return 0
 
 

@@ -21,7 +21,7 @@ ANALYSIS = (
     "arrays errors",
     "tables laws",
     "fitting detection",
-    "forecasting",
+    "forecasting curves",
     "figures",
     "report",
     "verbs cli __main__ __init__",

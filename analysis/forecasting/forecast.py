@@ -16,6 +16,7 @@ from analysis.fitting.result import Fit, Member, finite, html_of, notes
 from analysis.forecasting.cost import Cost, wanted_runs
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
+from analysis.forecasting.sensitivity import Sensitivity, sensitivity
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -58,6 +59,7 @@ class Forecast:
     discrepancy: Discrepancy
     warnings: tuple[Warn, ...]
     draws: Float[Array, "K m"]
+    sensitivity: tuple[Sensitivity, ...]
 
     @property
     def status(self) -> Status:
@@ -81,6 +83,8 @@ class Forecast:
             "predictions": [prediction.to_json() for prediction in self.predictions],
             "form": self.fit.form.name,
             "forms": [{"form": name, "weight": weight} for name, weight in self.forms],
+            "floor": self.fit.floor.to_json(),
+            "sensitivity": [moved.to_json() for moved in self.sensitivity],
             "discrepancy_per_efold": self.discrepancy.slope,
             "tested_flops_ratio": float(np.exp(self.discrepancy.tested)),
             "rows_left_out": [left.to_json() for left in self.fit.observations.left_out],
@@ -99,6 +103,12 @@ class Forecast:
             ratio = f"{p.flops_ratio:10.3g}" if p.flops_ratio is not None else f"{'-':>10}"
             interval = f"[{p.lower:.5g}, {p.upper:.5g}] {100 * p.level:g}%"
             lines.append(" ".join([*cells, ratio, f"{p.loss:9.5g}", "", interval]))
+        if self.fit.floor.kind != "free":
+            lines.append(f"floor: {self.fit.floor}")
+        for moved in self.sensitivity:
+            losses = ", ".join(f"{loss:.5g}" for loss in moved.loss)
+            floors = ", ".join(f"{name} {floor:.4g}" for name, floor in moved.floor.items())
+            lines.append(f"with the floor E {moved.shift:+.1g} nats ({floors}): {losses}")
         return "\n".join([*lines, *notes(self.fit.observations.left_out, self.warnings)])
 
 
@@ -135,7 +145,9 @@ def extrapolate(
     runs = wanted_runs(fitted, budgets, targets, at)
     wanted = runs.table
     distance = distance_of(fitted.observations, wanted)
-    discrepancy = discrepancy_of(hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]))
+    discrepancy = discrepancy_of(
+        hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]), structure=fitted.structure
+    )
     far = discrepancy.far(distance)
     bounds = interval(members, wanted, distance, discrepancy, level=chosen.level, seed=chosen.seed)
     predicted, lower, upper = np.exp(bounds.centre), np.exp(bounds.lower), np.exp(bounds.upper)
@@ -172,4 +184,5 @@ def extrapolate(
         discrepancy,
         tuple(warnings),
         np.exp(bounds.draws),
+        sensitivity(members, wanted),
     )

@@ -21,7 +21,7 @@ SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_siz
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 7
+LAYOUT = 8
 _TOTAL_TOLERANCE = 1e-6
 PARTS = "parts.json"  # beside the runs of an experiment of several ladders: {run id: part}
 # What a variant's name gets where the same questions are asked after so many demonstrations.
@@ -122,6 +122,7 @@ def _run_rows(
         "seed": _number(spec["seed"], "seed"),
         "horizon_tokens": _number(spec.get("horizon_tokens"), "horizon_tokens"),
         "learning_rate": _number(spec.get("learning_rate"), "learning_rate"),
+        **_schedule(spec),
         "unique_tokens": _number(data.get("unique_tokens"), "unique_tokens"),
         "params": total,
         "params_nonembedding": nonembedding,
@@ -177,6 +178,23 @@ def _run_rows(
             {**common, **row} for row in _task_rows(record.get("tasks") or {}, spec.get("tasks") or {})
         ]
     return rows, task_rows
+
+
+def _schedule(spec: Mapping[str, Any]) -> dict[str, str | float | None]:
+    """The learning rate over the run, by the names of `analysis.curves`; a trunk's stays at its peak."""
+    said = spec.get("schedule") or {}
+    batch = _number(spec.get("batch_tokens"), "batch_tokens")
+    in_tokens = {"warmup_tokens": said.get("warmup_steps"), "decay_start_tokens": spec.get("decay_start")}
+    return {
+        "schedule": "constant"
+        if spec.get("kind") == "trunk"
+        else _text(said.get("kind", said.get("name")), "schedule"),
+        **{
+            name: None if batch is None or steps is None else (_number(steps, name) or 0) * batch
+            for name, steps in in_tokens.items()
+        },
+        "rate_floor": _number(said.get("floor"), "schedule.floor"),
+    }
 
 
 def _floors(described: Mapping[str, Any]) -> dict[str, float]:
