@@ -19,18 +19,45 @@ from lmscale.spec import SCIENCE_VERSION, RunSpec
 from lmscale.transfer import batch_multiple, decay_of, peak_rate
 from lmscale.typed import among
 
+SAME_HORIZON = 0.005  # horizons within this share of each other are one: a person rounds them
 MOST_TOKENS = 2**62  # of a run: counts in records and tables have 64 bits
 
 
 def run_specs(config: SweepConfig, manifest: Manifest) -> list[RunSpec]:
     """List the runs of one composed configuration. UserError where a shape, a rate or a horizon cannot be."""
     specs: dict[str, RunSpec] = {}
-    for point in chosen(config, manifest).points:
+    for point in (*chosen(config, manifest).points, *_target_points(config, manifest)):
         every = config.seed[:1] if point.rung.dial in config.one_seed else config.seed
         for seed in point.seeds or every:
             for spec in _runs(config, manifest, point, seed):
                 specs.setdefault(spec.run_id, spec)
     return list(specs.values())
+
+
+def target_run(config: SweepConfig, specs: Sequence[RunSpec]) -> RunSpec | None:
+    """Select the run of a configuration that is forecast: its target's rung and horizon, first seed."""
+    target = config.target
+    rung = [
+        spec
+        for spec in specs
+        if (spec.dial, spec.seed) == (target.dial, config.seed[0]) and spec.horizon_tokens
+    ]
+    if not rung:
+        return None
+    wanted = target.tokens or max(spec.horizon_tokens or 0 for spec in rung)
+    return min(rung, key=lambda spec: abs((spec.horizon_tokens or 0) / wanted - 1))
+
+
+def _target_points(config: SweepConfig, manifest: Manifest) -> list[Point]:
+    """Give the target's horizon as a point of its own, where the plan's points lack it."""
+    target = config.target
+    planned = target.dial in config.dial and (config.plan.kind == "grid" or target.tokens is None)
+    if target.dial is None or planned:
+        return []
+    rung = _rung(config, manifest, target.dial)
+    steps = _horizon_steps(config, manifest, rung)
+    wanted = (target.tokens or math.inf) / rung.batch_tokens
+    return [Point(rung, (min(steps, key=lambda count: abs(count - wanted)),), seeds=config.seed[:1])]
 
 
 def chosen(config: SweepConfig, manifest: Manifest) -> Chosen:
@@ -106,12 +133,15 @@ def _base(config: SweepConfig, manifest: Manifest, rung: Rung, seed: int, rate: 
         },
         params=parameter_groups(rung.shape),
         data={
-            "name": config.data.kind,  # data.name is a label
+            # data.name is a label
+            "name": config.data.kind if config.data.markov_order is None else "known_entropy",
             "content_hash": manifest.content_hash,
             "primary": manifest.primary,
             "unique_tokens": manifest.unique_tokens,
             "components": [dataclasses.asdict(c) for c in manifest.components],
             **manifest.unit,
+            **manifest.floor,
+            **({} if config.data.order_seed is None else {"order_seed": config.data.order_seed}),
         },
         tasks=manifest.tasks,
     )
@@ -125,9 +155,18 @@ def _horizon_steps(config: SweepConfig, manifest: Manifest, rung: Rung) -> list[
     )
     n_reference = parameter_conventions(reference)["params_nonembedding"]
     longest = horizon.tokens * (rung.params["params_nonembedding"] / n_reference) ** horizon.exponent
+    multiples = set(horizon.multiples) if dial in config.dial else {max(horizon.multiples)}
+    if dial == config.target.dial and config.target.tokens is not None:
+        wanted = config.target.tokens / longest
+        alike = any(abs(wanted / multiple - 1) <= SAME_HORIZON for multiple in multiples)
+        multiples = ({wanted} if not alike else set()) | (
+            multiples if alike or dial in config.dial else set()
+        )
     steps = []
-    for multiple in sorted(horizon.multiples):
+    for multiple in sorted(multiples):
         tokens = longest * multiple
+        if tokens > _most_tokens(config, rung):
+            continue
         if not tokens < min(NEVER * batch_tokens, MOST_TOKENS):
             raise UserError(
                 f"horizon.tokens={horizon.tokens:g}, horizon.multiples={multiple}: the rung of dial {dial} trains "
@@ -145,7 +184,19 @@ def _horizon_steps(config: SweepConfig, manifest: Manifest, rung: Rung) -> list[
                 f"{_up(least * horizon.tokens / tokens):.2g} or a larger multiple, or a shorter warm-up"
             )
         steps.append(count)
+    if not steps:
+        raise UserError(
+            f"horizon.most_flops={horizon.most_flops:g}: the shortest horizon of the rung of dial {dial} costs "
+            "more; leave the rung out, or give more"
+        )
     return steps
+
+
+def _most_tokens(config: SweepConfig, rung: Rung) -> float:
+    """The longest horizon of a rung, by what a run of the ladder may cost."""
+    if config.horizon.most_flops is None or rung.dial == config.target.dial:
+        return math.inf
+    return config.horizon.most_flops / rung.flops_per_token
 
 
 def _up(value: float) -> float:

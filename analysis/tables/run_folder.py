@@ -21,8 +21,9 @@ SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_siz
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 7
+LAYOUT = 8
 _TOTAL_TOLERANCE = 1e-6
+PARTS = "parts.json"  # beside the runs of an experiment of several ladders: {run id: part}
 # What a variant's name gets where the same questions are asked after so many demonstrations.
 SHOTS = re.compile(r"_(\d+|k)_shot$")
 
@@ -53,6 +54,7 @@ def read_runs(folders: list[Path]) -> Runs:
     task_rows: list[dict[str, Any]] = []
     problems: list[str] = []
     specs: dict[str, Mapping[str, Any]] = {}
+    parts = {parent: _parts(parent, problems) for parent in {folder.parent for folder in folders}}
     for folder in folders:
         spec = _read_json(folder / "spec.json", problems)
         if spec is None:
@@ -66,6 +68,9 @@ def read_runs(folders: list[Path]) -> Runs:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             problems.append(f"{folder.name}/spec.json: {what}; the run is left out")
             continue
+        if part := parts[folder.parent].get(folder.name):
+            for row in (*run_rows, *run_tasks):
+                row["part"] = part
         rows += run_rows
         task_rows += run_tasks
         specs[folder.name] = spec
@@ -74,6 +79,14 @@ def read_runs(folders: list[Path]) -> Runs:
         row[COLUMN] = labels[row["run_id"]]
     tasks = pd.DataFrame(task_rows, columns=None if task_rows else ["run_id", "task", "variant", "final"])
     return Runs(pd.DataFrame(rows), tasks, problems, sciences)
+
+
+def _parts(experiment: Path, problems: list[str]) -> dict[str, str]:
+    """The part of each run that has one."""
+    if not (experiment / PARTS).is_file():
+        return {}
+    found = _read_json(experiment / PARTS, problems) or {}
+    return {run: part for run, part in found.items() if isinstance(part, str)}
 
 
 def answer_lengths(folder: Path) -> dict[tuple[str, str], float]:
@@ -109,6 +122,7 @@ def _run_rows(
         "seed": _number(spec["seed"], "seed"),
         "horizon_tokens": _number(spec.get("horizon_tokens"), "horizon_tokens"),
         "learning_rate": _number(spec.get("learning_rate"), "learning_rate"),
+        **_schedule(spec),
         "unique_tokens": _number(data.get("unique_tokens"), "unique_tokens"),
         "params": total,
         "params_nonembedding": nonembedding,
@@ -116,6 +130,9 @@ def _run_rows(
         **{f"params_{name}": count for name, count in groups.items()},
         **{f"floor_{name}": floor for name, floor in _floors(spec.get("tasks") or {}).items()},
     }
+    for column, name in ((f"floor_{data['primary']}", "floor_heldout"), ("order_seed", "order_seed")):
+        if name in data:
+            science[column] = _number(data[name], f"data.{name}")
     weights = {c["name"]: float(c["weight"]) for c in data.get("components", ())}
     records = list(_records(folder, weights, problems))
     if not records:
@@ -161,6 +178,23 @@ def _run_rows(
             {**common, **row} for row in _task_rows(record.get("tasks") or {}, spec.get("tasks") or {})
         ]
     return rows, task_rows
+
+
+def _schedule(spec: Mapping[str, Any]) -> dict[str, str | float | None]:
+    """The learning rate over the run, by the names of `analysis.curves`; a trunk's stays at its peak."""
+    said = spec.get("schedule") or {}
+    batch = _number(spec.get("batch_tokens"), "batch_tokens")
+    in_tokens = {"warmup_tokens": said.get("warmup_steps"), "decay_start_tokens": spec.get("decay_start")}
+    return {
+        "schedule": "constant"
+        if spec.get("kind") == "trunk"
+        else _text(said.get("kind", said.get("name")), "schedule"),
+        **{
+            name: None if batch is None or steps is None else (_number(steps, name) or 0) * batch
+            for name, steps in in_tokens.items()
+        },
+        "rate_floor": _number(said.get("floor"), "schedule.floor"),
+    }
 
 
 def _floors(described: Mapping[str, Any]) -> dict[str, float]:
