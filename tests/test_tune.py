@@ -137,6 +137,15 @@ def test_batches_are_told_apart() -> None:
     assert trend is not None and trend.exponents["batch"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_skipped_steps_make_no_horizon_of_their_own() -> None:
+    """The guard skips a few steps at high rates, and their tokens do not count: the horizon tells the runs."""
+    table = sweep(0)
+    skipped = table.assign(
+        horizon_tokens=table["tokens"], tokens=table["tokens"] * (1 - 0.001 * (table.index % 7))
+    )
+    assert tune(skipped).to_json() == tune(table).to_json()
+
+
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "rates.csv"
     sweep(0).rename(columns={"learning_rate": "lr"}).to_csv(source, index=False)

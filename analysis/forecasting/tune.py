@@ -168,6 +168,8 @@ def tune(table: pd.DataFrame, *, rule: str = "", level: float = 0.9) -> Tuning:
     check_level(level)
     for name in ("learning_rate", "params", "tokens", "loss"):
         numbers(table, name)
+    if "horizon_tokens" in table:  # steps that the guard skipped have no tokens: a horizon would be many
+        table = table.assign(tokens=table["horizon_tokens"].fillna(table["tokens"]))
     rows, left_out = finished_rows(table, mixed=True)
     rows = rows.assign(rule=_rule(rows, rule))
     names = ["params", "tokens", *(n for n in ("d_model", "batch") if n in rows and rows[n].nunique() > 1)]
