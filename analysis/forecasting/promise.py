@@ -16,10 +16,10 @@ from analysis.errors import UserError
 from analysis.fitting.observations import observe
 from analysis.fitting.options import FitOptions
 from analysis.forecasting.cost import Cost, cost_model
+from analysis.forecasting.downstream import task_forecasts
 from analysis.forecasting.forecast import Forecast, extrapolate
 from analysis.forecasting.registry import register
 from analysis.forecasting.target import law_rows
-from analysis.forecasting.task_accuracy import task_forecasts
 from analysis.tables.science import COLUMN
 
 # One recipe for every ladder, so that none is chosen after looking.
@@ -317,7 +317,7 @@ def _tasks(tasks: pd.DataFrame | None, rows: pd.DataFrame, target: pd.DataFrame)
         return [said.to_json() for said in task_forecasts(mine, target)]
     except UserError as error:
         pairs = mine[["task", "variant"]].drop_duplicates().itertuples(index=False)
-        unsaid: dict[str, Any] = {"accuracy": None, "intervals": {}, "cannot_say": str(error)}
+        unsaid: dict[str, Any] = {"accuracy": None, "intervals": {}, "reason": str(error)}
         return [{"task": task, "variant": variant, **unsaid} for task, variant in pairs]
 
 
