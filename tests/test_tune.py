@@ -66,6 +66,16 @@ def test_intervals_hold_the_true_optimum() -> None:
     assert abs(np.mean(errors)) < 0.1 and np.std(errors) < 0.15
 
 
+def test_what_a_seed_is_better_by_at_every_rate_is_no_noise() -> None:
+    """Five percent between the seeds, and intervals as narrow as without: the runs are paired."""
+    table = sweep(0)
+    plain = tune(table)
+    shifted = tune(table.assign(loss=table["loss"] * np.where(table["seed"] == 1, 1.05, 1.0)))
+    assert shifted.curves.noise == pytest.approx(plain.curves.noise, rel=0.01)
+    for one, other in zip(plain.rungs, shifted.rungs, strict=True):
+        assert np.log(other.optimum / one.optimum) == pytest.approx(0.0, abs=0.01)
+
+
 def test_the_trend_over_size_and_horizon() -> None:
     held = []
     for seed in range(12):
