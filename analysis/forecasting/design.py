@@ -145,7 +145,7 @@ def design(
         said = f"{fitted.form.name} on {len(fitted.observations)} runs"
     return Design(
         runs,
-        {name: float(target[name].iloc[0]) for name in target},
+        {str(name): float(value) for name, value in target.iloc[0].items()},
         chosen.level,
         float(half_widths[0]),
         float(half_widths[-1]),
@@ -245,7 +245,7 @@ def _prior_laws(runs: pd.DataFrame, seed: int) -> Float[Array, "R m"]:
     rng = np.random.default_rng(seed)
 
     def between(ends: tuple[float, float]) -> Array:
-        return np.exp(rng.uniform(*np.log(ends), (PRIOR_LAWS, 1)))
+        return np.exp(rng.uniform(np.log(ends[0]), np.log(ends[1]), (PRIOR_LAWS, 1)))
 
     form, middle = get_form("chinchilla"), np.exp(np.log(runs[["params", "tokens"]]).mean())
     alpha, beta = between(PRIOR_EXPONENT), between(PRIOR_EXPONENT)

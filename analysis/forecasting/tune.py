@@ -195,7 +195,7 @@ def tune(table: pd.DataFrame, *, rule: str = "", level: float = 0.9) -> Tuning:
     for place, rungs, rates in groups:
         means = rungs.groupby("learning_rate")["loss"].mean()
         rung = Rung(place, means.index.to_numpy(np.float64), means.to_numpy(np.float64), len(rungs))
-        rung = _with_edge(rung, rates.to_numpy(np.float64))
+        rung = _with_edge(rung, np.asarray(rates, dtype=np.float64))
         if len(means) >= FEWEST_RATES:
             rung = _with_optimum(rung, curves, fitted, float(rungs["rule"].median()), level)
             fitted += 1
