@@ -145,6 +145,17 @@ def test_batches_are_told_apart() -> None:
         tables.append(table.assign(learning_rate=table["learning_rate"] * np.sqrt(batch), batch=batch))
     trend = tune(pd.concat(tables)).trend
     assert trend is not None and trend.exponents["batch"] == pytest.approx(0.5, abs=0.05)
+    one = tune(sweep(0).assign(batch_tokens=lambda t: t["params"])).trend
+    assert one is not None and set(one.exponents) == {"params", "tokens"}
+
+
+def test_skipped_steps_make_no_other_horizon() -> None:
+    """The plan's horizon counts; without it, tokens that differ by less than two percent are one horizon."""
+    table = sweep(0)
+    lost = table.assign(tokens=table["tokens"] * np.random.default_rng(0).uniform(0.99, 1.0, len(table)))
+    assert [r.optimum for r in tune(lost).rungs] == [r.optimum for r in tune(table).rungs]
+    shorter = table.assign(tokens=0.9 * lost["tokens"], horizon_tokens=table["tokens"])
+    assert [r.place for r in tune(shorter).rungs] == [r.place for r in tune(table).rungs]
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
