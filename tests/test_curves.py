@@ -202,6 +202,27 @@ def test_the_spoilt_rung_and_no_other_leaves_the_collapse(seed: int) -> None:
         assert [warn.code for warn in found.warnings] == [Code.MIS_SCALED] * len(named)
 
 
+@pytest.mark.slow
+def test_how_often_a_rung_is_named() -> None:
+    """Of ten ladders no rung in good order is named, and one whose falls gain twice as much in most."""
+    named = {1.0: 0, 2.0: 0}
+    for seed in range(10, 20):
+        for spoilt in named:
+            points = read_points(ladder(np.random.default_rng(seed), spoilt=spoilt), {})
+            found = collapse(points, fit_curves(ANNEALING, points))
+            assert found is not None
+            assert all(rung.params == 64e3 for rung in found.rungs if rung.left)
+            named[spoilt] += len(found.warnings)
+    assert named[1.0] == 0 and named[2.0] >= 7
+
+
+def test_many_evaluations_are_thinned_and_every_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.curves.points.MOST", 50)
+    points = read_points(ladder(np.random.default_rng(0)), {})
+    assert len(points) == 50 and points.ended.sum() == 36
+    assert len(points.left_out[-1].rows) == 94
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Text, JSON and pictures of one call; the JSON has what docs/curves.md says."""
     table, answer = tmp_path / "t.csv", tmp_path / "a.json"
