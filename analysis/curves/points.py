@@ -99,11 +99,12 @@ def read_points(table: pd.DataFrame, stated: Mapping[str, str]) -> Points:
     read = [s.columns(t) for s, t in zip(schedules, clock.tolist(), strict=True)]
     x = {name: np.array([row[name] for row in read]) for name in (read[0] if read else ())}
     start, horizon = (np.array([getattr(s, name) for s in schedules]) for name in ("start", "horizon"))
-    size = np.unique(params, return_inverse=True)[1]
-    if len(np.unique(params)) < 3:
+    sizes, size = np.unique(params, return_inverse=True)
+    if len(sizes) < 3:
+        held = ", ".join(f"{value:g}" for value in sizes) or "none"
         raise UserError(
-            f"{len(np.unique(params))} sizes (column params) with evaluations past their warm-up: a law of whole "
-            "curves needs three or more"
+            f"column params: {held} with evaluations past the warm-up; a law of whole curves needs three sizes or "
+            "more"
         )
     points = Points(
         {"params": params, "tokens": tokens, **x},
