@@ -10,12 +10,15 @@ HERE := $(if $(filter ~/%,$(RUNS)),$(patsubst ~/%,$(HOME)/%,$(RUNS)),$(RUNS))
 RUN := $(call quote,$(HERE)/$(EXPERIMENT))
 LAUNCH := $(PY) -m lmscale.launch $(call quote,experiment=$(EXPERIMENT)) $(call quote,runs="$(subst ",\",$(HERE))")
 .DEFAULT_GOAL := help
+comma := ,
+# the experiment's own horizon is of its own target
+AIM := target.tokens=null $(patsubst %,target.%,$(subst $(comma), ,$(TARGET)))
 # make ignores a misspelt variable, and would train another experiment
-VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET
+VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET TARGET
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
-.PHONY: help sweep data plan status peek fit extrapolate emergence plots report test test-slow bench lint clean
+.PHONY: help sweep data plan candidates status peek fit extrapolate forecast verify emergence plots report test test-slow bench lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,13 +32,19 @@ help: ## this list
 
 sweep: .venv/installed ## data, plan, train what is missing, analyse, report
 	@$(LAUNCH) action=sweep $(ARGS); status=$$?; \
-	  if [ $$status -le 1 ]; then $(PY) -m analysis report $(RUN) || exit $$?; fi; exit $$status
+	  if [ $$status -le 1 ]; then \
+	    if [ -d $(RUN)/forecasts ]; then $(PY) -m analysis verify $(RUN); fi; \
+	    $(PY) -m analysis report $(RUN) || exit $$?; \
+	  fi; exit $$status
 
 data: .venv/installed ## scan the corpus into its manifest
 	@$(LAUNCH) action=data $(ARGS)
 
 plan: .venv/installed ## the table of runs: N, D, C, packs, memory, time
 	@$(LAUNCH) action=plan $(ARGS)
+
+candidates: .venv/installed ## the points of a plan, as JSON for analysis design
+	@$(LAUNCH) action=candidates $(ARGS)
 
 status: .venv/installed ## the ledger: what is done, running, failed
 	@$(LAUNCH) action=status $(ARGS)
@@ -48,6 +57,13 @@ fit: .venv/installed ## fit a law to the runs
 
 extrapolate: .venv/installed ## predict beyond them: make extrapolate BUDGET=1e14
 	@$(PY) -m analysis extrapolate $(RUN) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+
+forecast: .venv/installed ## register a prediction: TARGET=dial=128, params=1e6,tokens=2e7 or budget=1e14
+	@$(if $(filter dial=%,$(TARGET)),$(LAUNCH) action=forecast $(foreach word,$(AIM),$(call quote,$(word))) $(ARGS),$(PY) -m analysis forecast $(RUN) \
+	  $(if $(filter budget=%,$(TARGET)),--budget $(call quote,$(patsubst budget=%,%,$(TARGET))),$(if $(TARGET),--at $(call quote,$(TARGET)))) $(ARGS))
+
+verify: .venv/installed ## train the targets of all forecasts, then score them
+	@$(LAUNCH) action=verify $(ARGS)
 
 emergence: .venv/installed ## classify every task's curve over size
 	@$(PY) -m analysis emergence $(RUN) $(ARGS)

@@ -3,10 +3,12 @@
 from analysis.curves.curves import Curves, curves
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
-from analysis.fitting.fit import fit
+from analysis.fitting.fit import fit, fit_shared
 from analysis.fitting.result import Fit
 from analysis.forecasting.forecast import Forecast, extrapolate
 from analysis.forecasting.isoflop import IsoFlop, isoflop
+from analysis.forecasting.promise import Wish, forecast
+from analysis.forecasting.score import Verification, verify
 from analysis.laws.catalogue import own_form
 from analysis.tables.load import load_table
 
@@ -17,12 +19,17 @@ __all__ = [
     "Forecast",
     "IsoFlop",
     "UserError",
+    "Verification",
     "Warn",
+    "Wish",
     "curves",
     "emergence",
     "extrapolate",
     "fit",
+    "fit_shared",
+    "forecast",
     "isoflop",
     "load_table",
     "own_form",
+    "verify",
 ]

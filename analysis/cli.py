@@ -18,7 +18,19 @@ from analysis.errors import UserError
 from analysis.tables.atomic import write_text
 from analysis.tables.load import Kind, load_table
 
-VERBS = ("fit", "extrapolate", "isoflop", "curves", "emergence", "plots", "report")
+VERBS = (
+    "fit",
+    "extrapolate",
+    "isoflop",
+    "curves",
+    "tune",
+    "design",
+    "emergence",
+    "forecast",
+    "verify",
+    "plots",
+    "report",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,10 +46,21 @@ class Code(StrEnum):
     FEW_BUDGETS = "few_budgets", "fewer than three values of a column, or three budgets"
     CONSTANT_RATIO = "constant_ratio", "tokens per parameter hardly vary", True
     FLOOR_ABOVE_DATA = "floor_above_data", "E is above the least loss of the table"
+    FLOOR_DISAGREES = (
+        "floor_disagrees",
+        "the rows speak against the floor (or the k) that was given, or against one floor of all groups",
+        True,
+    )
     DUPLICATE_ROWS = "duplicate_rows", "rows that repeat another exactly"
     LARGE_TABLE = "large_table", "intervals come from subsets of more than 20,000 rows"
     FAR_BEYOND_TESTED = "far_beyond_tested", "a target more than 10 times beyond what hold-outs tested"
     EDGE_OPTIMUM = "edge_optimum", "isoflop: a budget's best size is its smallest or largest"
+    EDGE_RATE = "edge_rate", "tune: a rung's best rate is the lowest or highest tried"
+    FEW_RATES = "few_rates", "tune: a rung with fewer than three rates"
+    UNTUNED = (
+        "untuned",
+        "tune: the rule's rate costs a rung more than half a percent of loss, or was not tried",
+    )
     UNTESTED = "untested", "too few rows to hold some out and try the form on them"
     # of a law's table
     RISING_LOSS = "rising_loss", "loss rises with what a law lets it fall with: is it a score?", True

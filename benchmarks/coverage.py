@@ -52,6 +52,7 @@ class Case:
     split: Split
     members: list[Member]
     held_out: list[discrepancy.Missed]
+    structure: float
     distance: Array
     misses: dict[str, float]
     residual_width: float
@@ -75,6 +76,7 @@ def prepare(split: Split, form: str = "auto", regime: str = "auto") -> Case:
         split,
         members,
         discrepancy.hold_out(members, 0),
+        members[0].fit.structure,
         discrepancy.distance_of(members[0].fit.observations, test),
         misses,
         float(np.median(bounds.upper - bounds.lower)),
@@ -89,10 +91,8 @@ def coverage(case: Case, settings: Settings) -> tuple[float, float]:
     try:
         bent = bool(case.members[0].fit.provenance["bent"])
         test = case.split.test.astype(np.float64)
-        found = interval.interval(
-            case.members, test, case.distance, discrepancy.discrepancy_of(case.held_out, bent=bent),
-            level=LEVEL, seed=0,
-        )  # fmt: skip
+        posterior = discrepancy.discrepancy_of(case.held_out, bent=bent, structure=case.structure)
+        found = interval.interval(case.members, test, case.distance, posterior, level=LEVEL, seed=0)
     finally:
         for name, value in saved.items():
             setattr(discrepancy, name, value)
@@ -188,6 +188,7 @@ def show(cases: list[Case]) -> None:
         f"90% intervals hold {by_table.inside.mean():.1f}% of held-out runs (each table once; standard error "
         f"{error:.1f})"
     )
+    print(f"rows were left out as another regime in {100 * (frame.kept < frame['of']).mean():.0f}% of splits")
     few = by_table[by_table["of"] < 60].inside
     print(f"{few.mean():.1f}% of those of the {len(few)} tables of fewer than 60 rows fitted")
     print(frame.groupby("source").inside.mean().round(1).to_string())

@@ -13,11 +13,13 @@ from typing import Any
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
 from lmscale.optim import OptimConfig
+from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
+from lmscale.target import TargetConfig
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive
 
-ACTIONS = ("sweep", "data", "plan", "status", "peek")
+ACTIONS = ("sweep", "data", "plan", "candidates", "status", "peek", "forecast", "verify")
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,15 @@ class HorizonConfig:
     """Tokens of a run: tokens x (N / N of the rung `dial`)^exponent x each of `multiples`.
 
     N is params without embeddings. A multiple of 1 is the rung's horizon; the default's longest is of multiple 1.
+    most_flops: what a run of the ladder may cost, in training FLOPs; longer horizons of a rung are left out (null:
+    none). The target's rung is free of it.
     """
 
     tokens: float = 7.2e6
     dial: int = 88
     exponent: float = 0.6
     multiples: tuple[float, ...] = (0.25, 0.5, 1.0)
+    most_flops: float | None = None
 
     def __post_init__(self) -> None:
         positive("horizon.tokens", self.tokens)
@@ -39,6 +44,8 @@ class HorizonConfig:
             raise UserError("horizon.multiples=[]: give at least one, such as [1.0]")
         for multiple in self.multiples:
             positive("horizon.multiples", multiple)
+        if self.most_flops is not None:
+            positive("horizon.most_flops", self.most_flops)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class PackConfig:
 
 
 KINDS = ("stdlib", "packages", "text", "huggingface")
+MOST_ORDER = 7  # of a Markov chain: its n-grams are packed into 64 bits
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,10 @@ class DataConfig:
     evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
     most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
+    markov_order: in place of the text a sample of `sampled_bytes` of its Markov chain with so many bytes of
+    context, whose entropy is known (null: the text itself).
+    order_seed: draws the batches, the same for every seed, which is then the initialisation's alone (null: each
+    run draws its own by its seed).
     """
 
     name: str = "stdlib"
@@ -116,6 +128,9 @@ class DataConfig:
     most_bytes: int | None = None
     tokenizer: str = "bytes"
     bpe_vocab: int = 1024
+    markov_order: int | None = None
+    sampled_bytes: int = 12_000_000
+    order_seed: int | None = None
 
     def __post_init__(self) -> None:
         among("data.kind", self.kind, KINDS)
@@ -123,9 +138,26 @@ class DataConfig:
         _check(self.kind != "huggingface" or bool(self.dataset), "data.dataset", None, "a dataset's name")
         _check(self.tokenizer in ("bytes", "bpe"), "data.tokenizer", self.tokenizer, "bytes or bpe")
         _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
+        if self.markov_order is not None:
+            _check(
+                1 <= self.markov_order <= MOST_ORDER,
+                "data.markov_order",
+                self.markov_order,
+                f"from 1 to {MOST_ORDER}",
+            )
+            _check(
+                self.tokenizer == "bytes",
+                "data.tokenizer",
+                self.tokenizer,
+                "bytes where data.markov_order is set",
+            )
+            least = 4 * (self.context + 1)
+            _check(self.sampled_bytes >= least, "data.sampled_bytes", self.sampled_bytes, f"at least {least}")
         _check(self.most_bytes is None or self.most_bytes > 0, "data.most_bytes", self.most_bytes, "above 0")
         _check(self.rows >= 1, "data.rows", self.rows, "at least 1")
         _check(0 <= self.seed < 2**63, "data.seed", self.seed, f"from 0 to {2**63 - 1}")
+        if self.order_seed is not None:
+            _check(0 <= self.order_seed < 2**31, "data.order_seed", self.order_seed, f"from 0 to {2**31 - 1}")
         _check(self.context >= 32, "data.context", self.context, "at least 32: shorter rows hold no task")
         _check(0 < self.heldout_share < 0.5, "data.heldout_share", self.heldout_share, "between 0 and .5")
         _check(self.heldout_rows >= 1, "data.heldout_rows", self.heldout_rows, "at least 1")
@@ -183,10 +215,13 @@ def _check(good: bool, name: str, value: object, remedy: str) -> None:
 class SweepConfig:
     """One composed configuration: a ladder of dials x seeds x horizons, and how to train it.
 
-    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, status or
-    peek. corpora: the folder of tokens and manifests. dial: the widths of the rungs. seed: every rung is trained
-    with each, except the rungs in `one_seed`, which are trained with the first only. retry: try packs again that
-    were parked after too many failures. job: set by the sweeper, the one pack that a job trains.
+    name: of the experiment, whose runs stand in the folder `runs`/name. action: sweep, data, plan, candidates,
+    status, peek, forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs.
+    seed: every rung is trained with each, except the rungs in `one_seed`, which are trained with the first only.
+    plan: which horizons and rates of them, or which other rungs. target: what is forecast before it is trained.
+    retry: try packs again that were parked after too many failures. job: set by the sweeper, the one pack that a
+    job trains.
+    parts: ladders of one experiment, each by the overrides that make it. part: which of them alone (null: all).
     """
 
     name: str
@@ -204,9 +239,13 @@ class SweepConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     horizon: HorizonConfig = field(default_factory=HorizonConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     retry: bool = False
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    part: str | None = None
 
     def __post_init__(self) -> None:
         # The name becomes a folder: it must not be able to leave the runs folder.
@@ -215,6 +254,9 @@ class SweepConfig:
                 f"name={self.name}: must be letters, digits, '.', '_' or '-', beginning with a letter or digit"
             )
         among("action", self.action, ACTIONS)
+        for part in self.parts:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", part):
+                raise UserError(f"parts.{part}: a part's name must be at most 32 letters, digits, '_' or '-'")
         for name in ("dial", "seed"):
             values = getattr(self, name)
             if not values:

@@ -23,6 +23,7 @@ from lmscale.device import MORE_MEMORY
 from lmscale.durable import disk_error
 from lmscale.errors import UserError
 
+_OF_A_PART = re.compile(r"([+~]*)parts\.([^.=]+)\.(.*)", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:/+ {}\[\]-]*")
 
 
@@ -77,9 +78,19 @@ def main() -> int:
 
 def readable(arguments: list[str]) -> list[str]:
     """Return the command line as Hydra can read it: -m first, and values that its grammar has no place for (letters
-    that are not ASCII, ~, parentheses, =) between quotes, whole or in a list."""
+    that are not ASCII, ~, parentheses, =) between quotes, whole or in a list. parts.NAME.KEY=VALUE goes to the
+    sweeper, last."""
     sweeps = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    return sweeps + [_quoted(argument) for argument in arguments if argument not in sweeps]
+    of_parts = [match for argument in arguments if (match := _OF_A_PART.fullmatch(argument))]
+    rest = [
+        argument for argument in arguments if argument not in sweeps and not _OF_A_PART.fullmatch(argument)
+    ]
+    inner = [
+        _quote(f"{part}.{_quoted(mark + override)}")
+        for mark, part, override in (m.groups() for m in of_parts)
+    ]
+    typed = [f"hydra.sweeper.parts=[{','.join(inner)}]"] if inner else []
+    return sweeps + [_quoted(argument) for argument in rest] + typed
 
 
 def _quoted(argument: str) -> str:

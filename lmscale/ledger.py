@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Ledger:
             if "thawed" in entry:
                 entries.pop(entry["thawed"], None)
             else:
-                entries[entry["pack_id"]] = entry
+                entries[entry["pack_id"]] = {name: entry[name] for name in ("pack_id", "execution")}
         return list(entries.values())
 
     def claim(self, pack_id: str, execution: Mapping[str, Any], reopen: bool = False) -> Claim | None:
@@ -247,7 +248,8 @@ class Ledger:
         while self._execution(pack_id, execution) is not None:
             if any(entry["pack_id"] == pack_id for entry in self.frozen()):
                 return True
-            self._append({"pack_id": pack_id, "execution": execution})
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")  # a forecast of a run must be older
+            self._append({"pack_id": pack_id, "execution": execution, "frozen_at": at})
         return False
 
     def _append(self, entry: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ freezes it at the first claim.
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any
 
 from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
-from lmscale.ladder import run_specs
+from lmscale.ladder import run_specs, target_run
 from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
+HELD = 2  # the first wave that waits for the forecasts to be registered
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 
 
@@ -52,14 +54,16 @@ class Pack:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep, by run id, and the packs that train them, the longest of a wave first."""
+    """All runs of a sweep, by run id, and the packs that train them, the longest of a wave first. part_of: the part
+    of the experiment that a run belongs to, the first of them, where it has parts."""
 
     runs: dict[str, RunSpec]
     packs: tuple[Pack, ...]
+    part_of: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def waves(self) -> list[list[Pack]]:
-        return [wave for n in (0, 1) if (wave := [pack for pack in self.packs if pack.wave == n])]
+        return [wave for n in range(HELD + 2) if (wave := [pack for pack in self.packs if pack.wave == n])]
 
 
 def make_plan(
@@ -67,18 +71,31 @@ def make_plan(
     manifests: Sequence[Manifest],
     device: str,
     frozen: Iterable[Mapping[str, Any]] = (),
+    besides: Iterable[RunSpec] = (),
 ) -> Plan:
     """Make one plan of all compositions. A run in a frozen pack stays there; the others are packed anew.
 
     device: cpu, gpu or tpu. frozen: the ledger's [{"pack_id", "execution"}]; packs whose runs are not all
-    among these configurations are left out.
+    among these configurations are left out. besides: runs that no composition has. Where compositions name
+    targets, what no forecast may use waits until the forecasts are registered: the targets' rungs, and whatever
+    else can fill the cores while these train.
     """
     runs: dict[str, RunSpec] = {}
     pack_of: dict[str, Any] = {}
+    part_of: dict[str, str] = {}
+    evidence: set[str] = set()
     for config, manifest in zip(configs, manifests, strict=True):
-        for spec in run_specs(config, manifest):
+        specs = run_specs(config, manifest)
+        for spec in specs:
             runs.setdefault(spec.run_id, spec)
             pack_of.setdefault(spec.run_id, config.pack)
+            if config.part:
+                part_of.setdefault(spec.run_id, config.part)
+        evidence |= _evidence(config, specs)
+    for spec in besides:
+        runs.setdefault(spec.run_id, spec)
+        pack_of.setdefault(spec.run_id, configs[0].pack)
+    held = runs.keys() - evidence if evidence else set()
     pins: dict[str, set[int]] = {}
     for spec in runs.values():
         if spec.trunk is not None:
@@ -92,15 +109,29 @@ def make_plan(
     alike: dict[str, list[str]] = {}
     for run_id, spec in runs.items():
         if run_id not in placed:
-            alike.setdefault(short_hash(_program(spec, pack_of[run_id])), []).append(run_id)
+            program = [_program(spec, pack_of[run_id]), run_id in held]
+            alike.setdefault(short_hash(program), []).append(run_id)
     for ids in alike.values():
         config = pack_of[ids[0]]
         width = _lanes(config, device)
         for at in range(0, len(ids), width):
             lanes = ids[at : at + width]
             groups.append((lanes, _execution(lanes, device, config.steps)))
-    packs = [_pack([runs[lane] for lane in lanes], execution, pins) for lanes, execution in groups]
-    return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))))
+    packs = [
+        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes))
+        for lanes, execution in groups
+    ]
+    return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))), part_of)
+
+
+def _evidence(config: SweepConfig, specs: Sequence[RunSpec]) -> set[str]:
+    """Find the runs that a forecast of the target may use, and their trunks; none without a target."""
+    target = target_run(config, specs)
+    if target is None:
+        return set()
+    most = target.flops / min(config.target.cuts) if config.target.cuts else math.inf
+    used = [spec for spec in specs if spec.dial != target.dial and spec.kind != TRUNK and spec.flops <= most]
+    return {name for spec in used for name in (spec.run_id, spec.trunk) if name is not None}
 
 
 def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
@@ -109,7 +140,7 @@ def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
         "kind": spec.kind,
         "shape": dataclasses.asdict(spec.shape),
         "optim": dataclasses.asdict(spec.optim),
-        "data": spec.data,
+        "data": {name: value for name, value in spec.data.items() if name != "order_seed"},
         "evaluation": spec.evaluation,
         "batch": spec.batch_multiple,
         "pack": dataclasses.asdict(pack),
@@ -137,9 +168,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]]) -> Pack:
-    """Trunks first (wave 0), then the branches that start from them (wave 1)."""
+def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool) -> Pack:
+    """Trunks first (wave 0), then the branches that start from them (wave 1); held ones after both, likewise."""
+    after = HELD if held else 0
     if runs[0].kind == TRUNK:
         kept = sorted(set().union(*(pins.get(run.run_id, set()) for run in runs)))
-        return Pack(0, execution, tuple(runs), tuple(kept))
-    return Pack(int(runs[0].kind == BRANCH), execution, tuple(runs))
+        return Pack(after, execution, tuple(runs), tuple(kept))
+    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs))

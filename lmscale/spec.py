@@ -25,6 +25,8 @@ from lmscale.typed import build
 
 SCIENCE_VERSION = 1  # a change of the training code that changes results changes every run id
 
+FOLLOWS = ("tokenizer", "bytes_per_token", "floor", "floor_heldout")  # of the data, from its content
+
 # What version 1 hashed whatever its value was. It stays so: these ids exist.
 VERSION_1 = {
     Shape: ("n_layer", "d_model", "n_head", "d_head", "d_mlp", "context", "vocab_size"),
@@ -70,8 +72,18 @@ class RunSpec:
         return short_hash(_identity(self))
 
     @property
+    def data_seed(self) -> int:
+        """The seed of the run's batches."""
+        return int(self.data.get("order_seed", self.seed))
+
+    @property
     def flops_per_token(self) -> int:
         return training_flops_per_token(self.shape)
+
+    @property
+    def flops(self) -> int:
+        """Exact training FLOPs to the horizon, a branch's trunk included; 0 for a trunk, which has none."""
+        return self.flops_per_token * (self.horizon_tokens or 0)
 
 
 def short_hash(value: Any) -> str:
@@ -98,10 +110,8 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
     `name`. A description of tasks that is worded again is no other science: data.content_hash names
     their content."""
     own = {name: value for name, value in written(spec).items() if name != "tasks"}
-    # what a loss is per follows from the content as well
-    own["data"] = {
-        name: own["data"][name] for name in own["data"] if name not in ("tokenizer", "bytes_per_token")
-    }
+    # what a loss is per, and how low it can be, follow from the content as well
+    own["data"] = {name: own["data"][name] for name in own["data"] if name not in FOLLOWS}
     shape = own.pop("shape")
     first = {name: shape.pop(name) for name in VERSION_1[Shape]}
     for group in ("optim", "schedule"):

@@ -12,17 +12,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale import checkpoint, cores
+from lmscale import checkpoint, cores, promise
+from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
 from lmscale.device import Device, expected, forget, found, unused_card
+from lmscale.durable import make_folder
 from lmscale.errors import UserError
-from lmscale.ladder import same_runs
+from lmscale.jsonfiles import write_json
+from lmscale.ladder import chosen, same_runs
 from lmscale.ledger import Ledger
 from lmscale.outcomes import needs_work, others, outcome_of
-from lmscale.plan import Plan, make_plan, versions
+from lmscale.parts import write_parts
+from lmscale.plan import HELD, Plan, make_plan, versions
 from lmscale.progress import Display
-from lmscale.spec import write_specs
+from lmscale.spec import RunSpec, write_specs
 from lmscale.speeds import speeds_of
 from lmscale.tables import plan_table, status_table
 from lmscale.typed import build
@@ -37,10 +41,11 @@ class Sweep:
     manifests: tuple[Manifest, ...]
     folder: Path
     device: Device
+    besides: tuple[RunSpec, ...] = ()  # runs that no composition has
 
     def plan(self) -> Plan:
         frozen = Ledger(self.folder).frozen()
-        return make_plan(self.configs, self.manifests, self.device.platform, frozen)
+        return make_plan(self.configs, self.manifests, self.device.platform, frozen, self.besides)
 
 
 def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) -> int:
@@ -59,20 +64,30 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
         check(config, device)
     if not here and first.pack.device == "auto":
         device = dataclasses.replace(device, said=False)
-    elif first.action == "sweep" and here:
+    elif first.action in ("sweep", "verify") and here:
         _check_machine()
         device = found(first.pack.device, runs)
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
     for sentence in same_runs(configs, manifests):
         print(f"lmscale: {sentence}", file=sys.stderr)
-    for reason in dict.fromkeys(line for manifest in manifests for line in manifest.tasks_left_out):
+    plans = [chosen(config, manifest) for config, manifest in zip(configs, manifests, strict=True)]
+    left_out = [line for manifest in manifests for line in manifest.tasks_left_out]
+    for reason in dict.fromkeys([*left_out, *(line for plan in plans for line in plan.left_out)]):
         print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, runs / first.name, device)
     if first.action == "sweep":
         return train_missing(sweep, launch)
-    return {"data": show_data, "plan": show_plan, "status": show_status, "peek": show_peek}[first.action](
-        sweep
-    )
+    if first.action == "verify":
+        return train_targets(sweep, launch)
+    shown = {
+        "data": show_data,
+        "plan": show_plan,
+        "candidates": write_candidates,
+        "status": show_status,
+        "peek": show_peek,
+        "forecast": forecast,
+    }
+    return shown[first.action](sweep)
 
 
 def check(config: SweepConfig, device: Device) -> None:
@@ -97,7 +112,9 @@ def _check_machine() -> None:
 
 def show_data(sweep: Sweep) -> int:
     """Print what the corpora hold (make data)."""
-    for manifest in sweep.manifests:
+    for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
+        if config.part:
+            print(f"part {config.part}:")
         first, *others = manifest.summary()
         print(f"{first}, in {sweep.configs[0].corpora}/", *others, sep="\n")
         for part in manifest.components:
@@ -106,10 +123,46 @@ def show_data(sweep: Sweep) -> int:
 
 
 def show_plan(sweep: Sweep) -> int:
-    """Print the table of runs and packs; nothing is written (make plan)."""
-    print(plan_table(sweep.plan(), sweep.folder, speeds_of(sweep.folder.parent)))
+    """Print the table of runs and packs, and what the plan chose; nothing is written (make plan)."""
+    plan = sweep.plan()
+    print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent)))
+    for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
+        for line in chosen(config, manifest).said:
+            print(line)
+    if any(config.transfer.horizon_exponent for config in sweep.configs):
+        print(own_trunks(sweep, plan))
+    for run, target in promise.aims_of(sweep.configs, sweep.manifests).values():
+        cuts = ", ".join(f"1/{cut:g}" for cut in target.cuts) or "all"
+        print(
+            f"target: dial {run.dial} at {run.horizon_tokens:,} tokens, {run.flops:.3g} FLOPs; wave {HELD} waits "
+            f"for its forecast from runs of at most this share of its compute: {cuts}"
+        )
     if not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
+    return 0
+
+
+def own_trunks(sweep: Sweep, plan: Plan) -> str:
+    """Say what it costs that the rate depends on the horizon, so that no two horizons share a trunk."""
+    shared = [
+        dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, horizon_exponent=0.0))
+        for config in sweep.configs
+    ]
+    flops = sum(pack.flops for pack in plan.packs)
+    less = sum(pack.flops for pack in make_plan(shared, sweep.manifests, sweep.device.platform).packs)
+    return (
+        f"transfer.horizon_exponent: each horizon has a rate, and so a trunk of its own: {flops:.3g} FLOPs, "
+        f"{flops / less:.2f} times the {less:.3g} of shared trunks"
+    )
+
+
+def write_candidates(sweep: Sweep) -> int:
+    """Write the points of the plan for `analysis design`, and say where (make candidates)."""
+    found = candidates(sweep.plan(), speeds_of(sweep.folder.parent))
+    path = sweep.folder / "candidates.json"
+    make_folder(path.parent)
+    write_json(path, found)
+    print(f"wrote {path}: {len(found['candidates'])} candidates")
     return 0
 
 
@@ -125,6 +178,8 @@ def show_peek(sweep: Sweep) -> int:
     from lmscale.peek import in_ascii, peek
 
     for config in sweep.configs:
+        if config.part:
+            print(f"part {config.part}:\n")
         text = peek(open_world(config.data, config.tasks, Path(config.corpora)))
         try:
             text.encode(sys.stdout.encoding or "ascii")
@@ -134,12 +189,36 @@ def show_peek(sweep: Sweep) -> int:
     return 0
 
 
+def forecast(sweep: Sweep) -> int:
+    """Plan the targets and register their forecasts that are missing (make forecast)."""
+    aims = promise.aims_of(sweep.configs, sweep.manifests)
+    if not aims:
+        raise UserError("target.dial=null: name the rung to forecast, such as target.dial=128")
+    if not (sweep.folder / "frozen").is_dir():
+        raise UserError(f"{sweep.folder}: nothing has been trained there to forecast from; make sweep first")
+    write_specs(sweep.folder, sweep.plan().runs)
+    problems: list[str] = []
+    status = promise.register(sweep.folder, aims, problems.append)
+    if status:
+        raise UserError(problems[-1])
+    print(*problems or ["every forecast of these targets is registered already"], sep="\n")
+    return 0
+
+
+def train_targets(sweep: Sweep, launch: Launch) -> int:
+    """Train the targets of all forecasts, with what else is missing, and score the forecasts (make verify)."""
+    runs = promise.targets_to_train(sweep.folder, sweep.configs, sweep.manifests)
+    status = train_missing(dataclasses.replace(sweep, besides=tuple(runs)), launch)
+    return promise.verify(sweep.folder) or status
+
+
 def train_missing(sweep: Sweep, launch: Launch) -> int:
     """Train what is missing, wave after wave; 0, or 1 when a run failed."""
     first, plan = sweep.configs[0], sweep.plan()
     if _free(sweep, plan):
         plan = sweep.plan()
     write_specs(sweep.folder, plan.runs)
+    write_parts(sweep.folder, plan)
     contexts = {
         manifest.content_hash: {
             "data": dataclasses.asdict(config.data),
@@ -150,6 +229,11 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)
     }
     ledger = Ledger(sweep.folder, max_tries=first.pack.tries)
+    aims = promise.aims_of(sweep.configs, sweep.manifests)
+
+    def register() -> None:
+        promise.register(sweep.folder, aims, display.say)
+
     with Display(plan, sweep.folder) as display:
         for line in (
             unused_card(first.pack.device, sweep.device),
@@ -159,7 +243,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
             if line:
                 display.say(line)
         try:
-            Session(sweep.folder, plan, ledger, contexts, launch, display).train()
+            Session(sweep.folder, plan, ledger, contexts, launch, display, register).train()
         except UserError:
             forget(sweep.folder.parent)
             raise

@@ -32,7 +32,7 @@ PLAN = (
     ),
     *("rate", "memory", "time", "state"),
 )
-WORDS = ("pack", "run", "kind", "state", "runs")  # columns of words, which begin at the left
+WORDS = ("part", "pack", "run", "kind", "state", "runs")  # columns of words, which begin at the left
 
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -53,6 +53,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
     """Write a line a pack and run: sizes, tokens, FLOPs, rate, memory and time ('-' where no speed is known)."""
     rows = []
     total_flops, known, unknown = 0, 0.0, 0
+    parts: dict[str, list[float]] = {}  # runs, FLOPs, seconds
     for pack in plan.packs:
         speed = speeds.get(speed_key(pack))
         for run, start, end in zip(pack.runs, pack.start_steps, pack.end_steps, strict=True):
@@ -60,9 +61,15 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
             seconds = tokens / speed if speed else None
             known += seconds or 0
             unknown += seconds is None
+            flops = run.flops_per_token * tokens
+            part = plan.part_of.get(run.run_id, "")
+            parts[part] = [
+                a + b for a, b in zip(parts.get(part, [0, 0, 0]), [1, flops, seconds or 0], strict=True)
+            ]
             n, seen = parameter_conventions(run.shape), end * run.batch_tokens
             rows.append(
                 [
+                    *([part] if part else []),
                     str(pack.wave),
                     pack.pack_id,
                     run.run_id,
@@ -74,7 +81,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
                     str(run.seed),
                     short(seen),
                     f"{passes(seen, run.data):.2g}",
-                    f"{run.flops_per_token * tokens:.2g}",
+                    f"{flops:.2g}",
                     f"{run.learning_rate:.3g}",
                     short(memory_bytes(run)) + "B",
                     duration(seconds),
@@ -82,7 +89,10 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
                 ]
             )
         total_flops += pack.flops
-    lines = aligned(PLAN, rows)
+    lines = aligned((*(["part"] if plan.part_of else []), *PLAN), rows)
+    for part, (runs, cost, took) in parts.items():
+        if part:
+            lines.append(f"{part}: {runs} runs, {cost:.3g} FLOPs, {duration(took or None)}")
     kinds = Counter(run.kind for run in plan.runs.values())
     counts = ", ".join(f"{count} {PLURAL[kind]}" for kind, count in sorted(kinds.items()))
     lines.append(
@@ -108,16 +118,16 @@ def memory_bytes(run: RunSpec) -> int:
 
 def status_table(plan: Plan, folder: Path) -> str:
     """Write the ledger in words: a line for each rung, then what failed or diverged and why."""
-    by_rung: dict[tuple[int, str], Counter[str]] = {}
-    for run in plan.runs.values():
-        by_rung.setdefault((run.dial, run.kind), Counter())[state_of(folder, run.run_id)] += 1
-    lines = aligned(
-        ("dial", "kind", "runs"),
-        [
-            (str(dial), kind, ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
-            for (dial, kind), states in sorted(by_rung.items())
-        ],
-    )
+    by_rung: dict[tuple[str, int, str], Counter[str]] = {}
+    for run_id, run in plan.runs.items():
+        rung = (plan.part_of.get(run_id, ""), run.dial, run.kind)
+        by_rung.setdefault(rung, Counter())[state_of(folder, run_id)] += 1
+    table = [
+        (part, str(dial), kind, ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
+        for (part, dial, kind), states in sorted(by_rung.items())
+    ]
+    header = ("part", "dial", "kind", "runs")
+    lines = aligned(header, table) if plan.part_of else aligned(header[1:], [row[1:] for row in table])
     packs = {pack.pack_id: pack for pack in plan.packs}
     for row in Ledger(folder).status():
         if row.pack_id in packs and row.state not in ("finished", "frozen", "released"):

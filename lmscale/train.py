@@ -238,7 +238,7 @@ def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple
     began = time.perf_counter()
     count = pack.execution["steps"]
     parts = [
-        world.batches(run.seed, int(step), count, run.batch_multiple)
+        world.batches(run.data_seed, int(step), count, run.batch_multiple)
         for run, step in zip(pack.runs, steps, strict=True)
     ]
     stacked = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))

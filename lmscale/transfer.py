@@ -1,7 +1,7 @@
 """Named rules that carry a learning rate, a batch and a weight decay from one rung to the next.
 
-A rule may look at the rung, never at the horizon: branches of one trunk share all three. A new rule is a function
-and an entry of its dict.
+A rule looks at the rung. The rate may depend on the horizon besides; each horizon then has a trunk of its own, for
+branches of one trunk share all three. A new rule is a function and an entry of its dict.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lmscale.errors import UserError
-from lmscale.typed import among, at_least, between, positive
+from lmscale.typed import among, at_least, at_most, between, positive
 
 SINGLE = (1.2e-38, 3.4e38)  # what a normal number of float32, which the device computes in, lies between
 MOST_BATCHES = 2**20
@@ -21,9 +21,10 @@ MOST_BATCHES = 2**20
 class TransferConfig:
     """Rates, batches and decays of all rungs.
 
-    kind: of the rate, an entry of `RATE_RULES`: `inverse_width` (rate / d_model) or `constant` (rate), at most
-    rate_cap. batch_rule: multiples of the data's base batch, an entry of `BATCH_RULES`: `constant` (batch), or
-    `power_of_params` (batch x (params / batch_reference_params)^batch_exponent, at least 1, rounded).
+    kind: of the rate, an entry of `RATE_RULES`: `inverse_width` (rate / d_model) or `constant` (rate); times
+    (horizon_reference / tokens of the horizon)^horizon_exponent; at most rate_cap. batch_rule: multiples of the
+    data's base batch, an entry of `BATCH_RULES`: `constant` (batch), or `power_of_params` (batch x (params /
+    batch_reference_params)^batch_exponent, at least 1, rounded).
     decay_rule: an entry of `DECAY_RULES`: `constant` (weight_decay, which a step multiplies by its rate, as in
     optax), or `per_rate` (weight_decay / rate: the decay of a step is then the same at every rung; Wortsman et
     al. 2024).
@@ -38,6 +39,8 @@ class TransferConfig:
     batch_reference_params: float = 1e6
     decay_rule: str = "constant"
     weight_decay: float = 0.0
+    horizon_exponent: float = 0.0
+    horizon_reference: float = 7.2e6
 
     renamed: ClassVar = {"name": "kind", "rate_rule": "kind"}
 
@@ -49,6 +52,9 @@ class TransferConfig:
             positive(f"transfer.{field}", getattr(self, field))
         at_least("transfer.batch_reference_params", self.batch_reference_params, 1)
         between("transfer.batch_exponent", self.batch_exponent, -10, 10)
+        between("transfer.horizon_exponent", self.horizon_exponent, -2, 2)
+        at_least("transfer.horizon_reference", self.horizon_reference, 1)
+        at_most("transfer.horizon_reference", self.horizon_reference, 1e18)
         if self.weight_decay < 0:
             raise UserError(f"transfer.weight_decay={self.weight_decay}: must be 0 or more")
 
@@ -73,9 +79,13 @@ DECAY_RULES: dict[str, Callable[[TransferConfig, float], float]] = {
 }
 
 
-def peak_rate(rule: TransferConfig, d_model: int) -> float:
-    """Compute the peak learning rate of a rung. UserError where float32 cannot hold it."""
-    rate = min(RATE_RULES[rule.kind](rule, d_model), rule.rate_cap)
+def peak_rate(rule: TransferConfig, d_model: int, tokens: float, factor: float = 1.0) -> float:
+    """Compute the peak learning rate of a rung for a horizon of `tokens`. factor: of a plan, times the capped rate.
+
+    UserError where float32 cannot hold it.
+    """
+    rate = RATE_RULES[rule.kind](rule, d_model) * (rule.horizon_reference / tokens) ** rule.horizon_exponent
+    rate = min(rate, rule.rate_cap) * factor
     return _single(f"transfer.rate={rule.rate}, transfer.rate_cap={rule.rate_cap}", rate)
 
 

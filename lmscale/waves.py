@@ -19,7 +19,7 @@ from lmscale.jsonfiles import write_json
 from lmscale.ledger import Ledger, PackStatus
 from lmscale.outcomes import end_branches, has_trunks, is_done, needs_work, outcome_of, reopen
 from lmscale.packs import log_of, log_tail, write_pack
-from lmscale.plan import Pack, Plan
+from lmscale.plan import HELD, Pack, Plan
 from lmscale.progress import Display
 
 Launch = Callable[[list[str]], list[Exception]]
@@ -30,7 +30,8 @@ DEATHS = (
 
 @dataclass(frozen=True)
 class Session:
-    """One start of a sweep. contexts: what a worker must know, by the data's content hash."""
+    """One start of a sweep. contexts: what a worker must know, by the data's content hash. register: makes the
+    forecasts that are not registered yet, before the first run that waits for them."""
 
     folder: Path
     plan: Plan
@@ -38,11 +39,17 @@ class Session:
     contexts: Mapping[str, Mapping[str, Any]]
     launch: Launch
     display: Display
+    register: Callable[[], None]
 
     def train(self) -> None:
         """Train what is missing. Raises UserError for what is everybody's trouble, with nothing parked by it."""
         before = _progress(self)
-        for wave in self.plan.waves:
+        waves = self.plan.waves
+        for wave in waves:
+            if wave[0].wave >= HELD and not any(
+                other[0].wave >= HELD for other in waves[: waves.index(wave)]
+            ):
+                self.register()
             _train_wave(self, wave, before)
 
 

@@ -5,8 +5,26 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Shapes and types of the numerical cores are checked in the test run only, on every call.
-install_import_hook(["analysis.fitting", "analysis.forecasting", "analysis.detection"], "beartype.beartype")
+ROOT = Path(__file__).resolve().parents[1]
+# A fit calls these some hundred thousand times, and their checks would double the time of the tests. A process of
+# its own checks them too: test_shapes.py.
+INNER = {"objective", "power_sum", "bound_law", "function_law", "newton", "problem"}
+
+
+def check_shapes(besides: set[str]) -> None:
+    """Check the shapes and types that every module of `analysis` states, in every call, but for some modules."""
+    stated = [
+        path
+        for path in sorted((ROOT / "analysis").rglob("*.py"))
+        if "from jaxtyping import" in path.read_text()
+    ]
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in stated if path.stem not in besides
+    ]
+    install_import_hook(names, "beartype.beartype")
+
+
+check_shapes(besides=INNER)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,16 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+SLOW = ("csv_to_report.py", "network_variant.py")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.name, marks=pytest.mark.slow if path.name in SLOW else ())
+        for path in sorted(EXAMPLES.glob("*.py"))
+    ],
+)
 def test_an_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
     arguments = []
     if name == "read_a_run_folder.py":  # reading leaves a cache in the folder

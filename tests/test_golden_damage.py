@@ -3,10 +3,12 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,9 +71,7 @@ def _changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-@given(st.sampled_from(FILES), st.data())
-@settings(max_examples=150, deadline=None)
-def test_bytes_that_were_lost_or_turned(file: Path, data: st.DataObject) -> None:
+def _bytes_lost_or_turned(file: Path, data: st.DataObject) -> None:
     content = bytearray((GOLDEN / file).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
@@ -81,9 +81,7 @@ def test_bytes_that_were_lost_or_turned(file: Path, data: st.DataObject) -> None
         _damaged(file, bytes(content))
 
 
-@given(st.sampled_from(FILES), st.data())
-@settings(max_examples=250, deadline=None)
-def test_values_that_nobody_meant(file: Path, data: st.DataObject) -> None:
+def _values_that_nobody_meant(file: Path, data: st.DataObject) -> None:
     lines = (GOLDEN / file).read_text().splitlines() if file.suffix == ".jsonl" else []
     texts = lines or [(GOLDEN / file).read_text()]
     which = data.draw(st.integers(0, len(texts) - 1))
@@ -91,3 +89,17 @@ def test_values_that_nobody_meant(file: Path, data: st.DataObject) -> None:
     place = data.draw(st.sampled_from(_places(value)))
     texts[which] = json.dumps(_changed(value, place, data.draw(_VALUES)))
     _damaged(file, "\n".join(texts).encode() + b"\n")
+
+
+KINDS = pytest.mark.parametrize("damage", [_bytes_lost_or_turned, _values_that_nobody_meant])
+
+
+@KINDS
+def test_a_damaged_folder_gives_a_table_or_a_sentence(damage: Callable[..., None]) -> None:
+    settings(max_examples=60, deadline=None)(given(st.sampled_from(FILES), st.data())(damage))()
+
+
+@pytest.mark.slow
+@KINDS
+def test_it_does_so_at_length(damage: Callable[..., None]) -> None:
+    settings(max_examples=1000, deadline=None)(given(st.sampled_from(FILES), st.data())(damage))()

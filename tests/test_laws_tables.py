@@ -163,6 +163,21 @@ def test_the_compute_of_experts_is_that_of_the_active_ones() -> None:
     assert unknown.flops is None and unknown.flops_ratio is None
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, 1e300])
+def test_what_is_no_count_of_active_parameters_is_a_hole_or_a_refusal(value: float) -> None:
+    table = experts((4,))
+    spoilt = table.assign(params_active=table.params_active.where(table.index != 3, value))
+    # Of a run of which nothing is said all parameters are active; warnings are errors here.
+    active = table.params_active.where(table.index != 3, table.params)
+    found = observe(spoilt, ("params", "tokens"))
+    np.testing.assert_allclose(found.flops, 6 * active * table.tokens)
+    # So too where compute is stated for the other rows: the hole has their proportion.
+    stated = spoilt.assign(flops=(30 * active * table.tokens).where(table.index != 5))
+    np.testing.assert_allclose(observe(stated, ("params", "tokens")).flops, 30 * active * table.tokens)
+    with pytest.raises(UserError, match=r"params_active: row 3 holds .* --where \"params_active [<>]"):
+        fit(spoilt, "moe", bootstrap=0)
+
+
 # --- units
 
 

@@ -151,6 +151,6 @@ def test_a_horizon_shorter_than_the_warm_up_is_refused() -> None:
 
 def test_rules_look_at_the_rung_only() -> None:
     rule = TransferConfig(rate=1.2, rate_cap=0.08, batch_rule="power_of_params", batch=2, batch_exponent=0.5)
-    assert [peak_rate(rule, d) for d in (8, 16, 96)] == pytest.approx([0.08, 0.075, 0.0125])
+    assert [peak_rate(rule, d, 1e6) for d in (8, 16, 96)] == pytest.approx([0.08, 0.075, 0.0125])
     assert [batch_multiple(rule, n) for n in (10_000, 1_000_000, 4_000_000)] == [1, 2, 4]
     assert decay_of(TransferConfig(decay_rule="per_rate", weight_decay=1e-4), 0.01) == pytest.approx(0.01)

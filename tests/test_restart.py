@@ -121,11 +121,11 @@ def kill_at_random(place: Place, kills: int, seed: int) -> None:
             shutil.rmtree(place.experiment)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.slow)])
 def test_a_sweep_killed_again_and_again_ends_with_the_same_bytes(
     tmp_path: Path, unkilled: Place, kills: int
 ) -> None:
-    """In two folders at a time, for there are two cores: 8 kills, and 50 in the slow set."""
+    """In two folders at a time, for there are two cores: 4 kills, and 50 in the slow set."""
     places = [Place(tmp_path / name, unkilled.corpora, unkilled.runs / ".xla") for name in "ab"]
     with ThreadPoolExecutor() as both:
         list(both.map(kill_at_random, places, [kills] * 2, [kills, kills + 1]))

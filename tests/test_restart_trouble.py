@@ -415,6 +415,7 @@ def outcomes_of(folder: Path, seed: int) -> list[str]:
     return [json.loads(data)["outcome"] for name, data in files.items() if name.endswith("outcome.json")]
 
 
+@pytest.mark.slow
 def test_a_lane_that_keeps_failing_diverges_alone_and_survives_a_crash(
     values: dict[str, Any], tmp_path: Path
 ) -> None:

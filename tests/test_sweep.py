@@ -39,11 +39,11 @@ def test_a_sweep_trains_then_trains_nothing_then_only_what_is_new(tmp_path: Path
 
 def test_one_failing_run_stops_no_other_and_shows_in_the_exit_status(tmp_path: Path, corpora: Path) -> None:
     whole = ("dial=[8,16]", "schedule=cosine", "schedule.warmup_steps=5", "pack.tries=1")
-    assert launch(tmp_path, corpora, *whole, "action=plan").returncode == 0
+    planned = launch(tmp_path, corpora, *whole, "action=plan")
+    assert planned.returncode == 0
     assert not (tmp_path / "runs").exists()  # a plan writes nothing
     # the trainer of one run meets a folder where a file must be
-    planned = launch(tmp_path, corpora, *whole, "action=plan").stdout
-    victim = next(line.split()[2] for line in planned.splitlines() if line.split()[4:5] == ["8"])
+    victim = next(line.split()[2] for line in planned.stdout.splitlines() if line.split()[4:5] == ["8"])
     (tmp_path / "runs" / "smoke" / victim / "records.jsonl" / "in the way").mkdir(parents=True)
     ended = launch(tmp_path, corpora, *whole)
     assert ended.returncode == 1

@@ -124,6 +124,18 @@ def test_compositions_that_are_one_set_of_runs_are_said() -> None:
 
 
 def test_what_is_composed_is_what_is_built(composed: Any) -> None:
-    (values,) = composed("experiment=cpu")
-    config = build(SweepConfig, values)
-    assert config.dial == SweepConfig(name="cpu").dial and config.seed == (3, 4, 5)
+    configs = {values["part"]: build(SweepConfig, values) for values in composed("experiment=cpu")}
+    assert list(configs) == ["known", "text", "tasks"]
+    assert [config.data.markov_order for config in configs.values()] == [3, None, None]
+    assert [config.tasks.weight for config in configs.values()] == [0.0, 0.0, 0.25]
+    tasks = configs["tasks"]
+    assert tasks.dial == SweepConfig(name="cpu").dial and tasks.seed == (3, 4, 5)
+    # the runs of the former default: another id would train them again
+    former = SweepConfig(name="cpu", horizon=HorizonConfig(multiples=(1.0,)))
+    assert (tasks.family, tasks.data, tasks.horizon, tasks.evaluation, tasks.target) == (
+        former.family,
+        former.data,
+        former.horizon,
+        former.evaluation,
+        former.target,
+    )

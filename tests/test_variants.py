@@ -149,6 +149,7 @@ def test_a_schedule(entries: list[str]) -> None:
         ScheduleConfig("linea")
 
 
+@pytest.mark.slow
 def test_all_three_train_together(entries: list[str]) -> None:
     family = FamilyConfig(kind="swiglu", n_layer=1)
     (spec,) = specs(ScheduleConfig("linear", 10), family, OptimConfig("lion"))

@@ -36,21 +36,19 @@ class Grid:
 
 
 @runtime_checkable
-class Model(Protocol):
-    """A law bound to the n rows of a table, in internal parameters within a box [`lower`, `upper`]."""
+class Expandable(Protocol):
+    """What is minimised, in internal parameters within a box [`lower`, `upper`]."""
 
-    form: Form
-    lower: Float[Array, " p"]
-    upper: Float[Array, " p"]
+    @property
+    def lower(self) -> Float[Array, " p"]: ...
 
-    def predict(self, theta: Float[Array, "S p"]) -> Float[Array, "S n"]:
-        """Compute the losses at internal parameters."""
-        ...
+    @property
+    def upper(self) -> Float[Array, " p"]: ...
 
     def expand(
         self,
         theta: Float[Array, "S p"],
-        weight: Float[Array, "S n"],
+        weight: Float[Array, "S w"],
         target: Float[Array, " n"],
         scale: str,
         width: float,
@@ -59,6 +57,17 @@ class Model(Protocol):
 
         `target` is on the residual's scale.
         """
+        ...
+
+
+@runtime_checkable
+class Model(Expandable, Protocol):
+    """A law bound to the n rows of a table, whose weights are [S, n]."""
+
+    form: Form
+
+    def predict(self, theta: Float[Array, "S p"]) -> Float[Array, "S n"]:
+        """Compute the losses at internal parameters."""
         ...
 
     def grid(self, rows: Int[np.ndarray, " r"]) -> Grid:

@@ -18,13 +18,14 @@ UNIT = 100.0
 FEWEST_PARAMS, FEWEST_TOKENS = 1e3, 1e4
 
 
-def check_enough(observations: Observations, form: Form) -> tuple[Warn, ...]:
-    """Refuse what no fit can decide (fewer rows than parameters, a column of one value); warn of what is thin or
-    looks like something else."""
-    n, p = len(observations), len(form.names)
+def check_enough(observations: Observations, form: Form, p: int) -> tuple[Warn, ...]:
+    """Refuse what no fit can decide (fewer rows than the `p` parameters that are not held, a column of one value);
+    warn of what is thin or looks like something else."""
+    n = len(observations)
+    names = form.names[len(form.names) - p :]
     if n < p + 1:
         raise UserError(
-            f"{n} rows for the {p} parameters of {form.name} ({', '.join(form.names)}): "
+            f"{n} rows for the {p} parameters of {form.name} ({', '.join(names)}): "
             f"give at least {p + 1} runs, or a form with fewer parameters"
         )
     if np.ptp(observations.loss) == 0:
@@ -40,7 +41,7 @@ def check_enough(observations: Observations, form: Form) -> tuple[Warn, ...]:
                 f"column {name}: every row has the value {observations.x[name][0]:g}, "
                 f"so {form.name} cannot tell its effect from a constant; vary it, or choose a form without it"
             )
-        if distinct < 3:
+        if distinct < 3 and p == len(form.names):
             warnings.append(
                 Warn(
                     Code.FEW_BUDGETS,

@@ -29,10 +29,12 @@ def diagnose(problem: Problem, best: Found, draws: Float[Array, "R p"]) -> tuple
     theta = best.theta
     params = dict(zip(form.names, model.public(theta)[0].tolist(), strict=True))
     predicted = model.predict(theta)[0]
+    free = np.ones(theta.shape[1], dtype=bool)
+    free[[slot for slot, _ in problem.held]] = False
     found = [
         *_basins(form, best.basins, model.public(best.basins.theta), float(best.value[0]), params),
-        *_bounds(form, params, (theta[0] > model.lower) & (theta[0] < model.upper)),
-        *_identified(form, _jacobian(model, theta, observations.weight), model.public(draws), params),
+        *_bounds(form, params, ((theta[0] > model.lower) & (theta[0] < model.upper))[free], free[0]),
+        *_identified(form, jacobian(model, theta, observations.weight)[free], model.public(draws), params),
         *_shape(np.log(observations.loss / predicted)[np.argsort(predicted)]),
     ]
     floor = params.get("E")
@@ -69,10 +71,12 @@ def _basins(
     ]
 
 
-def _bounds(form: Form, params: dict[str, float], inside: Bool[np.ndarray, " p"]) -> list[Warn]:
-    """Warn of a floor of zero, of exponents at their bounds and of terms that have vanished."""
+def _bounds(
+    form: Form, params: dict[str, float], inside: Bool[np.ndarray, " p"], floor: np.bool_
+) -> list[Warn]:
+    """Warn of a `floor` that was found to be zero, of exponents at their bounds and of terms that have vanished."""
     found = []
-    if "E" in params and params["E"] <= 0.0:
+    if floor and "E" in params and params["E"] <= 0.0:
         found.append(
             Warn(Code.BOUND_HIT, "E = 0: the rows show no irreducible loss (too narrow a range, or a bend)")
         )
@@ -88,7 +92,7 @@ def _bounds(form: Form, params: dict[str, float], inside: Bool[np.ndarray, " p"]
     return found
 
 
-def _jacobian(model: Model, theta: Float[Array, "1 p"], weight: Float[Array, " n"]) -> Float[Array, "p n"]:
+def jacobian(model: Model, theta: Float[Array, "1 p"], weight: Float[Array, " n"]) -> Float[Array, "p n"]:
     """Differentiate log loss in the internal parameters, by central differences."""
     step = 1e-5 * np.maximum(np.abs(theta[0]), 1e-2)
     moved = np.repeat(theta, 2 * theta.shape[1], axis=0)

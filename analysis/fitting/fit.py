@@ -15,15 +15,18 @@ from jaxtyping import Float
 from analysis.arrays import Array
 from analysis.errors import Warn
 from analysis.fitting.diagnostics import diagnose
-from analysis.fitting.holdouts import choose, untested
-from analysis.fitting.observations import LARGE, observe
+from analysis.fitting.floor import K_PRIOR, Floor, disagreement, forms_with, with_known, with_priors
+from analysis.fitting.holdouts import Candidate, Choice, choose, untested
+from analysis.fitting.observations import LARGE, Observations, observe
 from analysis.fitting.options import FitOptions
 from analysis.fitting.problem import Problem
 from analysis.fitting.resampling import resample_counts, resample_weights
 from analysis.fitting.result import Fit, Member, finite
 from analysis.fitting.search import Found, descend, hop, search
+from analysis.fitting.sharing import groups_of, own_fit, together
 from analysis.laws.catalogue import get_form
 from analysis.laws.law import Form
+from analysis.laws.shared import SharedForm, shared_form
 
 # Joint laws that `auto` weighs; kaplan's has no floor and never came first on a public table.
 AUTO = ("chinchilla", "chinchilla6", "tied")
@@ -50,6 +53,18 @@ def fit(table: pd.DataFrame, form: str | Form = "chinchilla", **options: Any) ->
     return fit_members(table, FitOptions(form=form, **options))[0].fit
 
 
+def fit_shared(
+    tables: Mapping[str, pd.DataFrame], form: str | Form = "chinchilla", **options: Any
+) -> dict[str, Fit]:
+    """Fit `form` to each of several tables, with one irreducible loss for all of them; all else is each one's own.
+
+    The objective is the sum over all rows. Draw r of every fit is of the same resample, with the same E.
+    `options` are those of `fit` without those of the floor. Raises UserError.
+    """
+    rows, members = _shared_members(tables, FitOptions(form=form, **options))
+    return {name: own_fit(members[0].fit, name, own) for name, own in rows.items()}
+
+
 def fit_members(
     table: pd.DataFrame, options: FitOptions, *, least_weight: float = 1.0, fractional: bool = False
 ) -> list[Member]:
@@ -58,7 +73,71 @@ def fit_members(
     Weights sum to one over what is returned. `fractional`: resamples weigh rows (`resample_weights`) in place
     of counting them.
     """
-    forms = options.forms or _auto_forms(table.columns, options.x)
+    if options.share is not None:
+        tables, wanted = groups_of(table, options.share)
+        rows, joint = _shared_members(tables, options, least_weight=least_weight, fractional=fractional)
+        return [Member(own_fit(m.fit, wanted, rows[wanted]), m.weight, m.fit) for m in joint]
+    forms = _forms(table, options)
+    problems, warnings = _posed(table, forms, options)
+    choice, observations, said = _regime(problems, options)
+    ranked = choice.weigh(choice.ceiling if options.regime == "auto" else choice.everything)
+    return _fitted(
+        ranked,
+        observations,
+        options,
+        least_weight=least_weight,
+        fractional=fractional,
+        warnings=[*warnings, *untested(ranked, len(problems[0].observations)), *said],
+        bent=choice.flagrant or len(observations) < len(problems[0].observations),
+    )
+
+
+def _shared_members(
+    tables: Mapping[str, pd.DataFrame],
+    options: FitOptions,
+    *,
+    least_weight: float = 1.0,
+    fractional: bool = False,
+) -> tuple[dict[str, Observations], list[Member]]:
+    """Fit the laws of several tables jointly, as `fit_members` those of one; besides, each table's rows.
+
+    Which rows of a table are of another regime is decided within that table.
+    """
+    rows: dict[str, Observations] = {}
+    warnings: list[Warn] = []
+    bent = False
+    for name, table in tables.items():
+        forms = _forms(table, options)
+        problems, said = _posed(table, forms, options)
+        choice, rows[name], bend = _regime(problems, options)
+        bent |= choice.flagrant or len(rows[name]) < len(problems[0].observations)
+        warnings += [replace(warn, message=f"{name}: {warn.message}") for warn in (*said, *bend)]
+    joint = together(rows)
+    problems = [Problem(shared_form(f, tuple(rows)), joint, options.objective) for f in forms]
+    problems = [p for p in problems if p.carries(np.ones(len(joint), dtype=bool))] or problems[:1]
+    choice = choose(problems, regimes=False)
+    ranked = choice.weigh(choice.everything)
+    members = _fitted(
+        ranked,
+        joint,
+        options,
+        least_weight=least_weight,
+        fractional=fractional,
+        warnings=[*warnings, *untested(ranked, len(joint))],
+        bent=bent,
+    )
+    return rows, members
+
+
+def _forms(table: pd.DataFrame, options: FitOptions) -> list[Form]:
+    """List the forms that are asked for and can be given what is known; UserError where none can."""
+    return forms_with(options.forms or _auto_forms(table.columns, options.x), options.given_floor, options.k)
+
+
+def _posed(
+    table: pd.DataFrame, forms: Sequence[Form], options: FitOptions
+) -> tuple[list[Problem], list[Warn]]:
+    """Pose the forms that the table's rows can carry, with what is known besides, and the caveats on the rows."""
     observations = observe(
         table,
         forms[0].columns,
@@ -67,14 +146,36 @@ def fit_members(
         seed=options.seed,
         parameters=min(len(form.names) for form in forms),
     )
-    problems = [Problem(form, observations, options.objective) for form in forms]
-    warnings = list(min(problems, key=lambda p: len(p.form.names)).warnings)
-    problems = [p for p in problems if len(observations) > len(p.form.names)]
-    # A bend is looked for where the search is quick; a law of one's own has to ask for it.
+    floor = options.given_floor
+    problems = [with_known(Problem(form, observations, options.objective), floor) for form in forms]
+    warnings = list(min(problems, key=lambda p: p.parameters).warnings)
+    problems = [p for p in problems if len(observations) > p.parameters]
+    return [with_priors(p, floor, options.k) for p in problems], warnings
+
+
+def _regime(problems: Sequence[Problem], options: FitOptions) -> tuple[Choice, Observations, list[Warn]]:
+    """Look for a bend: the choice, the rows that are to be fitted, and what has to be said of those kept."""
+    # It is looked for where the search is quick; a law of one's own has to ask for it.
     quick = all(p.form.structure is not None for p in problems)
     leave_out = options.regime == "auto"
     choice = choose(problems, regimes=leave_out or quick)
-    ranked = choice.weigh(choice.ceiling if leave_out else choice.everything)
+    if choice.bent and leave_out:
+        return choice, choice.unbent, []
+    return choice, problems[0].observations, [choice.warning()] if choice.flagrant else []
+
+
+def _fitted(
+    ranked: Sequence[tuple[Candidate, float]],
+    observations: Observations,
+    options: FitOptions,
+    *,
+    least_weight: float,
+    fractional: bool,
+    warnings: Sequence[Warn],
+    bent: bool,
+) -> list[Member]:
+    """Fit the forms of enough weight to the rows that were chosen."""
+    everything = ranked[0][0].problem.observations
     candidates = tuple(
         {
             "form": c.problem.form.name,
@@ -86,24 +187,20 @@ def fit_members(
     )
     kept = [(c.problem, w) for i, (c, w) in enumerate(ranked) if i == 0 or w >= least_weight]
     total = sum(w for _, w in kept)
-    bent = choice.bent and leave_out
-    warnings += untested(ranked, len(observations))
-    if choice.flagrant and not bent:
-        warnings.append(choice.warning())
-    if bent:
-        observations = choice.unbent
     members = []
     for problem, weight in kept:
         # Resamples are shared out by weight: together they are draws from the mixture.
         resamples = round(options.bootstrap * weight / total) if len(kept) > 1 else options.bootstrap
+        # The same rows have their grid already; of others the noise, and a prior's penalty, are others.
+        if observations is not everything:
+            problem = with_priors(replace(problem, observations=observations), options.given_floor, options.k)
         fitted = _fit(
-            # The same rows have their grid already.
-            problem if problem.observations is observations else replace(problem, observations=observations),
+            problem,
             replace(options, bootstrap=max(resamples, min(options.bootstrap, 2))),
             fractional=fractional,
             warnings=warnings,
             candidates=candidates,
-            bent=choice.flagrant or bent,
+            bent=bent,
         )
         members.append(Member(fitted, weight / total))
     return members
@@ -121,12 +218,16 @@ def _fit(
     """Fit a law to rows that have been checked and chosen; `bent`: rolling hold-outs showed a bend."""
     form, model, observations = problem.form, problem.model, problem.observations
     best, draws = solve(problem, options.bootstrap, options.seed, fractional=fractional)
+    params = dict(zip(form.names, model.public(best.theta)[0].tolist(), strict=True))
+    floor = options.given_floor
+    if floor.kind == "free" and form.floor is not None:
+        floor = Floor("free", params["E"], float(draws[:, 0].std(ddof=1)) if len(draws) else None, "fitted")
     return Fit(
         problem=problem,
-        params=dict(zip(form.names, model.public(best.theta)[0].tolist(), strict=True)),
+        params=params,
         draws=model.public(draws),
         level=options.level,
-        warnings=(*warnings, *diagnose(problem, best, draws)),
+        warnings=(*warnings, *disagreement(problem), *diagnose(problem, best, draws)),
         candidates=candidates,
         provenance={
             "resamples": options.bootstrap,
@@ -139,7 +240,9 @@ def _fit(
             "flops": observations.flops_source,
             "bent": bent,
             "reference": form.reference,
+            **({"k": str(K_PRIOR)} if any(prior.slot for prior in problem.priors) else {}),
         },
+        floor=floor,
     )
 
 
@@ -160,8 +263,15 @@ def solve(
         return best, np.empty((0, best.theta.shape[1]))
     resampled = (resample_weights if fractional else resample_counts)(observations.group, bootstrap, seed)
     starts = FEW_ROWS_STARTS if len(observations) <= FEW_ROWS else RESAMPLE_STARTS
-    starts = starts if problem.form.structure is not None else 1
-    found = search(problem, resampled * observations.weight, starts=starts, near=best.theta)
+    form = problem.form
+    quick = (form.base if isinstance(form, SharedForm) else form).structure is not None
+    found = search(
+        problem,
+        resampled * observations.weight,
+        starts=starts if quick else 1,
+        near=best.theta,
+        centres=problem.centres(bootstrap, seed),
+    )
     return best, found.theta
 
 
@@ -183,7 +293,8 @@ def _solve_large(
             [problem.model.private(dict(zip(names, row.tolist(), strict=True))) for row in public]
         )
 
-    full = descend(problem, moved(best.theta), problem.observations.weight[None], steps=POLISH_STEPS)
+    weight = problem.extended(problem.observations.weight[None])
+    full = descend(problem, moved(best.theta), weight, steps=POLISH_STEPS)
     polished = Found(full.theta, full.value, full.converged, full)
     if not bootstrap:
         return polished, np.empty((0, full.theta.shape[1]))

@@ -15,6 +15,7 @@ from analysis.errors import Code, Warn
 from analysis.fitting.observations import Observations
 from analysis.fitting.problem import Problem
 from analysis.fitting.search import search
+from analysis.fitting.structure import structure
 
 # Settings, chosen by hand over several rounds of `benchmarks.coverage` on the public tables it names: its errors
 # there are partly in-sample (docs/log.md).
@@ -26,6 +27,9 @@ HELD_OUT = (0.1, 0.2)
 SHARES = tuple(0.05 * i for i in range(11))
 # Rows are left out only where that divides the rolling error by this.
 MARGIN = 1.5
+# ... and where the residuals of all rows have structure, strongly (log 20: Kass and Raftery 1995): a bend shows in
+# them, and of ten regimes one divides a true law's error by MARGIN in a quarter of tables.
+STRUCTURED = 3.0
 # A form's weight is its rolling error to minus this: 10% less error is nearly twice the weight.
 SHARPNESS = 6.0
 # Rows beyond the parameters that a regime must keep.
@@ -39,12 +43,13 @@ FEWEST_TRIED = 9
 @dataclass(frozen=True)
 class Candidate:
     """A problem on the rows of loss up to `ceiling`: `error` is its mean absolute rolling error of log loss
-    (infinite where no cut leaves enough rows), `objective` its value on all its rows."""
+    (infinite where no cut leaves enough rows), `objective` and `theta` its value and parameters on all rows."""
 
     problem: Problem
     ceiling: float
     error: float
     objective: float
+    theta: Float[Array, " p"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Choice:
     @property
     def flagrant(self) -> bool:
         """True where a fit of all rows has to mention the bend."""
-        return self.improvement > FLAGRANT
+        return self.bent and self.improvement > FLAGRANT
 
     def weigh(self, ceiling: float) -> list[tuple[Candidate, float]]:
         """Rank the forms on the rows up to `ceiling`, best first, with weights that sum to one."""
@@ -76,7 +81,7 @@ class Choice:
         # An error of zero, of runs without noise, outweighs all others.
         errors = np.maximum([c.error for c in ranked], 1e-15)
         # A form that too few rows leave untested is as likely as the best of the others, if it has rows to spare.
-        spare = np.asarray([len(self.keep) >= len(c.problem.form.names) + 2 for c in ranked])
+        spare = np.asarray([len(self.keep) >= c.problem.parameters + 2 for c in ranked])
         errors = np.where(np.isinf(errors) & spare, errors[0] if np.isfinite(errors[0]) else 1.0, errors)
         if np.isinf(errors).all():
             errors[0] = 1.0
@@ -131,7 +136,9 @@ def choose(problems: Sequence[Problem], *, regimes: bool = True) -> Choice:
     least = min(best, key=lambda ceiling: (best[ceiling], -ceiling))
     fewer = min((error for ceiling, error in best.items() if ceiling != everything), default=np.inf)
     improvement = best[everything] / fewer if np.isfinite(fewer) and fewer > 0 else 0.0
-    ceiling = least if improvement > MARGIN else everything
+    first = min((c for c in found if c.ceiling == everything), key=lambda c: c.error)
+    bent = improvement > MARGIN and structure(first.problem, first.theta) > STRUCTURED
+    ceiling = least if bent else everything
     keep = next(rows for at, rows in options if at == ceiling)
     return Choice(tuple(found), everything, ceiling, keep, float(improvement))
 
@@ -159,7 +166,7 @@ def _candidates(problem: Problem, options: Sequence[tuple[float, Bool[np.ndarray
     """Fit one form under every regime: all the fits of all the cuts are one batch."""
     small = problem.small
     size, loss = small.observations.size, small.observations.loss
-    p = len(problem.form.names)
+    p = problem.parameters
     masks: list[np.ndarray] = []
     owners: list[tuple[int, float]] = []
     for i, (_, keep) in enumerate(options):
@@ -167,17 +174,19 @@ def _candidates(problem: Problem, options: Sequence[tuple[float, Bool[np.ndarray
             continue
         for share in (0.0, *HELD_OUT):
             mask = cheapest(size, keep, share)
-            if mask.sum() >= p + 2 or share == 0.0:
+            if problem.small.carries(mask) or share == 0.0:
                 masks.append(mask)
                 owners.append((i, share))
     result = search(small, np.asarray(masks, dtype=np.float64) * small.observations.weight, starts=3)
     off = np.abs(np.log(loss / small.model.predict(result.theta)))
     errors: dict[int, list[float]] = {}
-    values: dict[int, float] = {}
-    for (i, share), mask, value, miss in zip(owners, masks, result.value, off, strict=True):
+    whole: dict[int, tuple[float, np.ndarray]] = {}
+    for (i, share), mask, value, theta, miss in zip(
+        owners, masks, result.value, result.theta, off, strict=True
+    ):
         held = options[i][1] & ~mask
         if share == 0.0:
-            values[i] = float(value)
+            whole[i] = (float(value), theta)
             errors.setdefault(i, [])
         elif held.any():
             errors[i].append(float(np.mean(miss[held])))
@@ -186,7 +195,7 @@ def _candidates(problem: Problem, options: Sequence[tuple[float, Bool[np.ndarray
             problem,
             options[i][0],
             float(np.mean(errors[i])) if len(errors[i]) == len(HELD_OUT) else np.inf,
-            values[i],
+            *whole[i],
         )
         for i in errors
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from analysis.arrays import Array
-from analysis.fitting.bound_law import Model
+from analysis.fitting.bound_law import Expandable
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Minimum:
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def minimise(
-    model: Model,
+    model: Expandable,
     theta: Float[Array, "S p"],
-    weight: Float[Array, "S n"],
+    weight: Float[Array, "S w"],
     target: Float[Array, " n"],
     *,
     scale: str,

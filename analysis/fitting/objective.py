@@ -59,11 +59,35 @@ class Objective:
         width = self.width if self.scale == "log" else self.width / float(np.median(loss))
         return len(residual) - parameters * (2.0 - _excess_variance(width / max(sigma, 1e-300)))
 
+    def noise(
+        self,
+        residual: Float[Array, " n"],
+        loss: Float[Array, " n"],
+        weight: Float[Array, " n"],
+        parameters: int,
+    ) -> tuple[float, float]:
+        """Estimate the standard deviation of a fit's residuals (on its scale, at weight one on average), and the
+        degrees of freedom that it rests on."""
+        log = residual if self.scale == "log" else residual / loss
+        spare = max(self.spare(log, loss, parameters), 1.0)
+        return float(np.sqrt(np.sum(weight * residual**2) / np.sum(weight) * len(residual) / spare)), spare
+
     def report(self, residual: Float[Array, " n"], weight: Float[Array, " n"]) -> float:
         """Sum the objective over rows as a person would write it (lad: the plain sum of |r|)."""
         if self.loss == "lad":
             return float(np.sum(weight * np.abs(residual)))
         return float(np.sum(weight * huber(residual, self.width)))
+
+
+def temperature(width: float, sigma: float) -> float:
+    """Compute what one nat of log posterior is worth in Huber losses of `width`, for normal noise of `sigma`.
+
+    Their sum's minimum scatters by E psi^2 / (E psi')^2 (J'J)^-1 (Huber 1964), and its Hessian is E psi' J'J: it
+    stands for a log likelihood in units of E psi^2 / E psi', at which curvature and scatter agree (Lyddon, Holmes
+    and Walker 2019, Biometrika 106, 465). For least squares that is sigma^2.
+    """
+    ratio = width / max(sigma, 1e-300)
+    return sigma**2 * _excess_variance(ratio) * math.erf(min(ratio, 10.0) / math.sqrt(2.0))
 
 
 def _excess_variance(width: float) -> float:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from analysis.arrays import Array
 from analysis.errors import Code, UserError, Warn
 from analysis.fitting.rows import usable_rows
-from analysis.tables.columns import numbers, positive_numbers
+from analysis.tables.columns import BEYOND, numbers, positive_numbers
 from analysis.tables.finished import LeftOut, finished_rows
 
 # Beyond this many rows, a random subset of LARGE_ROWS is searched, resampled and held out.
@@ -110,9 +110,10 @@ def observe(
     table, warnings = rows.table, list(rows.warnings)
     data = {name: positive_numbers(table, name) for name in columns if name != "x"}
     for name in ("params", "tokens", "params_active"):
-        # Wanted for compute, budgets and predictions even where the law does not read them; bad entries then wait.
+        # Wanted for compute, budgets and predictions even where the law does not read them: no count is a hole.
         if name not in data and name in table and pd.api.types.is_numeric_dtype(table[name]):
-            data[name] = table[name].to_numpy(np.float64)
+            values = table[name].to_numpy(np.float64)
+            data[name] = np.where((values > 0) & (values < BEYOND), values, np.nan)
     loss = positive_numbers(table, "loss")
     weights = positive_numbers(table, "weight") if "weight" in table else np.ones(len(loss))
     stated = None

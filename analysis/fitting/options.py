@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.errors import UserError
+from analysis.fitting.floor import K_PRIOR, KINDS, Floor
 from analysis.fitting.objective import LOSSES, SCALES, Objective
 from analysis.laws.catalogue import FORMS, get_form
 from analysis.laws.law import Form
@@ -11,9 +12,9 @@ from analysis.laws.law import Form
 REGIMES = ("all", "auto")
 
 
-def _said(help: str, metavar: str | None = None) -> dict[str, Any]:
-    """Describe an option to the command line."""
-    return {"help": help, "metavar": metavar}
+def _said(help: str, metavar: str | None = None, kind: type = str) -> dict[str, Any]:
+    """Describe an option to the command line; `kind` is its type where its default is None."""
+    return {"help": help, "metavar": metavar, "type": kind}
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,21 @@ class FitOptions:
     level: float = field(default=0.95, metadata=_said("of the intervals"))
     x: str | None = field(default=None, metadata=_said("what a one-variable form reads (flops)", "COLUMN"))
 
+    floor: str = field(default="free", metadata=_said(f"irreducible loss E: {', '.join(KINDS)}", "KIND"))
+    floor_value: float | None = field(
+        default=None, metadata=_said("E of a known floor, or the prior's mean", "NATS", float)
+    )
+    floor_error: float | None = field(
+        default=None, metadata=_said("the prior's standard deviation", "NATS", float)
+    )
+    floor_source: str | None = field(default=None, metadata=_said("where that comes from", "TEXT"))
+    share: str | None = field(
+        default=None, metadata=_said("whose law is fitted, of the groups that share a floor", "COLUMN=VALUE")
+    )
+    k: str = field(
+        default="free", metadata=_said(f"chinchilla6's outer power: free, or prior ({K_PRIOR})", "KIND")
+    )
+
     def __post_init__(self) -> None:
         _ = self.objective
         check_level(self.level)
@@ -46,6 +62,21 @@ class FitOptions:
         check_seed(self.seed)
         if self.regime not in REGIMES:
             raise UserError(f"regime = {self.regime}: choose one of {', '.join(REGIMES)}")
+        if self.floor not in ("known", "prior"):
+            for name in ("floor_value", "floor_error", "floor_source"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"{name} = {getattr(self, name)} (--{name}): floor = {self.floor} has no use for it; "
+                        "give floor = known or prior (--floor)"
+                    )
+        _ = self.given_floor
+        if (self.floor == "shared") != (self.share is not None):
+            raise UserError(
+                f"floor = {self.floor}, share = {self.share}: a shared floor (--floor shared) needs the groups "
+                "that share it and the one whose law is wanted (--share COLUMN=VALUE); no other does"
+            )
+        if self.share is not None and self.k != "free":
+            raise UserError(f"k = {self.k} (--k): laws that share a floor have no prior of k; leave it free")
         # A file is run when it is needed, once.
         if isinstance(self.form, str) and self.form != "auto" and ":" not in self.form:
             get_form(self.form)
@@ -54,6 +85,11 @@ class FitOptions:
     def objective(self) -> Objective:
         """The objective that the options name."""
         return Objective(self.loss, self.scale, self.delta)
+
+    @property
+    def given_floor(self) -> Floor:
+        """What is known of the floor."""
+        return Floor(self.floor, self.floor_value, self.floor_error, self.floor_source)
 
     @property
     def forms(self) -> list[Form]:

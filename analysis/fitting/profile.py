@@ -28,6 +28,7 @@ def profile(fitted: Fit, name: str, points: int = 25) -> Profile:
     follow their exponents and have no profile of their own. Raises UserError for those and other laws.
     """
     model = fitted.problem.model
+    held = fitted.problem.held
     if not isinstance(model, PowerSumModel):
         raise UserError(f"{fitted.form.name}: a profile is drawn for sums of powers only")
     slots = dict(model.slots)
@@ -39,6 +40,10 @@ def profile(fitted: Fit, name: str, points: int = 25) -> Profile:
         able = ", ".join(n for n in slots if n in fitted.form.names)
         raise UserError(f"profile of {name}: {fitted.form.name} can profile {able}")
     slot = slots[name]
+    if slot in dict(held):
+        raise UserError(
+            f"profile of {name}: it is held at {dict(held)[slot]:g} (floor = {fitted.floor.kind})"
+        )
     centre = fitted.params[name]
     low, high = fitted.conf_int(0.99)[name]
     reach = 1.5 * max(high - centre, centre - low) if np.isfinite([low, high]).all() else 0.3 * abs(centre)
@@ -47,6 +52,7 @@ def profile(fitted: Fit, name: str, points: int = 25) -> Profile:
     )
     weight = fitted.observations.weight[None]
     found = [
-        search(replace(fitted.problem, held=(slot, value)), weight).value[0] for value in values.tolist()
+        search(replace(fitted.problem, held=(*held, (slot, value))), weight).value[0]
+        for value in values.tolist()
     ]
     return Profile(name, values, np.asarray(found))

@@ -15,9 +15,11 @@ from jaxtyping import Float
 
 from analysis.arrays import Array, Columns
 from analysis.errors import Status, UserError, Warn, status_of
+from analysis.fitting.floor import Floor
 from analysis.fitting.objective import Objective
 from analysis.fitting.observations import Observations
 from analysis.fitting.problem import Problem
+from analysis.fitting.structure import structure
 from analysis.laws.law import Form
 from analysis.tables.finished import LeftOut
 
@@ -34,6 +36,7 @@ class Fit:
     warnings: tuple[Warn, ...]
     candidates: tuple[Mapping[str, Any], ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    floor: Floor = field(default_factory=Floor)
 
     @property
     def form(self) -> Form:
@@ -67,7 +70,12 @@ class Fit:
         """The degrees of freedom left in the residuals (of a large table's subset), at least one."""
         rows = self.observations.small
         residual = np.log(rows.loss / self.predict(rows.x))
-        return max(self.objective.spare(residual, rows.loss, len(self.params)), 1.0)
+        return max(self.objective.spare(residual, rows.loss, self.problem.parameters), 1.0)
+
+    @property
+    def structure(self) -> float:
+        """The log Bayes factor of structure in the residuals against none (`fitting.structure`)."""
+        return structure(self.problem, self.problem.small.model.private(self.params))
 
     @property
     def bse(self) -> dict[str, float]:
@@ -77,6 +85,8 @@ class Fit:
             return dict.fromkeys(self.form.names, np.nan)
         finite_draws = np.isfinite(self.draws).all(axis=0)
         spread = np.where(finite_draws, np.where(finite_draws, self.draws, 0.0).std(axis=0, ddof=1), np.inf)
+        # What is held has none, whatever its mean is rounded to.
+        spread = np.where((self.draws == self.draws[0]).all(axis=0), 0.0, spread)
         return dict(zip(self.form.names, spread.tolist(), strict=True))
 
     def conf_int(self, level: float | None = None) -> dict[str, tuple[float, float]]:
@@ -112,6 +122,7 @@ class Fit:
                 "value": self.value,
             },
             "params": dict(self.params),
+            "floor": self.floor.to_json(),
             "bse": {name: finite(value) for name, value in self.bse.items()},
             "conf_int": {name: [finite(a), finite(b)] for name, (a, b) in self.conf_int().items()},
             "level": self.level,
@@ -151,6 +162,8 @@ class Fit:
         return [
             f"{self.form.name}: L = {self.form.equation}",
             f"{len(self.observations)} runs; {what}, summed: {self.value:.9g}; {self.status}",
+            *([] if self.floor.kind == "free" else [f"floor: {self.floor}"]),
+            *([f"k: {self.provenance['k']}"] if "k" in self.provenance else []),
         ]
 
     def summary(self) -> str:
@@ -168,10 +181,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Member:
-    """A fit among several that are mixed, and its share of the mixture."""
+    """A fit among several that are mixed, and its share of the mixture; `joint` is the fit of all the groups that
+    share its floor, where it was taken out of one."""
 
     fit: Fit
     weight: float
+    joint: Fit | None = None
 
 
 def percentiles(draws: Float[Array, "R ..."], wanted: Sequence[float]) -> Float[Array, "q ..."]:

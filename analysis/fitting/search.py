@@ -6,6 +6,7 @@ one matrix product gives the normal equations of every resample at every grid po
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,7 +19,8 @@ from analysis.arrays import Array
 from analysis.fitting.bound_law import Grid, Model
 from analysis.fitting.newton import Minimum, minimise
 from analysis.fitting.objective import Objective, huber, huber_weight
-from analysis.fitting.problem import Problem
+from analysis.fitting.problem import Prior, Problem
+from analysis.fitting.shared_model import SharedModel
 
 # Rows beyond this many do not sharpen a grid of starts; the polish uses them all.
 SEARCH_ROWS = 500
@@ -27,6 +29,8 @@ FINE = 2e-3
 # Jumps about the best point of a table, as shares of the parameters; HOP_COPIES of each.
 HOPS = (0.1, 0.03, 0.01)
 HOP_COPIES = 24
+# Shared floors that are tried, as shares of the least loss.
+FLOORS = np.array([0.0, 0.3, 0.5, 0.6, 0.7, 0.76, 0.82, 0.87, 0.91, 0.94, 0.97])
 # Elements (problems x rows) worked on at a time: the arrays of one block stay in the second-level cache.
 BLOCK = 48_000
 
@@ -47,27 +51,30 @@ def search(
     *,
     starts: int = 12,
     near: Float[Array, "k p"] | None = None,
+    centres: Float[Array, "R P"] | None = None,
 ) -> Found:
     """Minimise the objective globally for every row of `weight`.
 
     `near` adds starts to every weighting's own. `starts` is how many of its grid's best cells each
-    weighting polishes.
+    weighting polishes. `centres` are those of the problem's priors, where weightings have their own.
     """
     R, n = weight.shape
+    weight = problem.extended(weight, centres)
     model = problem.model
     rows = np.arange(n)
     if n > SEARCH_ROWS:
         rows = np.sort(np.random.default_rng(0).choice(n, SEARCH_ROWS, replace=False))
+    columns = np.append(rows, np.arange(n, weight.shape[1]))
     normal = _NORMAL.get(problem)
     if normal is None:
-        normal = _NORMAL[problem] = _Normal(
-            model.grid(rows), problem.observations.loss[rows], problem.objective
-        )
+        at = rows, problem.observations.loss[rows], problem.objective
+        normal = _SharedNormal(model, *at) if isinstance(model, SharedModel) else _Normal(model, *at)
+        _NORMAL[problem] = normal
     blocks = [slice(i, i + _block(n, starts)) for i in range(0, R, _block(n, starts))]
 
     def work(block: slice) -> tuple[Minimum, Minimum]:
         w = weight[block]
-        theta = normal.starts(model, w[:, rows], starts)
+        theta = normal.starts(problem, w[:, columns], starts)
         if near is not None:
             theta = np.concatenate([theta, np.broadcast_to(near, (len(w), *near.shape))], axis=1)
         k = theta.shape[1]
@@ -98,7 +105,7 @@ def hop(problem: Problem, best: Found, seed: int = 0) -> Found:
     """
     rng = np.random.default_rng(seed)
     model = problem.model
-    weight = np.repeat(problem.observations.weight[None], HOP_COPIES, axis=0)
+    weight = problem.extended(np.repeat(problem.observations.weight[None], HOP_COPIES, axis=0))
     theta, value, converged = best.theta, best.value, best.converged
     for size in HOPS:
         copies = theta + size * rng.standard_normal((HOP_COPIES, theta.shape[1])) * (0.2 + np.abs(theta))
@@ -114,16 +121,16 @@ def hop(problem: Problem, best: Found, seed: int = 0) -> Found:
 def descend(
     problem: Problem,
     theta: Float[Array, "S p"],
-    weight: Float[Array, "S n"],
+    weight: Float[Array, "S w"],
     *,
     width: float | None = None,
     steps: int = 60,
     tolerance: float = 1e-13,
 ) -> Minimum:
-    """Descend from `theta` on the problem's objective, or on one of another `width`."""
+    """Descend from `theta` on the problem's objective, or on one of another `width`; weights are `extended`."""
     objective = problem.objective
     return minimise(
-        problem.model,
+        problem.penalised,
         theta,
         weight,
         problem.target,
@@ -142,7 +149,7 @@ def _block(n: int, starts: int) -> int:
     return max(1, BLOCK // (n * max(1, starts // 2)))
 
 
-def _polish(problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S n"]) -> Minimum:
+def _polish(problem: Problem, theta: Float[Array, "S p"], weight: Float[Array, "S w"]) -> Minimum:
     """Descend on Huber losses of shrinking width: wide ones carry a start over the kinks of narrow ones."""
     unit = 1.0 if problem.objective.scale == "log" else float(np.median(problem.target))
     width = 0.03 * unit
@@ -175,8 +182,11 @@ class _Normal:
     at that point from above (majorisation, Hunter and Lange 2004, The American Statistician 58, 30).
     """
 
-    def __init__(self, grid: Grid, loss: Float[Array, " n"], objective: Objective) -> None:
-        self.grid = grid
+    def __init__(
+        self, model: Model, rows: Int[np.ndarray, " n"], loss: Float[Array, " n"], objective: Objective
+    ) -> None:
+        self.grid = grid = model.grid(rows)
+        self.width = objective.width
         basis, y = grid.basis, loss
         if objective.scale == "log":
             basis, y = basis / y, np.ones_like(y)
@@ -188,7 +198,7 @@ class _Normal:
         for _ in range(1 if objective.loss == "l2" else 8):
             moments = np.einsum("gkn,gn->kg", products, robust)[:, :, None]
             right = np.einsum("gmn,gn->mg", basis, robust * y)[:, :, None]
-            coefficients, _gain = _coefficients(grid, moments, right, m)
+            coefficients, _gain = _coefficients(grid, moments, right, m, None)
             residual = np.einsum("gm,gmn->gn", coefficients[:, 0], basis) - y
             if objective.loss != "l2":
                 # Below a tenth of the typical residual a narrower width only slows the re-weighting down.
@@ -205,15 +215,10 @@ class _Normal:
         columns.append(constant + 0.5 * robust * y * y)
         self.table = np.ascontiguousarray(np.concatenate(columns).T)  # [n, (pairs + m + 1) G]
 
-    def starts(self, model: Model, weight: Float[Array, "R n"], count: int) -> Float[Array, "R k p"]:
-        """Find the best point of each of the `count` best cells of the grid, for every weighting."""
+    def starts(self, problem: Problem, weight: Float[Array, "R w"], count: int) -> Float[Array, "R k p"]:
+        """Find the best point of each of the `count` best cells of the grid, for every weighting (`extended`)."""
         R = len(weight)
-        G, m = len(self.grid.eta), self.m
-        # [quantities, G, R]: the upper triangle of B'WB, then B'Wy, then the constant.
-        moments = (weight @ self.table).reshape(R, -1, G).transpose(1, 2, 0)
-        k = m * (m + 1) // 2
-        coefficients, gain = _coefficients(self.grid, moments[:k], moments[k : k + m], m)
-        value = moments[-1] - 0.5 * gain  # [G, R]
+        coefficients, value = self.solved(weight, dict(problem.held).get(0), problem.priors)
         cells = _cells(self.grid.eta)
         chosen = np.empty((cells.max() + 1, R), dtype=np.int64)
         best = np.empty((cells.max() + 1, R))
@@ -225,12 +230,73 @@ class _Normal:
         order = np.argsort(best, axis=0)[:count]
         points = np.take_along_axis(chosen, order, axis=0).T  # [R, count]
         replicate = np.arange(R)[:, None]
-        flat = model.assemble(self.grid.eta[points.ravel()], coefficients[points, replicate].reshape(-1, m))
+        chosen_coefficients = coefficients[points, replicate].reshape(-1, self.m)
+        flat = problem.model.assemble(self.grid.eta[points.ravel()], chosen_coefficients)
         return flat.reshape(R, points.shape[1], -1)
+
+    def solved(
+        self, weight: Float[Array, "R w"], floor: float | None, priors: Sequence[Prior] = ()
+    ) -> tuple[Float[Array, "G R m"], Float[Array, "G R"]]:
+        """Solve for the coefficients and the objective at every grid point, under every weighting.
+
+        The first coefficient is the floor: free, or held at `floor`. A prior's penalty is quadratic in it, or in
+        a parameter that the grid is over (the outer power, its last).
+        """
+        R, G, m = len(weight), len(self.grid.eta), self.m
+        n = weight.shape[1] - len(priors)
+        # [quantities, G, R]: the upper triangle of B'WB, then B'Wy, then the constant.
+        moments = (weight[:, :n] @ self.table).reshape(R, -1, G).transpose(1, 2, 0)
+        k = m * (m + 1) // 2
+        right, constant = moments[k : k + m], moments[-1]
+        for prior, centre in zip(priors, weight[:, n:].T, strict=True):
+            precision = prior.precision(self.width)
+            if prior.slot == 0:
+                moments[0] += precision
+                right[0] += precision * centre
+                constant += 0.5 * precision * centre**2
+            else:
+                constant += 0.5 * precision * (self.grid.eta[:, -1:] - centre) ** 2
+        coefficients, gain = _coefficients(self.grid, moments[:k], right, m, floor)
+        return coefficients, constant - 0.5 * gain
+
+
+class _SharedNormal:
+    """Starts of laws that share a floor: given it, each group's coefficients and grid point are its own.
+
+    So at each of FLOORS every group takes its best grid point, and the floors are ranked by the groups' sum.
+    """
+
+    def __init__(
+        self, model: SharedModel, rows: Int[np.ndarray, " n"], loss: Float[Array, " n"], objective: Objective
+    ) -> None:
+        self.model = model
+        self.floors = FLOORS * float(loss.min())
+        self.inside = [np.flatnonzero(np.isin(rows, own)) for own in model.rows]
+        self.normals = [
+            _Normal(part, np.searchsorted(own, rows[inside]), loss[inside], objective)
+            for part, own, inside in zip(model.parts, model.rows, self.inside, strict=True)
+        ]
+
+    def starts(self, problem: Problem, weight: Float[Array, "R w"], count: int) -> Float[Array, "R k p"]:
+        """Join the groups' best points at each of the `count` best floors, for every weighting."""
+        R = len(weight)
+        replicate = np.arange(R)
+        theta = np.empty((len(self.floors), R, self.model.size))
+        value = np.zeros((len(self.floors), R))
+        for i, floor in enumerate(self.floors):
+            for part, slots, inside, normal in zip(
+                self.model.parts, self.model.slots, self.inside, self.normals, strict=True
+            ):
+                coefficients, at = normal.solved(weight[:, inside], floor)
+                best = np.argmin(at, axis=0)
+                value[i] += at[best, replicate]
+                theta[i][:, slots] = part.assemble(normal.grid.eta[best], coefficients[best, replicate])
+        order = np.argsort(value, axis=0)[:count]
+        return np.asarray(theta[order, replicate].transpose(1, 0, 2))
 
 
 # The normal equations of a problem serve all its searches, and go when it goes.
-_NORMAL: WeakKeyDictionary[Problem, _Normal] = WeakKeyDictionary()
+_NORMAL: WeakKeyDictionary[Problem, _Normal | _SharedNormal] = WeakKeyDictionary()
 
 
 def _cells(eta: Float[Array, "G q"]) -> Int[np.ndarray, " G"]:
@@ -243,11 +309,22 @@ def _cells(eta: Float[Array, "G q"]) -> Int[np.ndarray, " G"]:
 
 
 def _coefficients(
-    grid: Grid, moments: Float[Array, "pairs G R"], right: Float[Array, "m G R"], m: int
+    grid: Grid,
+    moments: Float[Array, "pairs G R"],
+    right: Float[Array, "m G R"],
+    m: int,
+    floor: float | None,
 ) -> tuple[Float[Array, "G R m"], Float[Array, "G R"]]:
-    """Solve for the non-negative coefficients c, and for 2 b'c - c'(B'WB)c, at every grid point."""
+    """Solve for the non-negative coefficients c, and for 2 b'c - c'(B'WB)c, at every grid point.
+
+    The first may be held at `floor`: the others are then those of what it leaves of the losses.
+    """
     if grid.fixed:
         return np.ones((*right.shape[1:], 1)), 2.0 * right[0] - moments[0]
+    if floor is not None:
+        others, gain = _non_negative(moments[m:], right[1:] - floor * moments[1:m], m - 1)
+        first = np.full((*right.shape[1:], 1), floor)
+        return np.concatenate([first, others], axis=-1), gain + floor * (2.0 * right[0] - floor * moments[0])
     return _non_negative(moments, right, m)
 
 

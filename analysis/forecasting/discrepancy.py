@@ -5,12 +5,13 @@ weighed against that chance. The posterior is carried on to new runs by `forecas
 
 The model, in log loss: a held-out run at distance d (log factor of compute beyond the largest run kept) is missed
 by  e = parameters + seed noise + s d^GROWTH z,  z standard normal, s the slope. The first two have variances that
-resamples and residuals tell (`_missed`); s has a prior that is a spike at zero (the law holds) and a half-Cauchy,
-and each cut of the table gives a likelihood (`Missed.log_likelihood`). After Kennedy and O'Hagan 2001 (JRSS B 63,
-425), whose discrepancy is a Gaussian process; here it is one slope, for a table has a handful of cuts.
+resamples and residuals tell (`_missed`); s has a prior that is a spike at zero (the law holds) and a half-Cauchy.
+Structure in the residuals speaks against the spike (`fitting.structure`), and each cut of the table gives a
+likelihood (`Missed.log_likelihood`). After Kennedy and O'Hagan 2001 (JRSS B 63, 425), whose discrepancy is a
+Gaussian process; here it is one slope, for a table has a handful of cuts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,20 +95,28 @@ class Missed:
 
 def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
     """Measure what the laws, weighted, miss at each cut of their rows (of the subset of a large table's)."""
-    observations = members[0].fit.observations.small
+    return missed_at(members, cut_laws(members, seed))
+
+
+def cut_laws(members: Sequence[Member], seed: int) -> dict[float, list[Cut]]:
+    """Fit the laws to the rows kept at each cut, by its factor."""
+    fits = [member.joint or member.fit for member in members]
+    observations = fits[0].observations.small
     kept = dict(cuts(observations.size))
     drawn = resample_weights(observations.group, RESAMPLES, seed)
     found: dict[float, list[Cut]] = {}
-    for member in members:
-        problem = member.fit.problem.small
-        p = len(member.fit.params)
-        masks = {factor: mask for factor, mask in kept.items() if mask.sum() >= p + 2}
+    for member, fitted in zip(members, fits, strict=True):
+        problem = fitted.problem.small
+        p = problem.parameters
+        masks = {factor: mask for factor, mask in kept.items() if problem.carries(mask)}
         if not masks:
             continue
         keep = np.asarray(list(masks.values()), dtype=np.float64) * observations.weight
         base = search(problem, keep, starts=3)
         weights = (drawn[None] * keep[:, None]).reshape(-1, len(observations))
-        resampled = search(problem, weights, starts=1, near=base.theta)
+        centres = problem.centres(RESAMPLES, seed)
+        centres = None if centres is None else np.tile(centres, (len(masks), 1))
+        resampled = search(problem, weights, starts=1, near=base.theta, centres=centres)
         # A resample's loss may vanish or overflow: then it is far off, but a number.
         predicted, draws = (
             np.log(np.clip(problem.model.predict(theta), 1e-300, 1e300))
@@ -120,6 +129,13 @@ def hold_out(members: Sequence[Member], seed: int) -> list[Missed]:
             noise = float(np.sum(inside**2)) / spare
             cut = Cut(member.weight, predicted[j][~mask], draws[j][:, ~mask], noise, spare)
             found.setdefault(factor, []).append(cut)
+    return found
+
+
+def missed_at(members: Sequence[Member], found: Mapping[float, list[Cut]]) -> list[Missed]:
+    """Measure what the laws of `cut_laws`, weighted, miss."""
+    observations = (members[0].joint or members[0].fit).observations.small
+    kept = dict(cuts(observations.size))
     return [_missed(observations, kept[factor], parts) for factor, parts in found.items()]
 
 
@@ -210,11 +226,12 @@ class Discrepancy:
 NONE = Discrepancy(np.zeros(1), np.ones(1), np.inf)
 
 
-def discrepancy_of(missed: Sequence[Missed], *, bent: bool) -> Discrepancy:
+def discrepancy_of(missed: Sequence[Missed], *, bent: bool, structure: float = 0.0) -> Discrepancy:
     """Compute the posterior of the slope after the hold-outs.
 
-    `bent`: they chose which rows to keep, or should have; then the law is never taken to hold. Each cut's
-    likelihood is taken to the power EVIDENCE, for the cuts of a table hold the same rows out over and over.
+    `bent`: they chose which rows to keep, or should have; then the law is never taken to hold. `structure`: the log
+    Bayes factor that its residuals give against it (`fitting.structure`). Each cut's likelihood is taken to the
+    power EVIDENCE, for the cuts of a table hold the same rows out over and over.
     """
     slopes = np.concatenate([[0.0], SLOPES])
     # Half-Cauchy, times the slope for a grid that is even in its logarithm.
@@ -222,6 +239,7 @@ def discrepancy_of(missed: Sequence[Missed], *, bent: bool) -> Discrepancy:
     true = 0.0 if bent else TRUE
     with np.errstate(divide="ignore"):
         log_posterior = np.log(np.concatenate([[true], (1.0 - true) * wrong / wrong.sum()]))
+    log_posterior[1:] += structure
     tested = 0.0
     for cut in missed:
         log_posterior = log_posterior + EVIDENCE * cut.log_likelihood(slopes)

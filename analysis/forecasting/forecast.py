@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
+from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit_members
 from analysis.fitting.options import FitOptions
@@ -14,6 +16,7 @@ from analysis.fitting.result import Fit, Member, finite, html_of, notes
 from analysis.forecasting.cost import Cost, wanted_runs
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
+from analysis.forecasting.sensitivity import Sensitivity, sensitivity
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -46,7 +49,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Predictions of new runs, the fit behind them, and what not to believe about them."""
+    """Predictions of new runs, the fit behind them, and what not to believe about them. `draws` are losses of new
+    runs, one column a prediction: what the intervals are made of."""
 
     predictions: tuple[Prediction, ...]
     fit: Fit
@@ -54,6 +58,8 @@ class Forecast:
     cost: Cost
     discrepancy: Discrepancy
     warnings: tuple[Warn, ...]
+    draws: Float[Array, "K m"]
+    sensitivity: tuple[Sensitivity, ...]
 
     @property
     def status(self) -> Status:
@@ -77,6 +83,8 @@ class Forecast:
             "predictions": [prediction.to_json() for prediction in self.predictions],
             "form": self.fit.form.name,
             "forms": [{"form": name, "weight": weight} for name, weight in self.forms],
+            "floor": self.fit.floor.to_json(),
+            "sensitivity": [moved.to_json() for moved in self.sensitivity],
             "discrepancy_per_efold": self.discrepancy.slope,
             "tested_flops_ratio": float(np.exp(self.discrepancy.tested)),
             "rows_left_out": [left.to_json() for left in self.fit.observations.left_out],
@@ -95,6 +103,12 @@ class Forecast:
             ratio = f"{p.flops_ratio:10.3g}" if p.flops_ratio is not None else f"{'-':>10}"
             interval = f"[{p.lower:.5g}, {p.upper:.5g}] {100 * p.level:g}%"
             lines.append(" ".join([*cells, ratio, f"{p.loss:9.5g}", "", interval]))
+        if self.fit.floor.kind != "free":
+            lines.append(f"floor: {self.fit.floor}")
+        for moved in self.sensitivity:
+            losses = ", ".join(f"{loss:.5g}" for loss in moved.loss)
+            floors = ", ".join(f"{name} {floor:.4g}" for name, floor in moved.floor.items())
+            lines.append(f"with the floor E {moved.shift:+.1g} nats ({floors}): {losses}")
         return "\n".join([*lines, *notes(self.fit.observations.left_out, self.warnings)])
 
 
@@ -131,7 +145,9 @@ def extrapolate(
     runs = wanted_runs(fitted, budgets, targets, at)
     wanted = runs.table
     distance = distance_of(fitted.observations, wanted)
-    discrepancy = discrepancy_of(hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]))
+    discrepancy = discrepancy_of(
+        hold_out(members, chosen.seed), bent=bool(fitted.provenance["bent"]), structure=fitted.structure
+    )
     far = discrepancy.far(distance)
     bounds = interval(members, wanted, distance, discrepancy, level=chosen.level, seed=chosen.seed)
     predicted, lower, upper = np.exp(bounds.centre), np.exp(bounds.lower), np.exp(bounds.upper)
@@ -167,4 +183,6 @@ def extrapolate(
         runs.cost,
         discrepancy,
         tuple(warnings),
+        np.exp(bounds.draws),
+        sensitivity(members, wanted),
     )

@@ -60,11 +60,12 @@ def noise_of(fitted: Fit) -> Noise:
 
 @dataclass(frozen=True)
 class Interval:
-    """Log loss of new runs: centre, and lower and upper bounds at the level asked for."""
+    """Log loss of new runs: centre, lower and upper bounds at the level asked for, and the draws behind them."""
 
     centre: Float[Array, " m"]
     lower: Float[Array, " m"]
     upper: Float[Array, " m"]
+    draws: Float[Array, "K m"]
 
 
 def interval(
@@ -94,5 +95,6 @@ def interval(
     draws = np.repeat(draws, repeats, axis=0)
     tail = 50.0 * (1.0 - level)
     # Skewed resamples may lie on one side of the prediction, which its bounds never exclude.
-    low, high = percentiles(draws + residual + wrong, [tail, 100.0 - tail])
-    return Interval(centre, np.minimum(low, centre), np.maximum(high, centre))
+    draws = draws + residual + wrong
+    low, high = percentiles(draws, [tail, 100.0 - tail])
+    return Interval(centre, np.minimum(low, centre), np.maximum(high, centre), draws)

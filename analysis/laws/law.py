@@ -111,6 +111,13 @@ class Form:
         return self.columns == ("x",)
 
     @property
+    def floor(self) -> str | None:
+        """The irreducible loss E: the first parameter, in which the law is linear; None where there is no such."""
+        first = self.parameters[0]
+        linear = self.structure is not None or (self.searched is not None and "E" in self.searched.linear)
+        return "E" if first.name == "E" and not first.scale and linear else None
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.name for parameter in self.parameters)
 

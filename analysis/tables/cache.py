@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from analysis.errors import UserError
 from analysis.tables.atomic import write_whole
-from analysis.tables.run_folder import LAYOUT, Runs, is_run, read_runs
+from analysis.tables.run_folder import LAYOUT, PARTS, Runs, is_run, read_runs
 
 _SOURCES, _PROBLEMS, _SCIENCES = b"analysis.sources", b"analysis.problems", b"analysis.sciences"
 _TABLES = {"runs": "table.parquet", "tasks": "tasks.parquet"}
@@ -73,11 +73,11 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 def _fingerprint(folders: list[Path]) -> bytes:
     """A digest of names, sizes and times of everything the tables are made of."""
     digest = hashlib.sha256(f"layout {LAYOUT}".encode())
-    for folder in folders:
-        for name in ("spec.json", "outcome.json", "records.jsonl"):
-            with contextlib.suppress(OSError):
-                stat = (folder / name).stat()
-                digest.update(f"{folder.name}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    files = [f / name for f in folders for name in ("spec.json", "outcome.json", "records.jsonl")]
+    for path in [*files, *(f / PARTS for f in sorted({folder.parent for folder in folders}))]:
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            digest.update(f"{path.parent.name}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest().encode()
 
 

@@ -37,6 +37,8 @@ NUMBERS = frozenset(
         "horizon_tokens",
     ]
 )
+# No size, count or loss: the product of three is still a number.
+BEYOND = 1e100
 _SHORT = 40
 _NUMBER_STEMS = ("params_", "flops_", "loss_", "tokens_")
 
@@ -119,15 +121,15 @@ def with_numbers(table: pd.DataFrame, besides: tuple[str, ...] = ()) -> tuple[pd
 
 
 def positive_numbers(table: pd.DataFrame, name: str) -> Array:
-    """Return a column as positive finite numbers [n]; UserError names the first row where it is not."""
+    """Return a column as positive numbers below `BEYOND` [n]; UserError names the first row where it is not."""
     values: Array = np.asarray(numbers(table, name), dtype=np.float64)
-    wrong = ~(np.isfinite(values) & (values > 0))
+    wrong = ~((values > 0) & (values < BEYOND))
     if wrong.any():
         first = int(np.argmax(wrong))
-        rule = f"{name} < 1e300" if values[first] > 0 else f"{name} > 0"
+        rule = f"{name} < {BEYOND:g}" if values[first] > 0 else f"{name} > 0"
         raise UserError(
             f"column {name}: {row_name(table, table.index[first])} holds {values[first]:g} "
             f"({int(wrong.sum())} such); "
-            f'a law needs positive finite numbers: repair them, or leave them out with --where "{rule}"'
+            f'a law needs positive numbers below {BEYOND:g}: repair them, or leave them out with --where "{rule}"'
         )
     return values

@@ -23,6 +23,7 @@ UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
 LAYOUT = 8
 _TOTAL_TOLERANCE = 1e-6
+PARTS = "parts.json"  # beside the runs of an experiment of several ladders: {run id: part}
 # What a variant's name gets where the same questions are asked after so many demonstrations.
 SHOTS = re.compile(r"_(\d+|k)_shot$")
 
@@ -53,6 +54,7 @@ def read_runs(folders: list[Path]) -> Runs:
     task_rows: list[dict[str, Any]] = []
     problems: list[str] = []
     specs: dict[str, Mapping[str, Any]] = {}
+    parts = {parent: _parts(parent, problems) for parent in {folder.parent for folder in folders}}
     for folder in folders:
         spec = _read_json(folder / "spec.json", problems)
         if spec is None:
@@ -66,6 +68,9 @@ def read_runs(folders: list[Path]) -> Runs:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             problems.append(f"{folder.name}/spec.json: {what}; the run is left out")
             continue
+        if part := parts[folder.parent].get(folder.name):
+            for row in (*run_rows, *run_tasks):
+                row["part"] = part
         rows += run_rows
         task_rows += run_tasks
         specs[folder.name] = spec
@@ -74,6 +79,14 @@ def read_runs(folders: list[Path]) -> Runs:
         row[COLUMN] = labels[row["run_id"]]
     tasks = pd.DataFrame(task_rows, columns=None if task_rows else ["run_id", "task", "variant", "final"])
     return Runs(pd.DataFrame(rows), tasks, problems, sciences)
+
+
+def _parts(experiment: Path, problems: list[str]) -> dict[str, str]:
+    """The part of each run that has one."""
+    if not (experiment / PARTS).is_file():
+        return {}
+    found = _read_json(experiment / PARTS, problems) or {}
+    return {run: part for run, part in found.items() if isinstance(part, str)}
 
 
 def answer_lengths(folder: Path) -> dict[tuple[str, str], float]:
@@ -117,6 +130,9 @@ def _run_rows(
         **{f"params_{name}": count for name, count in groups.items()},
         **{f"floor_{name}": floor for name, floor in _floors(spec.get("tasks") or {}).items()},
     }
+    for column, name in ((f"floor_{data['primary']}", "floor_heldout"), ("order_seed", "order_seed")):
+        if name in data:
+            science[column] = _number(data[name], f"data.{name}")
     weights = {c["name"]: float(c["weight"]) for c in data.get("components", ())}
     records = list(_records(folder, weights, problems))
     if not records:

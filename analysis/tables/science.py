@@ -30,6 +30,7 @@ _OF_A_RUN = frozenset(
         "d_mlp",
         "shape",
         "seed",
+        "order_seed",
         "horizon_tokens",
         "horizon_steps",
         "decay_start",

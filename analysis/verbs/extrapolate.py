@@ -36,7 +36,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     forecast = extrapolate(
         table,
         budgets=args.budget,
-        at=[_point(text, args.columns) for text in args.at],
+        at=[point(text, args.columns) for text in args.at],
         # The future has no loss: columns that are not there are passed over.
         targets=load_table(args.targets, columns=args.columns, partial=True) if args.targets else None,
         **fit_options(args),
@@ -44,7 +44,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     return Answer(forecast.to_json(), forecast.summary())
 
 
-def _point(text: str, columns: str) -> dict[str, float]:
+def point(text: str, columns: str) -> dict[str, float]:
     """Read `params=1e9,tokens=2e10` as columns, under their own names or those that --columns renames."""
     point = {}
     for item in text.split(","):

@@ -31,7 +31,7 @@ def add_fit_options(
         parser.add_argument(
             f"--{field.name}",
             default=default,
-            type=str if default is None else type(default),
+            type=field.metadata["type"] if default is None else type(default),
             metavar=field.metadata["metavar"],
             help=f"{field.metadata['help']}{said}",
         )

@@ -8,7 +8,7 @@ import copy
 import itertools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -34,10 +34,11 @@ ELSEWHERE = ("SlurmLauncher", "RayAWSLauncher", "RQLauncher")
 @dataclass
 class LmscaleSweeperConf:
     """The node of `hydra/sweeper=lmscale`. params: axes as Hydra's own sweeper takes them from a file; those of the
-    command line come after them."""
+    command line come after them. parts: what the command line overrides in one part alone (`launch.readable`)."""
 
     _target_: str = TARGET
     params: dict[str, Any] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
 
 
 ConfigStore.instance().store(
@@ -69,22 +70,30 @@ def _refuse(message: str) -> NoReturn:
 class LmscaleSweeper(Sweeper):
     """Hands the packs that still need work to whichever Hydra launcher is configured."""
 
-    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, params: Mapping[str, Any] | None = None, parts: Sequence[str] = ()) -> None:
         self.params = [f"{key}={value}" for key, value in (params or {}).items()]
+        self.typed = parts
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.composed = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Compose every point of the axes, then let `lmscale.sweep` plan, launch and answer."""
+        """Compose every part and point of the axes, then let `lmscale.sweep` plan, launch and answer."""
         from lmscale import collector
+        from lmscale.parts import parts_of
         from lmscale.sweep import run
 
         loader = self.context.config_loader
-        points = _points([*self.params, *arguments], loader)
-        composed = [self.composed]  # by Hydra, which is all where nothing stands between commas
-        if points != [arguments]:
-            composed = [loader.load_sweep_config(self.composed, point) for point in points]
+        composed: list[DictConfig] = []
+        for name, before, after in parts_of(self.composed.parts, self.typed, self.composed.part):
+            points = _points([*self.params, *before, *arguments, *after], loader)
+            if points == [arguments]:  # composed by Hydra: nothing stands between commas
+                composed.append(self.composed)
+                continue
+            found = [loader.load_sweep_config(self.composed, point) for point in points]
+            for config in found:
+                config.part = name or None
+            composed += found
         for config in (self.composed, *composed):
             _at_home(config)
         collector.wake()

@@ -23,7 +23,8 @@ class Manifest:
     """A corpus as scanned. content_hash: of everything that fixes the tokens a run sees, given its seed.
 
     unique_tokens: U, training tokens of the primary component. sources: names, versions, sizes, hashes, the share
-    that is held out, what was left out; tokenizer and bytes_per_token, the bytes of text behind a held-out target.
+    that is held out, what was left out; tokenizer and bytes_per_token, the bytes of text behind a held-out target;
+    of a text of known entropy floor and floor_heldout (`known_entropy.floors`).
     tasks: what spec.json says of each task. text_key: the folder of the tokens, below the corpus's.
     """
 
@@ -47,6 +48,12 @@ class Manifest:
             return {}
         return {name: self.sources[name] for name in ("tokenizer", "bytes_per_token")}
 
+    @property
+    def floor(self) -> dict[str, float]:
+        """The fields of spec.json's `data` that say how low the loss of the text can be, nats a token: none where
+        nobody knows; `floor` in expectation, and `floor_heldout` on the held-out windows themselves."""
+        return {name: self.sources[name] for name in ("floor", "floor_heldout") if name in self.sources}
+
     def passes(self, tokens: float) -> float:
         """Count how often a run of so many tokens (all components) has seen each unique token of the text."""
         return passes(tokens, self.to_json())
@@ -61,6 +68,12 @@ class Manifest:
         if self.unit:
             lines.append(
                 f"  a token is {sources['bytes_per_token']:.3f} bytes of held-out text ({sources['tokenizer']})"
+            )
+        if self.floor:
+            lines.append(
+                f"  a sample of its Markov chain with {sources['markov_order']} bytes of context: no loss below "
+                f"{sources['floor']:.4f} nats in windows of {self.context} ({sources['floor_heldout']:.4f} on the "
+                "held-out ones)"
             )
         counts = {"copies": "duplicates", "nulls": "null_texts", "empty texts": "empty_texts"}
         left_out = [f"{sources[key]:,} {name}" for name, key in counts.items() if sources.get(key)]

@@ -17,7 +17,7 @@ from lmscale.tasks.base import Task
 from lmscale.tasks.bigbench import guesses
 from lmscale.tasks.sampling import generator, task_items, training_rows
 from lmscale.tasks.shortcut import shortcuts
-from lmscale.text import corpus
+from lmscale.text import corpus, known_entropy
 from lmscale.text import tokens as token_files
 from lmscale.text.vocab import VOCAB_SIZE
 
@@ -64,6 +64,7 @@ def _scan(data: DataConfig, tasks: TasksConfig, folder: Path) -> Manifest:
         "heldout_share": share,
         "bytes_per_token": token_files.bytes_per_token(data, folder / key, vocab_size),
         "ngrams": token_files.ngram_yardsticks(data, folder / key, unique, vocab_size),
+        **known_entropy.floors(data, folder / key, text),
         "tasks_left_out": list(chosen.left_out),
     }
     manifest = Manifest(

@@ -20,6 +20,7 @@ from lmscale.jsonfiles import digest
 from lmscale.text import bpe
 from lmscale.text.classes import STARTS_WORD, WHITE, classify
 from lmscale.text.documents import buffered, documents, fingerprint
+from lmscale.text.known_entropy import chain_key, sampled
 from lmscale.text.staging import put_in_place, remove_abandoned, staging
 from lmscale.text.vocab import END_OF_FILE, VOCAB_SIZE
 
@@ -48,7 +49,7 @@ def text_key(data: DataConfig) -> str:
         data.heldout_share,
         data.seed,
     ]
-    return digest([*fields, *numbers, TEXT_VERSION[data.kind], fingerprint(data)])
+    return digest([*fields, *numbers, TEXT_VERSION[data.kind], fingerprint(data), *chain_key(data)])
 
 
 def scan_text(data: DataConfig, folder: Path) -> dict[str, Any]:
@@ -62,11 +63,8 @@ def scan_text(data: DataConfig, folder: Path) -> dict[str, Any]:
     remove_abandoned(folder.parent)
     if not report.is_file():
         with explained(folder), staging(folder) as building:
-            read = _fill_buckets(data, building)
-            written = _write_tokens(data, building, read)
-            for bucket in range(BUCKETS):
-                _bucket(building, bucket).unlink(missing_ok=True)
-            result = {"kind": data.kind, "source": fingerprint(data), **read, **written}
+            found = _documents(data, building) if data.markov_order is None else sampled(data, building)
+            result = {"kind": data.kind, "source": fingerprint(data), **found}
             (building / "text.json").write_text(json.dumps(result, indent=1) + "\n")
             try:
                 if not report.is_file():  # a folder without its report is not whole
@@ -75,8 +73,16 @@ def scan_text(data: DataConfig, folder: Path) -> dict[str, Any]:
             except OSError:
                 if not report.is_file():  # else another process was faster; it made the same
                     raise
-    found: dict[str, Any] = json.loads(report.read_text())
+    found = json.loads(report.read_text())
     return found
+
+
+def _documents(data: DataConfig, folder: Path) -> dict[str, Any]:
+    read = _fill_buckets(data, folder)
+    written = _write_tokens(data, folder, read)
+    for bucket in range(BUCKETS):
+        _bucket(folder, bucket).unlink(missing_ok=True)
+    return {**read, **written}
 
 
 def _bucket(folder: Path, number: int) -> Path:

@@ -1,0 +1,70 @@
+"""Draw how well registered forecasts were calibrated: coverage against level, and where measured values fell."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import binom
+
+from analysis.figures import style
+from analysis.forecasting.score import STANDINGS, Verification
+
+# Levels whose coverage is drawn, and the forecasts from which a histogram says more than dots.
+LEVELS = np.linspace(0.05, 0.95, 19)
+ENOUGH, BINS = 20, 10
+COLOURS = dict(zip(STANDINGS, (style.BLUE, style.ORANGE, style.RED), strict=True))
+
+
+def plot_calibration(found: Verification) -> Figure:
+    """Draw coverage against nominal level, with binomial bands of calibrated forecasters, and the PIT values."""
+    fig = style.figure(style.WIDTH, 3.4)
+    left, right = fig.subplots(1, 2)
+    pits = {standing: np.asarray([s.pit for s in found.of(standing)]) for standing in STANDINGS}
+    n = len(pits["registered"])
+    left.plot([0, 1], [0, 1], color=style.GREY, lw=1)
+    if n:
+        grid = np.linspace(0.01, 0.99, 99)
+        for level, shade in ((0.9, 0.5), (0.5, 0.9)):
+            low, high = (binom.ppf(0.5 + sign * level / 2, n, grid) / n for sign in (-1, 1))
+            left.fill_between(grid, low, high, color=style.FAINT, alpha=shade, lw=0, step="mid")
+    for standing, values in pits.items():
+        if len(values):
+            share = [float(np.mean(np.abs(values - 0.5) <= level / 2)) for level in LEVELS]
+            label = f"{standing} ({len(values)})"
+            left.plot(LEVELS, share, "o-", ms=3, lw=1.2, color=COLOURS[standing], label=label)
+    left.set(
+        xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="level of the interval", ylabel="share of forecasts inside"
+    )
+    left.set_title("coverage; bands: 50 and 90% of calibrated forecasters", loc="left")
+    left.legend(loc="upper left")
+    _pit(right, pits)
+    return fig
+
+
+def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
+    """Draw the share of each forecast below the measured value: a histogram where there are enough, else dots."""
+    values = pits["registered"]
+    n = len(values)
+    if n >= ENOUGH:
+        ax.hist(values, bins=BINS, range=(0, 1), color=style.BLUE, alpha=0.8, edgecolor="white")
+        low, high = binom.ppf([0.05, 0.95], n, 1 / BINS)
+        ax.axhspan(low, high, color=style.FAINT, zorder=0)
+        ax.axhline(n / BINS, color=style.GREY, lw=1)
+        ax.set_ylabel("registered forecasts")
+        ax.set_title("measured values; band: 90% of calibrated forecasters", loc="left")
+    else:
+        for row, (standing, found) in enumerate(pits.items()):
+            style.seed_dots(ax, found, np.full(len(found), float(-row)), COLOURS[standing])
+        ax.axvspan(0.05, 0.95, color=style.FAINT, alpha=0.5, lw=0)
+        ax.axvspan(0.25, 0.75, color=style.FAINT, alpha=0.9, lw=0)
+        ax.set_yticks([0, -1, -2], list(pits))
+        ax.set_ylim(-2.5, 0.5)
+        ax.set_title("measured values; bands: inside 50 and 90% intervals", loc="left")
+    ax.set(xlim=(-0.02, 1.02), xlabel="share of the forecast below the measured loss (PIT)")
+
+
+def write_calibration(found: Verification, folder: Path) -> list[Path]:
+    """Write calibration.svg and calibration.png in `folder`; return their paths."""
+    with style.styled():
+        return style.write(plot_calibration(found), folder, "calibration")
