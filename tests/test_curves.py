@@ -113,7 +113,7 @@ def test_the_rate_is_that_of_the_trainer(kind: str) -> None:
     for step in (5, 100, 500, 850, 999):
         # The rate of a step counts the step itself in the warm-up.
         at = step + 1 if step < 20 else step
-        assert float(mine.rate(np.asarray(at * BATCH))) == pytest.approx(
+        assert float(mine.rate(np.array([at * BATCH]))[0]) == pytest.approx(
             float(trainer.learning_rate(lane, np.asarray(step))), abs=1e-6
         )
 

@@ -74,7 +74,7 @@ def collapse(points: Points, fitted: CurveFit) -> Collapse | None:
     if not reached or max(reached) < 4:
         return None
     horizon = float(horizons[np.flatnonzero(np.array(reached) == max(reached))[-1]])
-    curves = [c for run in np.unique(points.run) if (c := _curve(points, run, horizon)) is not None]
+    curves = [c for run in np.unique(points.run).tolist() if (c := _curve(points, run, horizon)) is not None]
     first = max(points.x["tokens"][rows].min() for rows in curves) / horizon
     if first > 0.7 or points.loss.min() <= floor:
         return None
