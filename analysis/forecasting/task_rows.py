@@ -65,7 +65,7 @@ def scale_of(table: pd.DataFrame, like: pd.DataFrame | None = None) -> Scale:
             row: Any = bad.idxmax()
             raise UserError(f"row {row}: {name} is {values[row]:g}; a positive number would be right")
     column: dict[str, Array] = {
-        name: numbers(table, name).to_numpy(np.float64) for name in dict.fromkeys((*reads, *both))
+        name: np.asarray(numbers(table, name), dtype=np.float64) for name in dict.fromkeys((*reads, *both))
     }
     compute = column[reads[0]] if len(reads) == 1 else 6.0 * column[reads[0]] * column[reads[1]]
     ratio = np.log(column["tokens"] / column["params"]) if both else np.zeros(len(compute))
