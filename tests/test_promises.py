@@ -113,6 +113,8 @@ def test_a_promise_is_the_extrapolation_of_the_same_rows() -> None:
     assert target["intervals"]["0.9"][0] <= TRUTH <= target["intervals"]["0.9"][1]
     assert said["flops_ratio"] == pytest.approx(6 * 4e10 * 8e11 / table["flops"].max())
     assert said["floor"]["kind"] == "free" and said["form"] == "chinchilla"
+    assert abs(said["floor"]["value"] - CHINCHILLA["E"]) < 0.1
+    assert [moved["shift"] for moved in said["sensitivity"]] == [-0.1, 0.1]
     assert said["data"]["has_target"] is False and len(said["data"]["rows"]) == 30
 
 

@@ -91,7 +91,7 @@ def promise(
         "data_hash": _digest(sorted(rows["row_hash"][kept_rows])),
         "rule": _rule(cut, int(kept_rows.sum()), recipe, source or {}),
         "form": made.fit.form.name,
-        "floor": floor_of(made),
+        "floor": made.fit.floor.to_json(),
         "flops_ratio": prediction.flops_ratio,
         "targets": [
             {
@@ -103,7 +103,7 @@ def promise(
                 "tasks": _tasks(tasks, used, pd.DataFrame([point])),
             }
         ],
-        "sensitivity": made.to_json().get("sensitivity"),
+        "sensitivity": [moved.to_json() for moved in made.sensitivity],
         "warnings": [{"code": warn.code, "message": warn.message} for warn in made.warnings],
         "data": {
             "source": dict(source or {}),
@@ -118,14 +118,6 @@ def promise(
 def forecast(table: pd.DataFrame, wish: Wish, folder: Path, **options: Any) -> dict[str, Any]:
     """Make a promise, register it in `folder` and return what its file holds; `options` are those of `promise`."""
     return register(folder, promise(table, wish, **options))[0]
-
-
-def floor_of(made: Forecast) -> dict[str, Any]:
-    """Say which floor a law was given: {"kind", "value", "source"}."""
-    floor = getattr(made.fit, "floor", None)  # a law whose E was given, or shared
-    if floor is None or floor.kind == "free":
-        return {"kind": "free", "value": made.fit.params.get("E"), "source": "fitted"}
-    return {name: getattr(floor, name) for name in ("kind", "value", "source")}
 
 
 def row_hashes(
