@@ -5,24 +5,29 @@ from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import UserError, Warn
 from analysis.fitting.fit import fit, fit_shared
 from analysis.fitting.result import Fit
+from analysis.forecasting.design import Design, design
 from analysis.forecasting.forecast import Forecast, extrapolate
 from analysis.forecasting.isoflop import IsoFlop, isoflop
 from analysis.forecasting.promise import Wish, forecast
 from analysis.forecasting.score import Verification, verify
+from analysis.forecasting.tune import Tuning, tune
 from analysis.laws.catalogue import own_form
 from analysis.tables.load import load_table
 
 __all__ = [
     "Curves",
+    "Design",
     "Emergence",
     "Fit",
     "Forecast",
     "IsoFlop",
+    "Tuning",
     "UserError",
     "Verification",
     "Warn",
     "Wish",
     "curves",
+    "design",
     "emergence",
     "extrapolate",
     "fit",
@@ -31,5 +36,6 @@ __all__ = [
     "isoflop",
     "load_table",
     "own_form",
+    "tune",
     "verify",
 ]

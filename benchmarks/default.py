@@ -8,8 +8,9 @@ from lmscale.typed import build
 
 
 def config(*overrides: str) -> SweepConfig:
-    """Compose experiment cpu, with Hydra overrides."""
+    """Compose the ladder of tasks of experiment cpu, with Hydra overrides; of one without parts all of it."""
     with initialize_config_module("sweeps", version_base=None):
-        values = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+        part = compose("config", overrides=list(overrides)).parts.get("tasks", [])
+        values = OmegaConf.to_container(compose("config", overrides=[*part, *overrides]), resolve=True)
     assert isinstance(values, dict)
     return build(SweepConfig, values)  # type: ignore[arg-type]

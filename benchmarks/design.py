@@ -92,7 +92,11 @@ def replay(
         have[plan if last else plan[: max(FEWEST if turn == 0 else 1, len(plan) // 2)]] = True
         if not last:
             options = FitOptions(form=form, bootstrap=40)
-            members = fit_members(pool[have], options, least_weight=LEAST_WEIGHT, fractional=True)
+            try:
+                members = fit_members(pool[have], options, least_weight=LEAST_WEIGHT, fractional=True)
+            except UserError:
+                # A tenth of the cost does not buy the rows of a law.
+                break
     return pool[have]
 
 

@@ -1,4 +1,4 @@
-"""What a known, a prior or a shared floor buys: `python -m benchmarks.floor`, five minutes on one core.
+"""What a known, a prior or a shared floor buys: `python -m benchmarks.floor`, some ten minutes on one core.
 
 First the ladder of known entropy, where it lies beside the checkout: its largest run forecast from a third to a
 thirtieth of its compute, the floor free, with a prior, known. Then made tables, each of a truth drawn anew: the

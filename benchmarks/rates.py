@@ -47,6 +47,7 @@ class Curve(NamedTuple):
 
 def curve(rows: pd.DataFrame) -> Curve:
     """Fit loss = offset of the seed + b x + c x^2, x = log2(rate x d_model), to one rung and horizon."""
+    rows = rows[rows.groupby("seed")["value"].transform("nunique") >= 3]  # others say nothing of a parabola
     seeds_of = rows.groupby("value")["seed"].nunique()
     rows = rows[rows["value"].isin(seeds_of.index[seeds_of == seeds_of.max()])]
     x, seeds = np.log2(rows["value"].to_numpy()), pd.get_dummies(rows["seed"]).to_numpy(float)

@@ -104,12 +104,13 @@ class Display:
         run, line = pack.runs[0], last_timing(self.folder, pack)
         outcome = read_json(self.folder / run.run_id / "outcome.json")
         tokens = short(outcome["tokens"]) if outcome["tokens"] else "-"
+        part = f"{self.plan.part_of[run.run_id]} " if run.run_id in self.plan.part_of else ""
         loss, speed = (
             ("-", "-") if line is None else (_loss(line["train_loss"]), short(mean_speed(pack, line)))
         )
         return (
-            f"{outcome['outcome']}: {run.kind} dial {run.dial} seed {', '.join(str(r.seed) for r in pack.runs)}"
-            f" at {tokens} tokens, train loss {loss}, {speed} tokens/s"
+            f"{outcome['outcome']}: {part}{run.kind} dial {run.dial} seed "
+            f"{', '.join(str(r.seed) for r in pack.runs)} at {tokens} tokens, train loss {loss}, {speed} tokens/s"
         )
 
     def _left(self, done: set[str]) -> str:

@@ -13,8 +13,10 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.lmscale_sweeper.lmscale_sweeper import _plain
 from lmscale.config import SweepConfig
+from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
 from lmscale.jsonfiles import plain
+from lmscale.plan import make_plan
 from lmscale.typed import build
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
@@ -73,6 +75,15 @@ def test_every_group_composes_and_holds_only_what_makes_its_variant(path: Path) 
         elif value == plain(default[key]) and key not in ("dial", "seed"):
             same.append(key)
     assert not same, f"{path} says again what config.py says"
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("experiment/*.yaml")), ids=lambda path: path.stem)
+def test_every_part_of_an_experiment_can_be_planned(path: Path) -> None:
+    experiment = f"experiment={path.stem}"
+    parts = [config(experiment, *overrides) for overrides in config(experiment).parts.values()]
+    assert parts or path.stem not in ("cpu", "law")
+    plans = [make_plan([part], [draft_manifest(part.data, part.tasks)], "cpu") for part in parts]
+    assert all(plan.runs for plan in plans)
 
 
 def test_without_its_group_a_field_is_as_with_the_default_variant() -> None:

@@ -161,7 +161,7 @@ def test_every_experiment_can_be_composed_scanned_and_planned(corpus: Path, name
     assert isinstance(composed, dict)
     config = build(SweepConfig, composed)
     plan = make_plan([config], [scan(config.data, config.tasks, corpus)], "cpu")
-    assert {run.dial for run in plan.runs.values()} == set(config.dial)
+    assert {run.dial for run in plan.runs.values()} == {*config.dial, config.target.dial} - {None}
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 5)), min_size=1, max_size=40))

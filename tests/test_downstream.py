@@ -85,7 +85,7 @@ def test_the_step_that_holds_is_the_one_that_hold_outs_show() -> None:
         assert low < truth < high
         inner = found.intervals[0.5]
         assert low < inner[0] < inner[1] < high
-    assert by_loss.to_json()["cannot_say"] is None and set(by_loss.to_json()["intervals"]) == {"0.5", "0.9"}
+    assert by_loss.to_json()["reason"] == "" and set(by_loss.to_json()["intervals"]) == {"0.5", "0.9"}
 
 
 def test_classes_beyond_the_data() -> None:

@@ -423,8 +423,8 @@ def test_the_summary_and_json_hold_what_a_person_needs() -> None:
     fitted = fit(made("chinchilla", 60, noise=0.01), bootstrap=50)
     answer = fitted.to_json()
     assert set(answer) == {
-        "form", "objective", "params", "bse", "conf_int", "level", "status", "warnings", "n", "rows_left_out",
-        "candidates", "provenance",
+        "form", "objective", "params", "floor", "bse", "conf_int", "level", "status", "warnings", "n",
+        "rows_left_out", "candidates", "provenance",
     }  # fmt: skip
     assert answer["objective"]["reduction"] == "sum"
     for name in fitted.params:

@@ -152,12 +152,12 @@ def test_resamples_with_a_prior_are_draws_from_the_posterior(error: float) -> No
 
 
 def test_a_prior_goes_from_known_to_free_with_its_error() -> None:
-    table = made("chinchilla", 40, noise=0.01)
-    free, held = fit(table, bootstrap=0), fit(table, bootstrap=0, **known(1.7))
-    tight, loose = (fit(table, bootstrap=0, **prior(1.7, error)) for error in (1e-6, 1e3))
+    table = made("tied", 24, noise=0.01)
+    free, held = fit(table, "tied", bootstrap=0), fit(table, "tied", bootstrap=0, **known(1.7))
+    tight, loose = (fit(table, "tied", bootstrap=0, **prior(1.7, error)) for error in (1e-6, 1e3))
     assert tight.params == pytest.approx(held.params, rel=1e-4)
     assert loose.params == pytest.approx(free.params, rel=1e-5)
-    between = fit(table, bootstrap=0, **prior(1.7, 0.05)).params["E"]
+    between = fit(table, "tied", bootstrap=0, **prior(1.7, 0.05)).params["E"]
     assert 1.7 < between < free.params["E"]
 
 
@@ -165,13 +165,12 @@ def test_a_prior_goes_from_known_to_free_with_its_error() -> None:
 def test_a_prior_counts_the_same_whatever_the_objectives_units(how: dict[str, str]) -> None:
     # Of one table with weights of 1 or 7, and of losses in other units, the penalty follows: a narrow loss ended
     # at a kink of the rows alone before it did.
-    table = made("tied", 30, noise=0.01)
-    how = {**how, "form": "tied"}
-    here = fit(table, bootstrap=0, **how, **prior(1.7, 0.03))
-    heavy = fit(table.assign(weight=7.0), bootstrap=0, **how, **prior(1.7, 0.03))
+    table = made("power_const", 30, noise=0.01)
+    here = fit(table, "power_const", bootstrap=0, **how, **prior(1.6, 0.03))
+    heavy = fit(table.assign(weight=7.0), "power_const", bootstrap=0, **how, **prior(1.6, 0.03))
     assert heavy.params["E"] == pytest.approx(here.params["E"], rel=1e-6)
     # The rows say the same by every loss, within what a third of their noise is.
-    huber = fit(table, "tied", bootstrap=0, **prior(1.7, 0.03))
+    huber = fit(table, "power_const", bootstrap=0, **prior(1.6, 0.03))
     assert here.params["E"] == pytest.approx(huber.params["E"], abs=0.015)
 
 
@@ -214,33 +213,33 @@ def test_a_shared_floor_is_the_joint_least_squares_of_scipy() -> None:
 @pytest.mark.parametrize("loss", ["huber", "l2"])
 def test_intervals_of_a_shared_floor_are_narrower_and_hold(loss: str) -> None:
     inside, ratio = [], []
-    for seed in range(100, 160):
+    for seed in range(100, 140):
         tables = two_recipes(24, 0.005, seed)
         shared = fit_shared(tables, bootstrap=100, level=0.9, loss=loss)["a"].conf_int()["E"]
         alone = [fit(t, bootstrap=100, level=0.9, loss=loss).conf_int()["E"] for t in tables.values()]
         inside.append(shared[0] <= CHINCHILLA["E"] <= shared[1])
         ratio.append((shared[1] - shared[0]) / np.mean([high - low for low, high in alone]))
-    # 54 of 60 expected; 48 or fewer have a chance of 1.5%.
-    assert sum(inside) >= 49
+    # 36 of 40 expected; 31 or fewer have a chance of 1.5%.
+    assert sum(inside) >= 32
     # Of two equal groups 1 / sqrt 2.
     assert 0.5 < np.mean(ratio) < 0.85
 
 
 def test_groups_of_one_table_share_a_floor_in_a_forecast() -> None:
-    parts = two_recipes(26, 0.01, seed=6)
+    parts = two_recipes(18, 0.01, seed=6)
     table = pd.concat([part.assign(recipe=name) for name, part in parts.items()], ignore_index=True)
     how = {"form": "chinchilla", "regime": "all", "bootstrap": 20}
     shared = extrapolate(table, at=AT, floor="shared", share="recipe=b", **how)
     apart = fit_shared(parts, bootstrap=0)
     assert shared.fit.params == apart["b"].params
-    assert len(shared.fit.observations) == 26 and shared.fit.form.name == "chinchilla"
+    assert len(shared.fit.observations) == 18 and shared.fit.form.name == "chinchilla"
     assert shared.to_json()["floor"]["kind"] == "shared"
     assert "floor: shared" in shared.summary() and "fitted together with a" in shared.summary()
     assert shared.predictions[0].lower < shared.predictions[0].loss < shared.predictions[0].upper
     again = pickle.loads(
         pickle.dumps(fit_members(table, FitOptions(floor="shared", share="recipe=b", bootstrap=2)))
     )
-    assert again[0].joint.predict(again[0].joint.observations.x).shape == (52,)
+    assert again[0].joint.predict(again[0].joint.observations.x).shape == (36,)
 
 
 def test_what_is_known_goes_into_every_form_of_a_mixture() -> None:
@@ -267,7 +266,7 @@ def test_a_prior_of_k_pulls_k_and_is_named() -> None:
 
 
 def test_a_forecast_shows_what_it_would_be_with_another_floor() -> None:
-    table = made("chinchilla", 40, noise=0.01)
+    table = made("chinchilla", 24, noise=0.01)
     how = {"form": "chinchilla", "regime": "all", "bootstrap": 20}
     forecast = extrapolate(table, at=AT, **how)
     lower, higher = forecast.to_json()["sensitivity"]
@@ -280,23 +279,23 @@ def test_a_forecast_shows_what_it_would_be_with_another_floor() -> None:
         assert moved["loss"] == pytest.approx(refit.predict(pd.DataFrame(AT)).tolist(), rel=1e-5)
     assert "with the floor E -0.1 nats (chinchilla 1.7" in forecast.summary()
     # A floor is never below zero; a law without one has no sensitivity.
-    low = made("chinchilla", 40, noise=0.01, truth={**CHINCHILLA, "E": 0.05})
+    low = made("chinchilla", 24, noise=0.01, truth={**CHINCHILLA, "E": 0.05})
     assert extrapolate(low, at=AT, **how).sensitivity[0].floor["chinchilla"] == 0.0
     assert extrapolate(table, at=AT, **{**how, "form": "kaplan"}).sensitivity == ()
 
 
 def test_rows_that_speak_against_a_floor_are_heard() -> None:
-    table = made("chinchilla", 40, noise=0.005)
+    table = made("chinchilla", 24, noise=0.005)
     for how, warns in (
         (known(1.8), False),
         (known(1.2), True),
         (prior(1.2, 0.02), True),
         (prior(1.7, 0.3), False),
     ):
-        codes = {warn.code for warn in fit(table, bootstrap=0, **how).warnings}
+        codes = {warn.code for warn in fit(table, loss="l2", bootstrap=0, **how).warnings}
         assert (Code.FLOOR_DISAGREES in codes) == warns
-    other = made("chinchilla", 40, noise=0.005, seed=8, truth={**CHINCHILLA, "E": 2.4})
-    found = fit_shared({"a": table, "b": other}, bootstrap=0)
+    other = made("chinchilla", 24, noise=0.005, seed=8, truth={**CHINCHILLA, "E": 2.4})
+    found = fit_shared({"a": table, "b": other}, loss="l2", bootstrap=0)
     assert Code.FLOOR_DISAGREES in {warn.code for warn in found["a"].warnings}
 
 
@@ -309,6 +308,7 @@ def test_a_true_floor_is_rarely_spoken_against() -> None:
     assert said <= 1
 
 
+@pytest.mark.slow
 def test_one_own_law_takes_a_floor_where_it_is_linear_in_it() -> None:
     bounds = {"E": (0.0, 5.0), "A": (1.0, 1e6), "B": (1.0, 1e6), "alpha": (0.05, 1.5), "beta": (0.05, 1.5)}
 

@@ -74,6 +74,7 @@ def test_the_command_line_is_of_all_parts_and_with_a_prefix_of_one(ladders: Any)
     (one,) = ladders("part=known", "parts.known.data.files=[a b(c).txt]", "+parts.known.tasks.weights.copy=1")
     assert one["data"]["files"] == ["a b(c).txt"] and one["tasks"]["weights"] == {"copy": 1}
     assert [c["part"] for c in ladders("part=both", "transfer.rate=.1")] == ["both"]
+    assert [c["part"] for c in ladders("~parts.known", "transfer.rate=.1")] == ["both"]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,16 @@ def test_intervals_hold_the_true_optimum() -> None:
     assert abs(np.mean(errors)) < 0.1 and np.std(errors) < 0.15
 
 
+def test_what_a_seed_is_better_by_at_every_rate_is_no_noise() -> None:
+    """Five percent between the seeds, and intervals as narrow as without: the runs are paired."""
+    table = sweep(0)
+    plain = tune(table)
+    shifted = tune(table.assign(loss=table["loss"] * np.where(table["seed"] == 1, 1.05, 1.0)))
+    assert shifted.curves.noise == pytest.approx(plain.curves.noise, rel=0.01)
+    for one, other in zip(plain.rungs, shifted.rungs, strict=True):
+        assert np.log(other.optimum / one.optimum) == pytest.approx(0.0, abs=0.01)
+
+
 def test_the_trend_over_size_and_horizon() -> None:
     held = []
     for seed in range(12):
@@ -135,6 +145,26 @@ def test_batches_are_told_apart() -> None:
         tables.append(table.assign(learning_rate=table["learning_rate"] * np.sqrt(batch), batch=batch))
     trend = tune(pd.concat(tables)).trend
     assert trend is not None and trend.exponents["batch"] == pytest.approx(0.5, abs=0.05)
+    one = tune(sweep(0).assign(batch_tokens=lambda t: t["params"])).trend
+    assert one is not None and set(one.exponents) == {"params", "tokens"}
+
+
+def test_skipped_steps_make_no_other_horizon() -> None:
+    """The plan's horizon counts; without it, tokens that differ by less than two percent are one horizon."""
+    table = sweep(0)
+    lost = table.assign(tokens=table["tokens"] * np.random.default_rng(0).uniform(0.99, 1.0, len(table)))
+    assert [r.optimum for r in tune(lost).rungs] == [r.optimum for r in tune(table).rungs]
+    shorter = table.assign(tokens=0.9 * lost["tokens"], horizon_tokens=table["tokens"])
+    assert [r.place for r in tune(shorter).rungs] == [r.place for r in tune(table).rungs]
+
+
+def test_skipped_steps_make_no_horizon_of_their_own() -> None:
+    """The guard skips a few steps at high rates, and their tokens do not count: the horizon tells the runs."""
+    table = sweep(0)
+    skipped = table.assign(
+        horizon_tokens=table["tokens"], tokens=table["tokens"] * (1 - 0.001 * (table.index % 7))
+    )
+    assert tune(skipped).to_json() == tune(table).to_json()
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def collapse(points: Points, fitted: CurveFit) -> Collapse | None:
     if not reached or max(reached) < 4:
         return None
     horizon = float(horizons[np.flatnonzero(np.array(reached) == max(reached))[-1]])
-    curves = [c for run in np.unique(points.run) if (c := _curve(points, run, horizon)) is not None]
+    curves = [c for run in np.unique(points.run).tolist() if (c := _curve(points, run, horizon)) is not None]
     first = max(points.x["tokens"][rows].min() for rows in curves) / horizon
     if first > 0.7 or points.loss.min() <= floor:
         return None
@@ -133,11 +133,8 @@ def _judged(
         others = np.delete(mean, i)
         scatter = 1.4826 * float(np.median(np.abs(others - np.median(others))))
         deviation = float(mean[i] - np.median(others))
-        # The others' scatter holds their seeds' noise already; one size of few seeds may have more of it.
-        noise = max(
-            float(np.hypot(scatter, seeds * np.sqrt(max(1.0 / count[i] - 1.0 / np.median(count), 0.0)))), 1e-6
-        )
-        noise = max(noise, seeds / np.sqrt(count[i]))
+        # The others' scatter holds their seeds' noise already; of exact curves there is none.
+        noise = max(scatter, seeds / float(np.sqrt(count[i])), 1e-6)
         limit = student.ppf(1.0 - 0.5 * ALARM / len(sizes), max(len(others) - 1, 1))
         params = float(points.x["params"][points.size == s][0])
         rows = size == s

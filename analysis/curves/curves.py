@@ -152,7 +152,8 @@ class Curves:
                 f"{'held out':>20} {'ends':>5}  mean error, %: {'  '.join(names[:-1])}  {names[-1]} of ends"
             )
         for trial in self.trials:
-            errors = "  ".join(f"{100 * trial.mean_error(name):.2f}" for name in names)
+            tried = [trial.mean_error(name) for name in names]
+            errors = "  ".join("-" if np.isnan(error) else f"{100 * error:.2f}" for error in tried)
             lines.append(f"{trial.what:>20} {trial.ends:>5}  {errors}")
         for p in self.predictions:
             whose = "" if p.seed is None else f", seed {p.seed:g}"

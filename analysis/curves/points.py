@@ -1,7 +1,7 @@
 """From a table of evaluations to points of curves: each with its schedule, its run, and what a law reads there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ from analysis.tables.science import COLUMN, check_one_science
 WARMUPS = 10.0
 # A last evaluation may miss its horizon by a batch, or by the few steps that were skipped.
 AT_THE_END = 0.98
+# Of more evaluations than this, all ends and a random part of the others: noise is a matrix of them all.
+MOST = 2000
 KINDS = (CONSTANT, *FALLS)
 NEEDED = (
     "a whole curve needs its schedule: the columns schedule (constant, wsd, linear or cosine), horizon_tokens, "
@@ -97,13 +99,14 @@ def read_points(table: pd.DataFrame, stated: Mapping[str, str]) -> Points:
     read = [s.columns(t) for s, t in zip(schedules, clock.tolist(), strict=True)]
     x = {name: np.array([row[name] for row in read]) for name in (read[0] if read else ())}
     start, horizon = (np.array([getattr(s, name) for s in schedules]) for name in ("start", "horizon"))
-    size = np.unique(params, return_inverse=True)[1]
-    if len(np.unique(params)) < 3:
+    sizes, size = np.unique(params, return_inverse=True)
+    if len(sizes) < 3:
+        held = ", ".join(f"{value:g}" for value in sizes) or "none"
         raise UserError(
-            f"{len(np.unique(params))} sizes (column params) with evaluations past their warm-up: a law of whole "
-            "curves needs three or more"
+            f"column params: {held} with evaluations past the warm-up; a law of whole curves needs three sizes or "
+            "more"
         )
-    return Points(
+    points = Points(
         {"params": params, "tokens": tokens, **x},
         loss,
         size,
@@ -115,6 +118,16 @@ def read_points(table: pd.DataFrame, stated: Mapping[str, str]) -> Points:
         table,
         tuple(left_out),
     )
+    return points if len(points) <= MOST else _thinned(points)
+
+
+def _thinned(points: Points) -> Points:
+    """Keep all ends, and of the others as many at random as make MOST."""
+    others = np.random.default_rng(0).permutation(np.flatnonzero(~points.ended))
+    kept = points.ended.copy()
+    kept[others[: max(MOST - int(kept.sum()), 0)]] = True
+    gone = LeftOut(f"beyond {MOST} evaluations, ends first", tuple(points.table.index[~kept].tolist()))
+    return replace(points.keep(kept), left_out=(*points.left_out, gone))
 
 
 def schedule_of(said: Mapping[str, object], where: str) -> Schedule:
@@ -158,7 +171,10 @@ def _schedules(table: pd.DataFrame) -> list[Schedule]:
         raise UserError(f"no column {', '.join(missing)}: {NEEDED}")
     there = {name: numbers(table, name) for name in names if name in table}
     words = {name: table[name] for name in ("kind", "schedule") if name in table}
-    rows = pd.DataFrame({**words, **there}).to_dict("records")
+    rows: list[dict[str, object]] = [
+        {str(name): value for name, value in row.items()}
+        for row in pd.DataFrame({**words, **there}).to_dict("records")
+    ]
     return [
         schedule_of(row, row_name(table, label))
         for row, label in zip(rows, table.index.tolist(), strict=True)
@@ -194,7 +210,7 @@ def _runs(table: pd.DataFrame) -> Int[np.ndarray, " n"]:
 def _check_science(table: pd.DataFrame) -> None:
     """UserError where runs differ in more than the fields of their schedule."""
     about = table.attrs.get("sciences", {})
-    labels = table[COLUMN].dropna().unique() if COLUMN in table else []
+    labels: list[str] = table[COLUMN].dropna().unique().tolist() if COLUMN in table else []
     besides = {
         frozenset((k, v) for k, v in about.get(label, {"": label}).items() if not k.startswith("schedule."))
         for label in labels

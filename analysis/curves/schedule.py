@@ -92,9 +92,9 @@ class Schedule:
         POINTS[j] of that, since_j: tokens since; swept_j: area since; rate_j: the rate there. Without a fall
         `fallen` is as good as zero, for a law's columns are positive.
         """
-        at = np.asarray(float(tokens))
-        area = float(self.area(at))
-        fallen = 0.0 if self.kind == CONSTANT or tokens <= self.start else float(1.0 - self.rate(at))
+        at = np.array([float(tokens)])
+        area = float(self.area(at)[0])
+        fallen = 0.0 if self.kind == CONSTANT or tokens <= self.start else float(1.0 - self.rate(at)[0])
         found = {"area": area, "fallen": max(fallen, 1e-12)}
         level = 1.0 - fallen * POINTS
         if fallen > 0:

@@ -66,11 +66,12 @@ def plot_collapse(found: Curves) -> Figure:
     for rung in rungs:
         colour = style.RED if rung.left else colours[rung.params]
         left.plot(rung.share, rung.measured, color=colour, lw=2.0 if rung.left else 1.1)
+        left.plot(rung.share, rung.law, color=colour, lw=0.9, ls=":")
     horizon = style.count(found.collapse.horizon)
     left.set(
         xlabel=f"share t of {horizon} tokens",
         ylabel=f"(L(t) - E) / (L(1) - E),  E = {found.collapse.floor:.3g}",
-        title="normalised curves, mean of seeds",
+        title="normalised curves, mean of seeds; dotted: the law's",
     )
     style.log_axis(left, "x")
     style.log_axis(left, "y")
@@ -105,7 +106,7 @@ def _deviations(axis: Axes, found: Curves) -> None:
                 fontsize=8,
             )
     axis.axhline(0.0, color=style.GREY, lw=1, zorder=0)
-    axis.margins(x=0.12)
+    axis.set_xlim(min(colours) / 1.6, max(colours) * 1.6)
     axis.set(
         xlabel="params", ylabel="% of the reducible loss", title="distance from the collapse, ± its noise"
     )

@@ -27,8 +27,8 @@ HELD_OUT = (0.1, 0.2)
 SHARES = tuple(0.05 * i for i in range(11))
 # Rows are left out only where that divides the rolling error by this.
 MARGIN = 1.5
-# ... and where the residuals of all rows have structure, strongly (log 20: Kass and Raftery 1995): a bend shows in
-# them, and of ten regimes one divides a true law's error by MARGIN in a quarter of tables.
+# ... and where the plain form's residuals of all rows have structure, strongly (log 20: Kass and Raftery 1995): of
+# ten regimes one divides a true law's error by MARGIN in a quarter of tables.
 STRUCTURED = 3.0
 # A form's weight is its rolling error to minus this: 10% less error is nearly twice the weight.
 SHARPNESS = 6.0
@@ -136,8 +136,8 @@ def choose(problems: Sequence[Problem], *, regimes: bool = True) -> Choice:
     least = min(best, key=lambda ceiling: (best[ceiling], -ceiling))
     fewer = min((error for ceiling, error in best.items() if ceiling != everything), default=np.inf)
     improvement = best[everything] / fewer if np.isfinite(fewer) and fewer > 0 else 0.0
-    first = min((c for c in found if c.ceiling == everything), key=lambda c: c.error)
-    bent = improvement > MARGIN and structure(first.problem, first.theta) > STRUCTURED
+    # The first form is the plain one: freer ones bend with the rows.
+    bent = improvement > MARGIN and structure(found[0].problem, found[0].theta) > STRUCTURED
     ceiling = least if bent else everything
     keep = next(rows for at, rows in options if at == ceiling)
     return Choice(tuple(found), everything, ceiling, keep, float(improvement))

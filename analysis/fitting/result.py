@@ -75,7 +75,10 @@ class Fit:
     @property
     def structure(self) -> float:
         """The log Bayes factor of structure in the residuals against none (`fitting.structure`)."""
-        return structure(self.problem, self.problem.small.model.private(self.params))
+        # A term that has vanished has a coefficient of zero, whose logarithm the model bounds.
+        with np.errstate(divide="ignore"):
+            theta = self.problem.small.model.private(self.params)
+        return structure(self.problem, theta)
 
     @property
     def bse(self) -> dict[str, float]:

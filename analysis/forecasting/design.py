@@ -127,17 +127,15 @@ def design(
         raise UserError(
             f"budget = {budget:g} (--budget) buys no candidate: the cheapest costs {cost.min():.4g} {cost_column}"
         )
-    sizes = _sizes(candidates)
-    runs = pd.concat([sizes, _sizes(target)], ignore_index=True)
-    belief = believe(members, runs, 1, seed=chosen.seed)
+    sizes = pd.concat([_sizes(candidates), _sizes(target)], ignore_index=True)
+    belief = believe(members, sizes, 1, seed=chosen.seed)
     bought = spend(belief, cost, budget, most=most_seeds, first=FEWEST if members is None else 0)
-    half_widths = promise(members, belief, runs, bought, level=chosen.level, seed=chosen.seed)
+    half_widths = expected_half_widths(members, belief, sizes, bought, level=chosen.level, seed=chosen.seed)
     enough = np.flatnonzero(half_widths <= width)
     if len(enough) and (members is not None or enough[0] >= FEWEST):
         half_widths = half_widths[: enough[0] + 1]
-        bought = replace(
-            bought, runs=bought.runs[: enough[0]], cost=float(cost[list(bought.runs[: enough[0]])].sum())
-        )
+        kept = bought.runs[: enough[0]]
+        bought = replace(bought, runs=kept, cost=float(cost[list(kept)].sum()))
     stop, why = _verdict(bought, float(half_widths[-1]), cost, budget, width)
     counts = pd.Series(bought.runs, dtype=int).value_counts(sort=False)
     runs = candidates.iloc[counts.index].reset_index(drop=True).assign(seeds=counts.to_numpy())
@@ -147,7 +145,7 @@ def design(
         said = f"{fitted.form.name} on {len(fitted.observations)} runs"
     return Design(
         runs,
-        {name: float(target[name].iloc[0]) for name in target},
+        {str(name): float(value) for name, value in target.iloc[0].items()},
         chosen.level,
         float(half_widths[0]),
         float(half_widths[-1]),
@@ -184,12 +182,12 @@ def believe(
         with np.errstate(divide="ignore", over="ignore"):
             draws = np.concatenate([np.log(m.fit.predict_draws(runs)) for m in members])
         scatter = noise_of(members[0].fit)
-        rows = members[0].fit.observations.small
-        few = np.random.default_rng(seed).permutation(len(rows))[:MOST_ROWS]
-        seen = np.log(np.stack([rows.x["params"], rows.x["tokens"]], axis=1))[few]
+        fitted = members[0].fit.observations.small
+        few = np.random.default_rng(seed).permutation(len(fitted))[:MOST_ROWS]
+        seen = np.log(np.stack([fitted.x["params"], fitted.x["tokens"]], axis=1))[few]
         one = float(np.mean(scatter.standard**2))
         noise = one * scatter.scale(np.exp(np.median(draws, axis=0))) ** 2
-        seen_noise = one * scatter.scale(rows.loss[few]) ** 2
+        seen_noise = one * scatter.scale(fitted.loss[few]) ** 2
     # A wild resample, of a vanished term or an exponent at its bound, would be most of a variance.
     low, high = np.percentile(np.nan_to_num(draws, posinf=1e3, neginf=-1e3), (2.5, 97.5), axis=0)
     law = np.clip(draws, low, high)
@@ -202,7 +200,7 @@ def believe(
     return Belief(law.T @ law / len(law), wrong[new, new] - wrong[new, rows] @ pinned, noise + 1e-12, targets)
 
 
-def promise(
+def expected_half_widths(
     members: Sequence[Member] | None,
     belief: Belief,
     runs: pd.DataFrame,
@@ -247,7 +245,7 @@ def _prior_laws(runs: pd.DataFrame, seed: int) -> Float[Array, "R m"]:
     rng = np.random.default_rng(seed)
 
     def between(ends: tuple[float, float]) -> Array:
-        return np.exp(rng.uniform(*np.log(ends), (PRIOR_LAWS, 1)))
+        return np.exp(rng.uniform(np.log(ends[0]), np.log(ends[1]), (PRIOR_LAWS, 1)))
 
     form, middle = get_form("chinchilla"), np.exp(np.log(runs[["params", "tokens"]]).mean())
     alpha, beta = between(PRIOR_EXPONENT), between(PRIOR_EXPONENT)

@@ -239,7 +239,8 @@ def discrepancy_of(missed: Sequence[Missed], *, bent: bool, structure: float = 0
     true = 0.0 if bent else TRUE
     with np.errstate(divide="ignore"):
         log_posterior = np.log(np.concatenate([[true], (1.0 - true) * wrong / wrong.sum()]))
-    log_posterior[1:] += structure
+    # Residuals without structure say nothing for the law where there are no rows.
+    log_posterior[1:] += max(structure, 0.0)
     tested = 0.0
     for cut in missed:
         log_posterior = log_posterior + EVIDENCE * cut.log_likelihood(slopes)

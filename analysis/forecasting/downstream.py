@@ -23,7 +23,7 @@ from analysis.forecasting.steps import (
     METHODS,
     Held,
     LossLaw,
-    held_out,
+    held_out_accuracies,
     loss_law,
     one_step,
     two_step,
@@ -80,15 +80,14 @@ class TaskForecast:
     methods: dict[str, MethodForecast]
 
     def to_json(self) -> dict[str, Any]:
-        """Make the task's entry of a registered forecast; `cannot_say` is null where there is an accuracy."""
+        """Make the task's entry of a registered forecast; `reason` is empty where there is an accuracy."""
         return {
             "task": self.task,
-            "variant": self.variant or None,
-            "metric": self.metric or None,
+            "variant": self.variant,
             "accuracy": self.accuracy,
             "intervals": {f"{level:g}": list(ends) for level, ends in self.intervals.items()},
             "method": self.method,
-            "cannot_say": self.reason or None,
+            "reason": self.reason,
         }
 
 
@@ -134,7 +133,7 @@ def task_forecasts(table: pd.DataFrame, targets: pd.DataFrame, *, seed: int = 0)
     for rows in read:
         reason = _no_curve(rows)
         law = None if reason else loss_law(rows, seed)
-        held = {} if reason else held_out(rows, law, seed)
+        held = {} if reason else held_out_accuracies(rows, law, seed)
         if not reason and not held["one_step"]:
             reason = "too few runs to hold some out and try the curve on them"
         tasks.append(_Task(rows, reason, law, held))

@@ -309,7 +309,7 @@ def _tasks(tasks: pd.DataFrame | None, rows: pd.DataFrame, target: pd.DataFrame)
         return [said.to_json() for said in task_forecasts(mine, target)]
     except UserError as error:
         pairs = mine[["task", "variant"]].drop_duplicates().itertuples(index=False)
-        unsaid: dict[str, Any] = {"accuracy": None, "intervals": {}, "cannot_say": str(error)}
+        unsaid: dict[str, Any] = {"accuracy": None, "intervals": {}, "reason": str(error)}
         return [{"task": task, "variant": variant, **unsaid} for task, variant in pairs]
 
 

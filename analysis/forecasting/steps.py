@@ -120,7 +120,7 @@ def _scores(
     return np.asarray(mean + curves.scatter[:, None] * rng.standard_normal(mean.shape))
 
 
-def held_out(rows: TaskRows, law: LossLaw | None, seed: int) -> dict[str, dict[float, Held]]:
+def held_out_accuracies(rows: TaskRows, law: LossLaw | None, seed: int) -> dict[str, dict[float, Held]]:
     """Measure what each method misses at each cut of the rows by compute: method -> factor -> misses."""
     found: dict[str, dict[float, Held]] = {method: {} for method in METHODS}
     compute, rng = rows.scale.compute, np.random.default_rng(seed)

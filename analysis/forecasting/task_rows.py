@@ -4,6 +4,7 @@ The table is read by `detection.scores`, which refuses what cannot be a score; h
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,11 +62,12 @@ def scale_of(table: pd.DataFrame, like: pd.DataFrame | None = None) -> Scale:
         values = numbers(table, name)
         bad = ~((values > 0) & np.isfinite(values))
         if bad.any():
-            row = bad.idxmax()
-            raise UserError(f"row {row}: {name} is {table.at[row, name]}; a positive number would be right")
-    column = {name: numbers(table, name).to_numpy(np.float64) for name in dict.fromkeys((*reads, *both))}
-    compute = column["flops"] if "flops" in reads else np.prod([column[name] for name in reads], axis=0)
-    compute = compute * (6.0 if len(reads) == 2 else 1.0)
+            row: Any = bad.idxmax()
+            raise UserError(f"row {row}: {name} is {values[row]:g}; a positive number would be right")
+    column: dict[str, Array] = {
+        name: np.asarray(numbers(table, name), dtype=np.float64) for name in dict.fromkeys((*reads, *both))
+    }
+    compute = column[reads[0]] if len(reads) == 1 else 6.0 * column[reads[0]] * column[reads[1]]
     ratio = np.log(column["tokens"] / column["params"]) if both else np.zeros(len(compute))
     law = {name: column[name] for name in both} | {"flops": compute, "x": compute}
     return Scale(compute, ratio, pd.DataFrame(law))

@@ -21,6 +21,8 @@ from analysis.tables.finished import LeftOut, finished_rows
 
 # A rule that costs less of loss is tuned enough: it is what two seeds differ by.
 ENOUGH = 0.005
+# Horizons that differ by less, as a ratio, are one: steps are whole, and some are skipped.
+ALIKE = 1.02
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Tuning:
 
 def tune(table: pd.DataFrame, *, rule: str = "", level: float = 0.9) -> Tuning:
     """Find the best rate of every size and horizon of `table` (learning_rate, params, tokens, loss; optional
-    d_model, batch), with an interval at `level`, and the trend of the optima.
+    d_model, horizon_tokens, batch or batch_tokens, seed), with an interval at `level`, and the trend of the optima.
 
     `rule` says what a law's runs used: a column of the table, a number, or NUMBER/COLUMN (0.3/d_model). Seeds of
     one rate are pooled. Raises UserError.
@@ -168,9 +170,13 @@ def tune(table: pd.DataFrame, *, rule: str = "", level: float = 0.9) -> Tuning:
     check_level(level)
     for name in ("learning_rate", "params", "tokens", "loss"):
         numbers(table, name)
+    table = table.assign(tokens=_horizons(table))
     rows, left_out = finished_rows(table, mixed=True)
     rows = rows.assign(rule=_rule(rows, rule))
-    names = ["params", "tokens", *(n for n in ("d_model", "batch") if n in rows and rows[n].nunique() > 1)]
+    names = ["params", "tokens", *(["d_model"] if "d_model" in rows else [])]
+    # A batch that goes with the size is a rule's, not one of several.
+    batch = [name for name in ("batch", "batch_tokens") if name in rows]
+    names += [name for name in batch if (rows.groupby(names)[name].nunique() > 1).any()][:1]
     rows = rows.assign(**{name: numbers(rows, name) for name in (*names, "learning_rate", "loss")})
     usable = rows[[*names, "learning_rate", "loss"]].gt(0).all(axis=1) & np.isfinite(rows["loss"])
     if not usable.all():
@@ -195,13 +201,26 @@ def tune(table: pd.DataFrame, *, rule: str = "", level: float = 0.9) -> Tuning:
     for place, rungs, rates in groups:
         means = rungs.groupby("learning_rate")["loss"].mean()
         rung = Rung(place, means.index.to_numpy(np.float64), means.to_numpy(np.float64), len(rungs))
-        rung = _with_edge(rung, rates.to_numpy(np.float64))
+        rung = _with_edge(rung, np.asarray(rates, dtype=np.float64))
         if len(means) >= FEWEST_RATES:
             rung = _with_optimum(rung, curves, fitted, float(rungs["rule"].median()), level)
             fitted += 1
         found.append(rung)
     trend = _trend(found, names, level)
     return Tuning(tuple(found), curves, trend, level, left_out, tuple(_warnings(found, curves)))
+
+
+def _horizons(table: pd.DataFrame) -> "pd.Series[float]":
+    """Give the tokens of each row's horizon: the plan's where the table has it, and one number for what differs by
+    less than ALIKE from the next."""
+    tokens = numbers(table, "tokens")
+    if "horizon_tokens" in table:
+        planned = numbers(table, "horizon_tokens")
+        tokens = planned.where(planned > 0, tokens)
+    values = np.sort(tokens.dropna().unique())
+    first = np.append(True, values[1:] > ALIKE * values[:-1])[: len(values)]
+    last = np.append(first[1:], True)[: len(values)]
+    return tokens.map(dict(zip(values, values[last][np.cumsum(first) - 1], strict=True)))
 
 
 def _rule(rows: pd.DataFrame, rule: str) -> "pd.Series[float] | float":
@@ -259,7 +278,7 @@ def _trend(rungs: Sequence[Rung], names: Sequence[str], level: float) -> Trend |
     """Regress the log optima on the logarithms of size, horizon and batch; None where too few rungs can say."""
     good = [rung for rung in rungs if rung.inside and np.isfinite(rung.spread)]
     size = "d_model" if "d_model" in names else "params"
-    columns = [name for name in (size, "tokens", "batch") if name in names]
+    columns = [name for name in (size, "tokens", "batch", "batch_tokens") if name in names]
     columns = [name for name in columns if len({rung.place[name] for rung in good}) > 1]
     if not columns or len(good) < len(columns) + 2:
         return None

@@ -98,8 +98,11 @@ def design(plan: PlanConfig, ladder: Ladder) -> Chosen:
             points.append(Point(rung, (steps_for(ladder, rung, tokens),), seeds=_seeds(ladder, run)))
         except UserError as error:
             raise UserError(f"{named}: runs[{place}]: {error}") from None
-    before, after = found.get("width_before"), found.get("width_after")
-    said = [f"{named}: the width of the target's interval {before} before, {after} after, as simulated"]
+    widths = [found[name] for name in ("width_before", "width_after") if isinstance(found.get(name), float)]
+    before_after = ", ".join(f"{width:.2%}" for width in widths)
+    said = [
+        f"{named}: half-widths of the target's interval before and after, as simulated: {before_after or '-'}"
+    ]
     if found.get("stop"):
         said.append(f"{named}: it says stop: {found.get('why')}")
     return Chosen(tuple(points), tuple(said))
