@@ -8,9 +8,8 @@ from lmscale.typed import build
 
 
 def config(*overrides: str) -> SweepConfig:
-    """Compose the ladder of tasks of experiment cpu, with Hydra overrides; of one without parts all of it."""
+    """Compose experiment cpu, with Hydra overrides."""
     with initialize_config_module("sweeps", version_base=None):
-        part = compose("config", overrides=list(overrides)).parts.get("tasks", [])
-        values = OmegaConf.to_container(compose("config", overrides=[*part, *overrides]), resolve=True)
+        values = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     assert isinstance(values, dict)
     return build(SweepConfig, values)  # type: ignore[arg-type]

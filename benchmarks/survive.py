@@ -31,7 +31,7 @@ REPEATS = 3
 
 def start(runs: Path, corpora: Path, dial: int, fault: str, *overrides: str) -> tuple[float, float]:
     """(wall seconds, CPU seconds) of a sweep of one rung up to where `fault` kills it."""
-    command = [sys.executable, "-m", "lmscale.launch", "experiment=cpu", "part=tasks", "hydra/launcher=basic"]
+    command = [sys.executable, "-m", "lmscale.launch", "experiment=cpu", "hydra/launcher=basic"]
     command += [f"dial=[{dial}]", "seed=[0]", "one_seed=[]", "horizon.multiples=[1.0]"]
     command += [f"runs={runs}", f"corpora={corpora}", *overrides]
     environment = os.environ | {VARIABLE: fault}

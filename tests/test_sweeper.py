@@ -124,7 +124,7 @@ def test_compositions_that_are_one_set_of_runs_are_said() -> None:
 
 
 def test_what_is_composed_is_what_is_built(composed: Any) -> None:
-    configs = {values["part"]: build(SweepConfig, values) for values in composed("experiment=cpu")}
+    configs = {values["part"]: build(SweepConfig, values) for values in composed("experiment=ladders")}
     assert list(configs) == ["known", "text", "tasks"]
     assert [config.data.markov_order for config in configs.values()] == [3, None, None]
     assert [config.tasks.weight for config in configs.values()] == [0.0, 0.0, 0.25]
