@@ -91,9 +91,11 @@ def _cut(ax: Axes, rows: pd.DataFrame, flops: float, cuts: Sequence[float]) -> N
         ax.axvspan(rows["flops"].min() / 1.6, edge, color=style.SKY, alpha=0.10, lw=0, zorder=0)
         ax.axvline(edge, color=style.BLUE, lw=0.8, ls=(0, (4, 3)), zorder=1)
         said = f"C ≤ target / {cut:g}"
+        if len(cuts) == 1:
+            said = f"the forecast sees only this side\n({said})"
         ax.annotate(
-            f"the forecast sees only this side\n({said})" if n == 0 else said,
-            (edge, 0.02 + 0.1 * n),
+            said,
+            (edge, 0.02 + 0.06 * n),
             xycoords=("data", "axes fraction"),
             xytext=(-5, 0),
             textcoords="offset points",

@@ -190,7 +190,7 @@ def findings(
         problems=tuple(table.attrs.get("problems", ())),
         part=part,
         kept=promised,
-        lines=_lines(kept.rows, promised),
+        lines=_lines(kept.rows, target, promised),
         true_floor=_true_floor(kept.rows),
     )
 
@@ -213,11 +213,16 @@ def _promised_target(one: Kept, chosen: Target | None, rows: pd.DataFrame) -> Ta
     return Target(params, tokens, flops, tuple(measured["loss"].tolist()), seeds, below)
 
 
-def _lines(rows: pd.DataFrame, kept: Sequence[Kept]) -> dict[float, tuple[np.ndarray, np.ndarray]]:
-    """The law of the nearest forecast along the tokens of each size."""
+def _lines(
+    rows: pd.DataFrame, target: Target | None, kept: Sequence[Kept]
+) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    """The law of the nearest forecast along the tokens of each size, the target's too."""
     fitted = next((one.fitted for one in kept if one.fitted is not None), None)
-    if fitted is None:
+    if fitted is None or target is None:
         return {}
+    to_target = {"params": target.params, "tokens": [rows["tokens"].min(), target.tokens]}
+    ends = pd.DataFrame(to_target).assign(flops=lambda ends: ends["tokens"] * target.flops / target.tokens)
+    rows = pd.concat([rows[rows["params"].ne(target.params)], ends], ignore_index=True)
     return {
         float(grid["params"].iloc[0]): (grid["flops"].to_numpy(), fitted.predict(grid))
         for grid in _along_tokens(rows)

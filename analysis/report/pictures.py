@@ -60,8 +60,8 @@ def calibration_picture(told: Ladders) -> Iterator[Picture]:
             "calibration",
             calibration.plot_calibration(told.verified),
             f"Every measured forecast of the folder ({counted}). Left: the share inside intervals of each level, "
-            "beside what calibrated forecasters of as many forecasts would have. Right: where the measured loss fell "
-            "in each forecast.",
+            "beside what calibrated forecasters of as many forecasts would have. Right: where the measured loss "
+            "fell in each forecast.",
         )
 
 
