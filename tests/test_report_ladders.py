@@ -1,4 +1,4 @@
-"""The report of several ladders in one folder: an answer each, registered forecasts are the answer, E is checked."""
+"""The report of several ladders in one folder: an answer each, registered forecasts as answers, the floor checked."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def part(folder: Path, name: str, *, floor: float | None, tasks: bool, **shape: 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two ladders of a law, one with a known floor whose target is trained after its forecasts, and one of tasks."""
+    """Two ladders of a law, one with a known floor and its target trained after its forecasts, and one of tasks."""
     runs = tmp_path_factory.mktemp("runs") / "made"
     runs.mkdir()
     small = {"widths": (16, 24, 32, 48), "seeds": (0, 1, 2), "evaluations": 1}

@@ -59,9 +59,9 @@ class Kept:
     @property
     def warnings(self) -> tuple[Warn, ...]:
         """Its warnings, as far as this version knows their words."""
-        known = {code.value for code in Code}
+        known = {code.value: code for code in Code}
         said = self.content.get("warnings", ())
-        return tuple(Warn(Code(w["code"]), w["message"]) for w in said if w["code"] in known)
+        return tuple(Warn(known[w["code"]], w["message"]) for w in said if w["code"] in known)
 
 
 def kept_forecasts(source: Source) -> tuple[tuple[Kept, ...], Verification | None]:
@@ -89,8 +89,8 @@ def _prediction(content: Mapping[str, Any]) -> Prediction:
     (said,) = content["targets"]
     low, high = (float(value) for value in said["intervals"]["0.9"])
     loss, ratio = float(said["loss"]), float(content["flops_ratio"])
-    point = [float(said[name]) for name in ("params", "tokens", "flops")]
-    return Prediction(*point, loss, low, high, 0.9, ratio)
+    params, tokens, flops = (float(said[name]) for name in ("params", "tokens", "flops"))
+    return Prediction(params, tokens, flops, loss, low, high, 0.9, ratio)
 
 
 def of_ladder(kept: Sequence[Kept], table: pd.DataFrame, source: Source) -> tuple[Kept, ...]:
