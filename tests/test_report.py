@@ -29,8 +29,8 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(experiment: Path) -> tuple[str, Findings]:
     (experiment / "report").mkdir()
-    path, found = report(load_table(experiment), Source(str(experiment)), experiment / "report", DAY)
-    return path.read_text(encoding="utf-8"), found
+    path, told = report(load_table(experiment), Source(str(experiment)), experiment / "report", DAY)
+    return path.read_text(encoding="utf-8"), told.each[0]
 
 
 class _Page(HTMLParser):

@@ -1,5 +1,6 @@
 """Draw loss against compute: every run, the law of the small ones, and the held-out target with its interval."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +14,20 @@ from analysis.figures import style
 from analysis.forecasting.forecast import Prediction
 from analysis.forecasting.target import CUT, Target
 
+# Of the forecasts of one target, the nearest first.
+COLOURS = (style.RED, style.PURPLE, style.GREEN)
+
 
 @dataclass(frozen=True)
 class HeldOutLaw:
-    """The law that was fitted below the cut, as it is drawn, and what it said of the target.
+    """The law that was fitted below the cut, as it is drawn, and what was said of the target.
 
-    `below, used` [rows]: which rows it might see, and which it kept. `lines`: for each model size, compute (FLOPs)
-    [points] and the law's loss there.
+    `said`: each forecast with its cut (runs of at most 1/cut of the target's compute; None: all), nearest first.
+    `below, used` [rows]: which rows the first might see, and which it kept. `lines`: for each model size, compute
+    (FLOPs) [points] and its law's loss there.
     """
 
-    prediction: Prediction
+    said: tuple[tuple[float | None, Prediction], ...]
     below: np.ndarray
     used: np.ndarray
     lines: dict[float, tuple[np.ndarray, np.ndarray]]
@@ -55,16 +60,19 @@ def loss_compute(
     top = float(rows["loss"].max()) * 1.03
     _crosses(ax, lost, top)
     low = float(rows["loss"].min())
+    most = float(rows["flops"].max())
     if target is not None:
-        _cut(ax, rows, target.flops / CUT)
+        cuts = [cut for cut, _ in law.said if cut] if law is not None else [CUT]
+        _cut(ax, rows, target.flops, cuts)
     if target is not None and law is not None:
         # A bound far below every run would flatten them all; then its bar runs out of the picture.
-        low = min(low, max(law.prediction.lower, 0.7 * low))
-        _target(ax, target, law.prediction)
-    ax.set_xlim(rows["flops"].min() / 1.6, rows["flops"].max() * 1.8)
+        low = min(low, max(min(p.lower for _, p in law.said), 0.7 * low))
+        _target(ax, target, law)
+        most = max(most, target.flops)
+    ax.set_xlim(rows["flops"].min() / 1.6, most * 1.8)
     ax.set_ylim(low * 0.94, top * 1.03)
     if target is not None and law is not None:
-        _magnified(more[0], target, law.prediction, np.log(top * 1.03 / (low * 0.94)))
+        _magnified(more[0], target, law, np.log(top * 1.03 / (low * 0.94)))
     style.log_axis(ax, "x")
     style.log_axis(ax, "y")
     ax.set_xlabel(f"training compute C (FLOPs, {compute})")
@@ -74,23 +82,28 @@ def loss_compute(
     return fig
 
 
-def _cut(ax: Axes, rows: pd.DataFrame, edge: float) -> None:
-    """Shade the side that the forecast sees."""
-    if not (rows["flops"] <= edge).any():
-        return
-    ax.axvspan(rows["flops"].min() / 1.6, edge, color=style.SKY, alpha=0.10, lw=0, zorder=0)
-    ax.axvline(edge, color=style.BLUE, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    ax.annotate(
-        f"the forecast sees only this side\n(C ≤ target / {CUT:g})",
-        (edge, 0.02),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5, 0),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        color=style.BLUE,
-    )
+def _cut(ax: Axes, rows: pd.DataFrame, flops: float, cuts: Sequence[float]) -> None:
+    """Shade the side that each forecast sees."""
+    for n, cut in enumerate(sorted(cuts, reverse=True)):
+        edge = flops / cut
+        if not (rows["flops"] <= edge).any():
+            continue
+        ax.axvspan(rows["flops"].min() / 1.6, edge, color=style.SKY, alpha=0.10, lw=0, zorder=0)
+        ax.axvline(edge, color=style.BLUE, lw=0.8, ls=(0, (4, 3)), zorder=1)
+        said = f"C ≤ target / {cut:g}"
+        if len(cuts) == 1:
+            said = f"the forecast sees only this side\n({said})"
+        ax.annotate(
+            said,
+            (edge, 0.02 + 0.06 * n),
+            xycoords=("data", "axes fraction"),
+            xytext=(-5, 0),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=style.BLUE,
+        )
 
 
 def _crosses(ax: Axes, lost: pd.DataFrame, top: float) -> None:
@@ -101,42 +114,67 @@ def _crosses(ax: Axes, lost: pd.DataFrame, top: float) -> None:
         ax.plot(known["flops"], height, "X", ms=8, color=style.RED, mec="white", mew=0.6, zorder=5)
 
 
-def _target(ax: Axes, target: Target, p: Prediction) -> None:
-    style.interval_bar(ax, target.flops, p.loss, p.lower, p.upper)
+def _target(ax: Axes, target: Target, law: HeldOutLaw) -> None:
+    for n, (_, p) in enumerate(law.said):
+        # Side by side, as in the magnified panel.
+        x = target.flops * 1.13 ** (n - (len(law.said) - 1) / 2)
+        style.interval_bar(ax, x, p.loss, p.lower, p.upper, COLOURS[n % len(COLOURS)])
     ax.plot([target.flops] * len(target.losses), target.losses, "*", ms=9, color=style.INK, zorder=7)
 
 
-def _magnified(ax: Axes, target: Target, p: Prediction, around: float) -> None:
-    """Draw the target on a scale of its own; `around` is the height of the main panel in log loss.
+def _magnified(ax: Axes, target: Target, law: HeldOutLaw, around: float) -> None:
+    """Draw the target on a scale of its own, a column a forecast; `around` is the main panel's height in log loss.
 
-    The panel shows what was predicted and measured and as much of the interval as leaves it a magnification: a
+    The panel shows what was predicted and measured and as much of the intervals as leaves it a magnification: a
     wider interval runs out of it, and its bounds are written.
     """
-    points = [p.loss, *target.losses]
-    margin = max(0.5 * (max(points) - min(points)), 0.004 * p.loss)
+    said = [p for _, p in law.said]
+    points = [*(p.loss for p in said), *target.losses]
+    margin = max(0.5 * (max(points) - min(points)), 0.004 * said[0].loss)
     low, high = min(points) - margin, max(points) + margin
     least = float(np.exp(-around / 4))
-    if p.lower > least * max(points) and p.upper < min(points) / least:
-        low, high = min(low, p.lower - 0.2 * margin), max(high, p.upper + 0.2 * margin)
-    ax.axhspan(max(p.lower, low), min(p.upper, high), color=style.RED, alpha=0.12, lw=0)
-    ax.axhline(p.loss, color=style.RED, lw=1.2)
-    across = np.linspace(0.3, 0.7, len(target.losses)) if len(target.losses) > 1 else np.asarray([0.5])
-    ax.plot(across, target.losses, "*", ms=11, color=style.INK, zorder=3)
+    for p in said:
+        if p.lower > least * max(points) and p.upper < min(points) / least:
+            low, high = min(low, p.lower - 0.2 * margin), max(high, p.upper + 0.2 * margin)
+    gap = 0.2 if len(said) > 1 else 0.0
+    edges = np.linspace(0.0, 1.0 + gap, len(said) + 1)
+    for n, p in enumerate(said):
+        colour, left, right = COLOURS[n % len(COLOURS)], edges[n], edges[n + 1] - gap
+        ax.fill_between([left, right], max(p.lower, low), min(p.upper, high), color=colour, alpha=0.15, lw=0)
+        ax.plot([left, right], [p.loss, p.loss], color=colour, lw=1.4, solid_capstyle="butt")
+    reach = 0.08 if gap else 0.2
+    across = np.linspace(0.5 - reach, 0.5 + reach, len(target.losses)) if len(target.losses) > 1 else [0.5]
+    ax.plot(across[: len(target.losses)], target.losses, "*", ms=11, color=style.INK, zorder=3)
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.set_ylim(low, high)
     ax.yaxis.tick_right()
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.spines["right"].set_visible(True)
-    off = 100 * (p.loss / target.measured - 1)
     times = around / np.log(high / low) if low > 0 else 0.0
     scale = f"magnified {times:.2g}×" if times > 1.05 else "on its own scale"
-    ax.set_title(f"target, {scale}\nforecast {off:+.2f}%", color=style.INK)
-    beyond = p.lower < low or p.upper > high
-    band = f"{p.level:.0%} interval" + (f"\n{p.lower:.4g} to {p.upper:.4g}" if beyond else "")
+    ax.set_title("\n".join([f"target, {scale}", *_errors(target, law)]), color=style.INK)
+    wide = [p for p in said if p.lower < low or p.upper > high]
+    beyond = "".join(f"\n{p.lower:.4g} to {p.upper:.4g}" for p in wide)
     stars = "star: measured" if len(target.losses) == 1 else "stars: measured, each run"
-    ax.set_xlabel(f"line: forecast\nband: {band}\n{stars}", fontsize=8)
+    order = "" if len(said) == 1 else "\nleft to right: " + ", ".join(_of(cut) for cut, _ in law.said)
+    band = f"line: forecast{order}\nband: {said[0].level:.0%} interval{beyond}"
+    ax.set_xlabel(f"{band}\n{stars}" if target.losses else f"{band}\nnot measured yet", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
+
+
+def _errors(target: Target, law: HeldOutLaw) -> list[str]:
+    """Say how far each forecast was off."""
+    if not target.losses:
+        return []
+    off = [f"{100 * (p.loss / target.measured - 1):+.2f}%" for _, p in law.said]
+    if len(off) == 1:
+        return [f"forecast {off[0]}"]
+    return [f"{_of(cut)}: {error}" for (cut, _), error in zip(law.said, off, strict=True)]
+
+
+def _of(cut: float | None) -> str:
+    return f"C/{cut:g}" if cut else "all runs"
 
 
 def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
@@ -190,10 +228,22 @@ def _key(below: np.ndarray, used: np.ndarray, lost: pd.DataFrame, law: HeldOutLa
             handles.append(Line2D([], [], marker="x", mew=1.4, label="left out: another regime", **grey))
         handles += [
             Line2D([], [], marker="o", mfc="white", mew=1.2, label="run it did not see", **grey),
-            Line2D([], [], color=style.GREY, lw=1, label="the law, size by size"),
-            Line2D([], [], marker="D", color=style.RED, mfc="white", mew=1.4, lw=1.4, label="forecast"),
-            Line2D([], [], marker="*", ms=9, color=style.INK, ls="", label="measured target"),
+            Line2D(
+                [],
+                [],
+                color=style.GREY,
+                lw=1,
+                label="its law, size by size"
+                if len(law.said) == 1
+                else f"the law of {_of(law.said[0][0])}, by size",
+            ),
         ]
+        several = len(law.said) > 1
+        for n, (cut, _) in enumerate(law.said):
+            look: dict[str, Any] = {"marker": "D", "mfc": "white", "mew": 1.4, "lw": 1.4}
+            label = f"forecast from {_of(cut)}" if several else "forecast"
+            handles.append(Line2D([], [], color=COLOURS[n % len(COLOURS)], label=label, **look))
+        handles.append(Line2D([], [], marker="*", ms=9, color=style.INK, ls="", label="measured target"))
     if len(lost):
         handles.append(Line2D([], [], marker="X", ms=8, color=style.RED, ls="", label="diverged or failed"))
     return handles

@@ -132,7 +132,7 @@ def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Co
     ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
 
 
-def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float) -> None:
+def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, colour: str = RED) -> None:
     """Draw a forecast as a diamond with its interval; bounds beyond a factor of 100 are cut there."""
     error = [[min(value - lower, 0.99 * value)], [min(upper - value, 99.0 * value)]]
     ax.errorbar(
@@ -141,7 +141,7 @@ def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float) -
         yerr=error,
         fmt="D",
         ms=5.5,
-        color=RED,
+        color=colour,
         mfc="white",
         mew=1.4,
         capsize=4,

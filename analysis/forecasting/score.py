@@ -18,7 +18,9 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.forecasting.promise import LEVELS, PROBABILITIES, row_hashes, same_run
 from analysis.forecasting.registry import Registered, registered, time_of
+from analysis.tables.begun import first_steps
 from analysis.tables.finished import finished_rows
+from analysis.tables.load import is_run_folder, load_table, tasks_of
 from analysis.tables.science import COLUMN
 from analysis.tables.where import no_such_column
 
@@ -155,6 +157,20 @@ def verify(
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             notes.append(f"forecast {one.id} cannot be scored: {type(error).__name__}: {error}")
     return Verification(tuple(scores), tuple(pending), tuple(notes))
+
+
+def verify_table(path: str, table: pd.DataFrame, folder: Path) -> Verification:
+    """Score the forecasts of `folder` against `table`, which was read from `path`: a folder of runs or a file."""
+
+    def source(said: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame | None] | None:
+        made_of = folder / said["table"] if "table" in said else None
+        if made_of is None or not made_of.exists():
+            return None
+        rows = load_table(made_of, columns=said["columns"], where=said["where"], same=said["same"])
+        return rows, tasks_of(str(made_of))
+
+    began = first_steps(Path(path)) if is_run_folder(path) else {}
+    return verify(folder, table, tasks=tasks_of(path), began=began, source=source)
 
 
 def crps(members: Float[Array, " K"], measured: float) -> float:

@@ -11,6 +11,8 @@ from analysis.figures import style
 from analysis.forecasting.target import CUT, RULE, Target
 from analysis.report import html
 from analysis.report.findings import Findings, HeldOut
+from analysis.report.promises import floors, one_forecast
+from analysis.report.tasks import class_counts
 from analysis.tables.columns import row_name
 from analysis.tables.finished import LeftOut
 
@@ -21,9 +23,10 @@ def title(found: Findings) -> str:
     if target is None:
         return "A ladder with nothing smaller to predict from"
     text, counted = ("text ", ", embeddings included,") if found.source.is_folder else ("", "")
+    cuts = " and ".join(f"1/{cut:g}" for cut in [one.cut for one in found.kept if one.cut] or [CUT])
     return (
         f"What is the {text}loss of {style.count(target.params)} parameters{counted} after "
-        f"{style.count(target.tokens)} tokens, told from runs of at most 1/{CUT:g} of its compute?"
+        f"{style.count(target.tokens)} tokens, told from runs of at most {cuts} of its compute?"
     )
 
 
@@ -47,6 +50,20 @@ def headline(found: Findings) -> list[str]:
     """Answer in sentences: forecast, interval, measured, error, how many runs it rests on, what was left out."""
     target, held = found.target, found.held_out
     left = [*left_out_sentence(found), *([f"Sciences: {found.science}."] if found.science else [])]
+    if found.kept and target is not None:
+        measured = "The target is not measured yet."
+        if target.losses:
+            measured = f"Measured {target.measured:.4f}{found.units.after} ({_measured_from(target)})."
+        said = [one_forecast(found, one) for one in found.kept]
+        return [
+            *said,
+            measured,
+            *floors(found),
+            *left,
+        ]
+    if found.part and target is None:
+        counted = [] if isinstance(found.classes, str) else [f"Tasks: {class_counts(found)}."]
+        return [*counted, f"No forecast of a loss: {held}", *left]
     if target is None or isinstance(held, str):
         return [f"No forecast of a held-out run: {held}", *left]
     p, unit, used = held.prediction, found.units.after, int(held.used.sum())
@@ -79,6 +96,21 @@ def _held(held: HeldOut, target: Target) -> str:
     return f"the interval holds {within} of {len(target.losses)} {'seeds' if target.seeds else 'runs'}"
 
 
+def warnings_of(found: Findings) -> list[Warn]:
+    """List the warnings on the answer: of the registered forecasts each once, or of the one that was held out."""
+    if found.kept:
+        said = {
+            (warn.code, warn.message): Warn(warn.code, f"from {one.of_target}: {warn.message}")
+            for one in found.kept
+            for warn in one.warnings
+        }
+        return list(said.values())
+    if not isinstance(found.held_out, str):
+        return list(found.held_out.warnings)
+    alone = found.law if not isinstance(found.law, str) else None
+    return list(alone.forecast.warnings) if alone is not None else []
+
+
 def left_out_sentence(found: Findings) -> list[str]:
     """Say what was left out before any fit; nothing where every row was used."""
     # Evaluations on the way, and trunks, are no runs: the section of rows left out has them.
@@ -109,13 +141,24 @@ def named(found: Findings, left: LeftOut, most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def answer_section(found: Findings) -> str:
-    """Put the answer in its box, with its status, its caveats, the rule and what was damaged."""
-    parts = [html.box("answer", *headline(found), found.target.note if found.target else "")]
+def answer_box(found: Findings) -> str:
+    """Put the answer in its box; of one ladder among several with its name and question."""
+    asked = f"{found.part}: {title(found) if found.target else ladder_sentence(found)}" if found.part else ""
+    return html.box("answer", asked, *headline(found), found.target.note if found.target else "")
+
+
+def behind_answer(found: Findings) -> str:
+    """Say under the answer its status, its caveats, the rule and what was damaged."""
+    parts = []
     if not isinstance(found.held_out, str):
         parts.append(caveats(found.held_out.warnings))
         parts.append(_left_out_below(found.held_out, found.target))
-    parts.append(html.paragraph(f"The rule, stated beforehand: {RULE}", kind="small"))
+    if found.kept:
+        parts.append(caveats(warnings_of(found)))
+        rules = [f"from {one.of_target}: {one.content.get('rule')}" for one in found.kept]
+        parts.append(html.paragraph(f"The rules, registered beforehand: {'; '.join(rules)}.", kind="small"))
+    elif not isinstance(found.held_out, str) or not found.part:
+        parts.append(html.paragraph(f"The rule, stated beforehand: {RULE}", kind="small"))
     if found.problems:
         parts.append(html.box("warn", "Met while reading:", *found.problems[:20]))
     return "\n".join(parts)

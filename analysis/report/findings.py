@@ -3,7 +3,8 @@
 No HTML and no pictures here. A stage that cannot run leaves the reason in its place, and the others go on.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pandas as pd
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
+from analysis.forecasting.promise import SAME
+from analysis.forecasting.score import Verification
 from analysis.forecasting.target import CUT, FEWEST, Target, choose_target, law_rows
+from analysis.report.kept import Kept, kept_forecasts, of_ladder
 from analysis.report.source import Source
 from analysis.report.units import Units, units_of
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
@@ -28,9 +32,16 @@ FORM, REGIME, LEVEL = "chinchilla", "all", 0.9
 # Budgets of the next decision, as multiples of the largest run's compute.
 RATIOS = (3.0, 10.0, CUT)
 _FEWEST_RESAMPLES = 20
+PART = "part"
 _MOST_LINES = 40
 # Outcomes of runs that may still finish: our own word first, then those of trackers.
 _GOING_ON = ("unfinished", "running", "queued", "pending", "")
+_PROMISED = (
+    "its forecasts were registered before it was trained; a second one by another rule would only confuse."
+)
+_ONE_HORIZON = (
+    "every size has one horizon here, so no law can tell parameters from tokens; this ladder is for tasks."
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,10 @@ class Findings:
     `table` are the rows of `whole` that are of one science; `science` is a sentence where there are others. `rows`
     [n] are those that laws are fitted to, `left_out` the others of `whole`, by reason; `compute` says how the rows'
     flops were counted. `lost` are the last rows of runs that diverged or failed.
+
+    `part` is the name of a ladder among several. `kept` are the forecasts that were registered of the target, the
+    nearest cut first, and `lines` the law of the nearest, by size; with them no target is held out once more.
+    `true_floor` is the loss of the best possible model (column floor_<component>), where it is known.
     """
 
     source: Source
@@ -102,16 +117,59 @@ class Findings:
     classes: Emergence | str
     noise: float | None
     problems: tuple[str, ...]
+    part: str
+    kept: tuple[Kept, ...]
+    lines: dict[float, tuple[np.ndarray, np.ndarray]]
+    true_floor: float | None
 
 
-def findings(table: pd.DataFrame, source: Source) -> Findings:
+@dataclass(frozen=True)
+class Ladders:
+    """What each ladder of a table says, those that have forecasts first, and the scores of all forecasts of its
+    folder, `kept`."""
+
+    each: tuple[Findings, ...]
+    kept: tuple[Kept, ...]
+    verified: Verification | None
+
+
+def ladders(table: pd.DataFrame, source: Source) -> Ladders:
+    """Tell the parts of a table apart (column `part`) and run every stage on each; without parts on the whole."""
+    kept, verified = kept_forecasts(source)
+    parted = PART in table.columns and source.is_folder
+    part = table[PART].fillna("other").astype(str) if parted else pd.Series("", table.index)
+    names = sorted(part.unique().tolist())
+    if len(names) < 2:
+        return Ladders((findings(table, source, kept),), kept, verified)
+    found = []
+    for name in names:
+        where = f"({source.where}) and {PART} == {name!r}" if source.where else f"{PART} == {name!r}"
+        rows = table[part.eq(name)].reset_index(drop=True)
+        found.append(findings(rows, replace(source, where=where), kept, part=name))
+    return Ladders(tuple(sorted(found, key=lambda one: not one.kept)), kept, verified)
+
+
+def findings(
+    table: pd.DataFrame, source: Source, registered: Sequence[Kept] = (), part: str = ""
+) -> Findings:
     """Run every stage on `table`, as `load_table` gave it for `source`; tasks are read from the same folder."""
     whole = table
     table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
+    promised = of_ladder(registered, table, source)
     target = choose_target(table)
-    held_out = hold_target_out(kept.rows, target)
+    held_out: HeldOut | str
+    law: Law | str
+    if promised:
+        target = _promised_target(promised[0], target, kept.rows)
+        held_out = _PROMISED
+        law = _law(kept.rows, target, held_out, promised)
+    elif part and not kept.rows.empty and not _along_tokens(kept.rows):
+        target, held_out, law = None, _ONE_HORIZON, _ONE_HORIZON
+    else:
+        held_out = hold_target_out(kept.rows, target)
+        law = _law(kept.rows, target, held_out)
     scores = _tasks(source, table)
     return Findings(
         source=source,
@@ -125,12 +183,62 @@ def findings(table: pd.DataFrame, source: Source) -> Findings:
         lost=_lost(table),
         target=target,
         held_out=held_out,
-        law=_law(kept.rows, target, held_out),
+        law=law,
         tasks=scores if isinstance(scores, str) else finished_rows(scores, longest=True)[0],
         classes=_classes(scores, source),
         noise=seed_noise(kept.rows),
         problems=tuple(table.attrs.get("problems", ())),
+        part=part,
+        kept=promised,
+        lines=_lines(kept.rows, target, promised),
+        true_floor=_true_floor(kept.rows),
     )
+
+
+def _promised_target(one: Kept, chosen: Target | None, rows: pd.DataFrame) -> Target:
+    """The target that was promised: measured where the chosen one is it, or where `rows` have it."""
+    p = one.prediction
+    params, tokens, flops = (float(value or np.nan) for value in (p.params, p.tokens, p.flops))
+    if (
+        chosen is not None
+        and abs(chosen.flops / flops - 1) <= SAME
+        and abs(chosen.params / params - 1) <= SAME
+    ):
+        return chosen
+    measured = (
+        rows[rows["run_id"].isin({score.run for score in one.scores})] if "run_id" in rows else rows.iloc[:0]
+    )
+    seeds = tuple(measured["seed"].astype(str)) if "seed" in measured else ()
+    below = rows[rows["flops"] <= flops / CUT].reset_index(drop=True)
+    return Target(params, tokens, flops, tuple(measured["loss"].tolist()), seeds, below)
+
+
+def _lines(
+    rows: pd.DataFrame, target: Target | None, kept: Sequence[Kept]
+) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    """The law of the nearest forecast along the tokens of each size, the target's too."""
+    fitted = next((one.fitted for one in kept if one.fitted is not None), None)
+    if fitted is None or target is None:
+        return {}
+    to_target = {"params": target.params, "tokens": [rows["tokens"].min(), target.tokens]}
+    ends = pd.DataFrame(to_target).assign(flops=lambda ends: ends["tokens"] * target.flops / target.tokens)
+    rows = pd.concat([rows[rows["params"].ne(target.params)], ends], ignore_index=True)
+    return {
+        float(grid["params"].iloc[0]): (grid["flops"].to_numpy(), fitted.predict(grid))
+        for grid in _along_tokens(rows)
+    }
+
+
+def _true_floor(rows: pd.DataFrame) -> float | None:
+    """The least possible loss of the component that a law is fitted to, where all rows agree on it."""
+    for column in rows.columns:
+        name = str(column).removeprefix("floor_")
+        if name == column or f"loss_{name}" not in rows or not rows[f"loss_{name}"].equals(rows["loss"]):
+            continue
+        values = pd.to_numeric(rows[column], errors="coerce").unique()
+        if len(values) == 1 and np.isfinite(values[0]):
+            return float(values[0])
+    return None
 
 
 def _lost(table: pd.DataFrame) -> pd.DataFrame:
@@ -209,7 +317,9 @@ def _along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
     return parts
 
 
-def _law(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> Law | str:
+def _law(
+    rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str, kept: Sequence[Kept] = ()
+) -> Law | str:
     if rows.empty:
         return "no run has finished."
     top = float(rows["flops"].max())
@@ -229,18 +339,23 @@ def _law(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> 
         return f"no law could be fitted to all finished runs: {error}."
     predictions = () if unsplit else forecast.predictions
     used = _used(forecast, len(rows))
-    back = _steps_back(rows, target, held_out)
+    back = _steps_back(rows, target, held_out, kept)
     return Law(forecast, predictions, predictions[-len(RATIOS) :], back, used, fitted, unsplit)
 
 
-def _steps_back(rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str) -> tuple[StepBack, ...]:
-    if target is None:
+def _steps_back(
+    rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str, kept: Sequence[Kept]
+) -> tuple[StepBack, ...]:
+    if target is None or not target.losses:
         return ()
+    promised = {one.cut: one.prediction for one in kept}
     steps = []
     for ratio in RATIOS:
         below = rows[rows["flops"] <= target.flops / ratio].reset_index(drop=True)
         said: Prediction | str
-        if ratio == CUT and not isinstance(held_out, str):
+        if ratio in promised:
+            said = promised[ratio]
+        elif ratio == CUT and not isinstance(held_out, str):
             said = held_out.prediction
         else:
             try:

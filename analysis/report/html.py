@@ -19,6 +19,7 @@ nav { font-size: .86rem; margin: .6rem 0; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
 p, ul { margin: .6rem 0; max-width: 48rem; }
 .small { color: var(--faint); font-size: .86rem; }
 .answer { border-left: 5px solid #0072B2; background: var(--answer); padding: .7rem 1rem; margin: 1rem 0;
@@ -119,6 +120,15 @@ def contents(sections: Iterable[str]) -> str:
     """Link to the headings that `section` wrote."""
     found = [name for markup in sections for name in re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', markup)]
     return "<nav>" + " ".join(f'<a href="#{anchor}">{heading}</a>' for anchor, heading in found) + "</nav>"
+
+
+def within(title: str, *inner: str) -> str:
+    """Write a section whose parts are sections: their headings one level lower, their anchors after its own."""
+    mark = _anchor(title)
+    lower = (
+        re.sub(r'<h2 id="([^"]*)">(.*?)</h2>', rf'<h3 id="{mark}-\1">\2</h3>', part) for part in inner if part
+    )
+    return section(title, *lower)
 
 
 def _anchor(title: str) -> str:

@@ -12,6 +12,7 @@ from analysis.forecasting.forecast import Prediction
 from analysis.report import html
 from analysis.report.answer import caveats
 from analysis.report.findings import Findings, Law, StepBack
+from analysis.report.promises import floor_part
 
 # Up to four passes repeated tokens are almost as good as new ones (Muennighoff et al. 2023, arXiv 2305.16264).
 MOST_PASSES = 4.0
@@ -21,7 +22,13 @@ _WIDER = 1.5
 
 def law_section(found: Findings) -> str:
     """Show the law behind the forecast and the law of all runs."""
+    if isinstance(found.law, str) and found.part and not found.kept and not found.rows.empty:
+        return ""  # the answer has said why
     parts = []
+    for one in found.kept:
+        if one.fitted is not None:
+            said = f"The law behind the forecast from {one.of_target}, fitted again to its runs:"
+            parts += [html.paragraph(said), _fit_table(one.fitted)]
     if not isinstance(found.held_out, str):
         parts += [
             html.paragraph("The law behind the forecast, from the runs below the cut:"),
@@ -38,6 +45,7 @@ def law_section(found: Findings) -> str:
             _fit_table(fitted),
             caveats(fitted.warnings),
         ]
+    parts.append(floor_part(found))
     return html.section("The fit", *parts)
 
 
@@ -74,6 +82,8 @@ def _interval(low: float, high: float) -> str:
 def next_section(found: Findings, shown: dict[str, str]) -> str:
     """Say what more compute would buy, and beside it what such a forecast was worth on these runs."""
     heading = "The next decision"
+    if isinstance(found.law, str) and found.part:
+        return ""
     if isinstance(found.law, str):
         return html.section(heading, html.paragraph(f"No law, no budgets: {found.law}"))
     law = found.law

@@ -3,107 +3,169 @@
 What is computed is `report.findings`; the sections are written by the other modules of this wing.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.errors import status_of
+from analysis.errors import Warn, status_of
 from analysis.figures import style
-from analysis.forecasting.target import CUT
+from analysis.forecasting.forecast import Prediction
+from analysis.forecasting.target import CUT, Target
 from analysis.report import html
-from analysis.report.answer import answer_section, headline, ladder_sentence, title
+from analysis.report.answer import answer_box, behind_answer, headline, ladder_sentence, title, warnings_of
 from analysis.report.conventions import conventions_section
-from analysis.report.findings import Findings, findings
+from analysis.report.findings import Findings, Ladders, ladders
+from analysis.report.kept import Kept
 from analysis.report.laws import law_section, next_section
-from analysis.report.pictures import Picture, pictures
+from analysis.report.pictures import Picture, calibration_picture, file_name, pictures
+from analysis.report.promises import PENDING, forecasts_section
 from analysis.report.runs import left_out_section, runs_section
 from analysis.report.source import Source
 from analysis.report.tasks import class_counts, tasks_section
 from analysis.tables.atomic import write_text
 
 
-def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> tuple[Path, Findings]:
+def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> tuple[Path, Ladders]:
     """Write `folder`/index.html from the table that was loaded from `source`; its path and what it says.
 
-    `written` is the date on the page; the same table and date give the same bytes.
+    `written` is the date on the page; the same table and date give the same bytes. A folder of several ladders has
+    their answers first, then a section for each.
     """
-    found = findings(table, source)
+    told = ladders(table, source)
     with style.styled():
-        shown = {p.name: _embedded(p, source) for p in pictures(found)}
-    sections = [
-        law_section(found),
-        next_section(found, shown),
-        _drawn("Residuals", shown, "residuals"),
-        _drawn("Components of the loss", shown, "components", "text_classes", "ngrams"),
-        tasks_section(found, shown),
-        runs_section(found),
-        left_out_section(found),
-        conventions_section(found, written),
-    ]
+        shown = [
+            {p.name: _embedded(p, file_name(found, p.name), source) for p in pictures(found)}
+            for found in told.each
+        ]
+        calibration = "".join(_embedded(p, p.name, source) for p in calibration_picture(told))
+    forecasts = forecasts_section(told, calibration)
+    if len(told.each) > 1:
+        heading = f"{source.name}: {len(told.each)} ladders, and what each of them says"
+        answers = [answer_box(found) for found in told.each]
+        answers += [
+            drawn.pop("loss_compute", "") for found, drawn in zip(told.each, shown, strict=True) if found.kept
+        ]
+        sections = [forecasts] + [
+            html.within(
+                f"Ladder {found.part}",
+                html.paragraph(ladder_sentence(found), kind="small"),
+                behind_answer(found),
+                drawn.get("loss_compute", ""),
+                *_sections(found, drawn, written),
+            )
+            for found, drawn in zip(told.each, shown, strict=True)
+        ]
+    else:
+        (found,), (drawn,) = told.each, shown
+        heading = title(found)
+        answers = [answer_box(found), behind_answer(found), drawn.get("loss_compute", "")]
+        sections = [forecasts, *_sections(found, drawn, written)]
     target = folder / "index.html"
+    small = html.paragraph(ladder_sentence(told.each[0]), kind="small") if len(told.each) == 1 else ""
     write_text(
         target,
         html.document(
             f"lmscale: {source.name}",
-            f"<h1>{html.text(title(found))}</h1>",
-            html.paragraph(ladder_sentence(found), kind="small"),
+            f"<h1>{html.text(heading)}</h1>",
+            *([small] if small else []),
             html.contents(sections),
-            answer_section(found),
-            shown.get("loss_compute", ""),
-            *sections,
+            *answers,
+            *(section for section in sections if section),
         ),
     )
-    return target, found
+    return target, told
 
 
-def summary(found: Findings, path: Path) -> str:
-    """Say what the command prints: the answer with its caveats, the tasks in a line, where the report is."""
-    lines = headline(found)
-    answer = (
-        found.law.forecast
-        if isinstance(found.held_out, str) and not isinstance(found.law, str)
-        else found.held_out
-    )
-    lines += [f"{w.code}: {w.message}" for w in (() if isinstance(answer, str) else answer.warnings)]
-    if not isinstance(found.classes, str):
-        lines.append(f"Tasks: {class_counts(found)}.")
+def _sections(found: Findings, drawn: dict[str, str], written: date) -> list[str]:
+    return [
+        law_section(found),
+        next_section(found, drawn),
+        _drawn("Residuals", drawn, "residuals"),
+        _drawn("Components of the loss", drawn, "components", "text_classes", "ngrams"),
+        tasks_section(found, drawn),
+        runs_section(found),
+        left_out_section(found),
+        conventions_section(found, written),
+    ]
+
+
+def summary(told: Ladders, path: Path) -> str:
+    """Say what the command prints: each answer with its caveats (of several ladders their words), the tasks in a
+    line, where the report is."""
+    lines = []
+    for found in told.each:
+        if found.part:
+            lines.append(f"{found.part}: {title(found) if found.target else ladder_sentence(found)}")
+        lines += headline(found)
+        warnings = warnings_of(found)
+        if found.part and warnings:
+            words = dict.fromkeys(f"{w.code} (grave)" if w.code.grave else f"{w.code}" for w in warnings)
+            lines.append(f"Warnings: {', '.join(words)}.")
+        else:
+            lines += [f"{w.code}: {w.message}" for w in warnings]
+        if not isinstance(found.classes, str) and not (found.part and found.target is None):
+            lines.append(f"Tasks: {class_counts(found)}.")
     return "\n".join([*lines, f"Report: {path}"])
 
 
-def to_json(found: Findings, path: Path) -> dict[str, Any]:
-    """Return the headline as numbers, for a script that runs the report."""
+def to_json(told: Ladders, path: Path) -> dict[str, Any]:
+    """Return the headlines as numbers, for a script that runs the report: of several ladders by name in `parts`."""
+    if len(told.each) == 1:
+        return {"report": str(path), **_answer(told.each[0])}
+    return {"report": str(path), "parts": {found.part: _answer(found) for found in told.each}}
+
+
+def _answer(found: Findings) -> dict[str, Any]:
     target, held = found.target, found.held_out
     answer: dict[str, Any] = {
-        "report": str(path),
         "target": None,
         "rows_left_out": [left.to_json() for left in found.left_out],
         "science": found.science,
         "problems": list(found.problems),
     }
+    if target is not None and found.kept:
+        forecasts = [_promise(one) for one in found.kept]
+        return answer | {"target": _target(target, **forecasts[-1]), "forecasts": forecasts}
     if target is None or isinstance(held, str):
         return answer | {"reason": held}
-    p = held.prediction
-    return answer | {
-        "target": {
-            "params": target.params,
-            "tokens": target.tokens,
-            "flops": target.flops,
-            "measured": list(target.losses),
-            "prediction": p.to_json(),
-            "relative_error": p.loss / target.measured - 1,
-            "runs_below_cut": len(target.below),
-            "runs_used": int(held.used.sum()),
-            "cut": CUT,
-            "status": status_of(held.warnings),
-            "warnings": [{"code": w.code, "message": w.message} for w in held.warnings],
-        }
+    used = len(target.below), int(held.used.sum())
+    return answer | {"target": _target(target, **_forecast(held.prediction, CUT, *used, held.warnings))}
+
+
+def _promise(one: Kept) -> dict[str, Any]:
+    used = len(one.content["data"]["rows"])
+    standing = one.scores[0].standing if one.scores else PENDING
+    return {
+        "id": one.id,
+        "standing": standing,
+        **_forecast(one.prediction, one.cut, used, used, one.warnings),
     }
 
 
-def _embedded(shown: Picture, source: Source) -> str:
-    command = f"{source.command('plots', out=True)}  # {shown.name}.svg"
+def _forecast(
+    p: Prediction, cut: float | None, below: int, used: int, warnings: Sequence[Warn]
+) -> dict[str, Any]:
+    return {
+        "prediction": p.to_json(),
+        "runs_below_cut": below,
+        "runs_used": used,
+        "cut": cut,
+        "status": status_of(warnings),
+        "warnings": [{"code": w.code, "message": w.message} for w in warnings],
+    }
+
+
+def _target(target: Target, **said: Any) -> dict[str, Any]:
+    error = said["prediction"]["loss"] / target.measured - 1 if target.losses else None
+    about = {"params": target.params, "tokens": target.tokens, "flops": target.flops}
+    return about | {"measured": list(target.losses), "relative_error": error, **said}
+
+
+def _embedded(shown: Picture, name: str, source: Source) -> str:
+    command = f"{source.command('plots', out=True)}  # {name}.svg"
     width = shown.figure.get_figwidth() / style.WIDTH
     return html.picture(style.data_uri(shown.figure), shown.shows, command, width)
 

@@ -1,15 +1,18 @@
 """List the pictures of a report by name: which can be drawn from the findings, and what each shows in words."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import forecast, ladder, style, tasks
+from analysis.figures import calibration, forecast, ladder, style, tasks
+from analysis.forecasting.score import STANDINGS
 from analysis.forecasting.target import CUT
-from analysis.report.findings import Findings, HeldOut, Law
+from analysis.report.findings import Findings, HeldOut, Ladders, Law
+from analysis.report.promises import one_forecast
 from analysis.tables.finished import finished_rows
 
 SIZE = "params_nonembedding"
@@ -36,8 +39,34 @@ def pictures(found: Findings) -> Iterator[Picture]:
     yield from _tasks(found)
 
 
+def every_picture(told: Ladders) -> Iterator[Picture]:
+    """Draw the pictures of every ladder, named after it where there are several, and the forecasts' calibration."""
+    for found in told.each:
+        for shown in pictures(found):
+            yield replace(shown, name=file_name(found, shown.name))
+    yield from calibration_picture(told)
+
+
+def file_name(found: Findings, name: str) -> str:
+    """Name a picture's file: after its ladder where there are several."""
+    return re.sub(r"[^\w-]", "_", f"{found.part}_{name}") if found.part else name
+
+
+def calibration_picture(told: Ladders) -> Iterator[Picture]:
+    """Draw how the forecasts of the folder were calibrated; nothing while none is measured."""
+    if told.verified is not None and told.verified.scores:
+        counted = sum(len(told.verified.of(standing)) for standing in STANDINGS)
+        yield Picture(
+            "calibration",
+            calibration.plot_calibration(told.verified),
+            f"Every measured forecast of the folder ({counted}). Left: the share inside intervals of each level, "
+            "beside what calibrated forecasters of as many forecasts would have. Right: where the measured loss "
+            "fell in each forecast.",
+        )
+
+
 def _loss_compute(found: Findings) -> Picture:
-    rows, target, held = found.rows, found.target, found.held_out
+    rows, target, held, kept = found.rows, found.target, found.held_out, found.kept
     law = None
     shows = f"Loss of {len(rows)} finished runs against their training compute, falling from "
     shows += (
@@ -52,6 +81,14 @@ def _loss_compute(found: Findings) -> Picture:
             f"interval holds {inside} of {len(target.losses)} measured; the lines are its law, which saw neither "
             "the hollow points nor the target. Right: the target on a scale of its own."
         )
+    if kept:
+        law = _promised(found)
+        shows += " " + " ".join(one_forecast(found, one) for one in kept)
+        if law.lines:
+            shows += (
+                f" The lines are the law of the forecast from {kept[0].of_target}, fitted again to its runs."
+            )
+        shows += " Right: the target on a scale of its own."
     figure = forecast.loss_compute(rows, found.lost, target, law, found.compute, found.units.axis)
     return Picture("loss_compute", figure, shows)
 
@@ -60,7 +97,16 @@ def _drawn(rows: pd.DataFrame, held: HeldOut, flops: float) -> forecast.HeldOutL
     below = (rows["flops"] <= flops / CUT).to_numpy()
     used = np.zeros(len(rows), dtype=bool)
     used[np.flatnonzero(below)] = held.used
-    return forecast.HeldOutLaw(held.prediction, below, used, held.lines)
+    return forecast.HeldOutLaw(((CUT, held.prediction),), below, used, held.lines)
+
+
+def _promised(found: Findings) -> forecast.HeldOutLaw:
+    """What the registered forecasts said, over the runs that the nearest of them used."""
+    used = next(
+        (one.used for one in found.kept if one.used is not None), np.zeros(len(found.rows), dtype=bool)
+    )
+    said = tuple((one.cut, one.prediction) for one in found.kept)
+    return forecast.HeldOutLaw(said, used, used, found.lines)
 
 
 def _next_budgets(found: Findings, law: Law) -> Picture:

@@ -91,3 +91,13 @@ def _span(column: pd.Series) -> str:
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return f"{column.name} runs from {column.min():.6g} to {column.max():.6g}"
     return f"{column.name} is one of {shortened([str(v) for v in column.unique()[:7]], 6)}"
+
+
+def tasks_of(table: str) -> pd.DataFrame | None:
+    """Read the task scores of a run folder; None where there are none."""
+    if not is_run_folder(table):
+        return None
+    try:
+        return load_table(table, kind="tasks")
+    except UserError:
+        return None

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.forecasting.promise import RECIPE, Wish, promise
 from analysis.forecasting.registry import head, register
-from analysis.tables.load import is_run_folder, load_table
+from analysis.tables.load import load_table, tasks_of
 from analysis.verbs import Answer
 from analysis.verbs.extrapolate import point
 from analysis.verbs.fit import add_fit_options, fit_options
@@ -49,16 +49,6 @@ def forecasts_folder(table: str, given: str | None) -> Path:
         return Path(given)
     path = Path(table)
     return (path if path.is_dir() else path.parent) / "forecasts"
-
-
-def tasks_of(table: str) -> pd.DataFrame | None:
-    """Read the task scores of a run folder; None where there are none."""
-    if not is_run_folder(table):
-        return None
-    try:
-        return load_table(table, kind="tasks")
-    except UserError:
-        return None
 
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:

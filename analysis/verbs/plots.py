@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.figures import style
-from analysis.report.findings import findings
-from analysis.report.pictures import pictures
+from analysis.report.findings import ladders
+from analysis.report.pictures import every_picture
 from analysis.report.source import Source
 from analysis.tables.load import is_run_folder
 from analysis.verbs import Answer
@@ -51,7 +51,9 @@ def source_of(args: argparse.Namespace) -> Source:
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Draw them all, and say which files were written."""
     folder = out_folder(args)
-    found = findings(table, source_of(args))
+    told = ladders(table, source_of(args))
     with style.styled():
-        files = [path for shown in pictures(found) for path in style.write(shown.figure, folder, shown.name)]
+        files = [
+            path for shown in every_picture(told) for path in style.write(shown.figure, folder, shown.name)
+        ]
     return Answer({"files": [str(path) for path in files]}, "\n".join(str(path) for path in files))

@@ -19,5 +19,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Write the page, and say its headline."""
-    path, found = report(table, source_of(args), out_folder(args), datetime.now(UTC).date())
-    return Answer(to_json(found, path), summary(found, path))
+    path, told = report(table, source_of(args), out_folder(args), datetime.now(UTC).date())
+    return Answer(to_json(told, path), summary(told, path))

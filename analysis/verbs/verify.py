@@ -1,16 +1,12 @@
 """`python -m analysis verify TABLE`: every registered forecast against what was measured."""
 
 import argparse
-from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
-from analysis.forecasting.score import verify
-from analysis.tables.begun import first_steps
-from analysis.tables.load import is_run_folder, load_table
+from analysis.forecasting.score import verify_table
 from analysis.verbs import Answer
-from analysis.verbs.forecast import add_out, forecasts_folder, tasks_of
+from analysis.verbs.forecast import add_out, forecasts_folder
 
 HELP = "score registered forecasts against the runs they were of"
 
@@ -23,16 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Score, draw, and say so."""
     folder = forecasts_folder(args.table, args.forecasts)
-
-    def source(said: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame | None] | None:
-        path = folder / said["table"] if "table" in said else None
-        if path is None or not path.exists():
-            return None
-        made_of = load_table(path, columns=said["columns"], where=said["where"], same=said["same"])
-        return made_of, tasks_of(str(path))
-
-    began = first_steps(Path(args.table)) if is_run_folder(args.table) else {}
-    found = verify(folder, table, tasks=tasks_of(args.table), began=began, source=source)
+    found = verify_table(args.table, table, folder)
     text = found.summary()
     if found.scores:
         # Matplotlib takes longer to import than the scores take.

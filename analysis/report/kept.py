@@ -1,0 +1,128 @@
+"""Hold the forecasts registered in a folder beside the ladder that each is of: what it said and what came.
+
+Scoring is `forecasting.score`'s; here each forecast's law is fitted again, for its lines and the interval of its E.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import Code, UserError, Warn
+from analysis.fitting.fit import fit
+from analysis.fitting.result import Fit
+from analysis.forecasting.forecast import Prediction
+from analysis.forecasting.promise import RECIPE, SAME, row_hashes
+from analysis.forecasting.registry import registered
+from analysis.forecasting.score import Score, Verification, verify_table
+from analysis.forecasting.target import law_rows
+from analysis.report.source import Source
+from analysis.tables.load import load_table, tasks_of
+
+FOLDER = "forecasts"
+# A law that is fitted again to the same rows gives what was registered within this; else it is another law.
+AGAIN = 1e-4
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A registered forecast of one run, and the scores of the runs of its target (none: not measured yet).
+
+    `prediction` bounds one new run at 90%. `used` [rows of the ladder] and `fitted` are its rows and its law,
+    fitted again; None where these rows are gone, or the law is not the one that was registered.
+    """
+
+    id: str
+    cut: float | None
+    prediction: Prediction
+    content: Mapping[str, Any]
+    scores: tuple[Score, ...]
+    used: np.ndarray | None = None
+    fitted: Fit | None = None
+
+    @property
+    def of_target(self) -> str:
+        """Say in a word how far below its target its runs end."""
+        return f"C/{self.cut:g}" if self.cut else "all runs"
+
+    @property
+    def runs(self) -> set[str]:
+        """The runs that say which ladder this is of: the planned one, one that was used, those measured."""
+        target = self.content["targets"][0]
+        return {str(target[name]) for name in ("run_id", "like") if name in target} | {
+            score.run for score in self.scores
+        }
+
+    @property
+    def warnings(self) -> tuple[Warn, ...]:
+        """Its warnings, as far as this version knows their words."""
+        known = {code.value: code for code in Code}
+        said = self.content.get("warnings", ())
+        return tuple(Warn(known[w["code"]], w["message"]) for w in said if w["code"] in known)
+
+
+def kept_forecasts(source: Source) -> tuple[tuple[Kept, ...], Verification | None]:
+    """Read and score the forecasts registered in a folder of runs; none for a file, whose name says no ladder."""
+    folder = Path(source.path) / FOLDER
+    if not (source.is_folder and folder.is_dir()):
+        return (), None
+    try:
+        found = registered(folder)
+        # A filter leaves runs out of a report; a forecast's rows are there all the same.
+        scored = verify_table(source.path, load_table(source.path, columns=source.columns), folder)
+    except UserError:
+        return (), None
+    kept = []
+    for one in found:
+        mine = tuple(score for score in scored.scores if score.id == one.id)
+        try:
+            kept.append(Kept(one.id, one.content["data"]["cut"], _prediction(one.content), one.content, mine))
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue  # the notes of `scored` name it
+    return tuple(kept), scored
+
+
+def _prediction(content: Mapping[str, Any]) -> Prediction:
+    (said,) = content["targets"]
+    low, high = (float(value) for value in said["intervals"]["0.9"])
+    loss, ratio = float(said["loss"]), float(content["flops_ratio"])
+    params, tokens, flops = (float(said[name]) for name in ("params", "tokens", "flops"))
+    return Prediction(params, tokens, flops, loss, low, high, 0.9, ratio)
+
+
+def of_ladder(kept: Sequence[Kept], table: pd.DataFrame, source: Source) -> tuple[Kept, ...]:
+    """Choose the forecasts of the largest target among those of the runs in `table`, nearest cut first, the last
+    registered of each cut; each with its law."""
+    runs = set(table["run_id"].astype(str)) if "run_id" in table.columns else set()
+    mine = [one for one in kept if one.runs & runs]
+    if not mine:
+        return ()
+    top = max(one.prediction.flops or 0.0 for one in mine)
+    by_cut = {one.cut: one for one in mine if (one.prediction.flops or 0.0) >= top * (1 - SAME)}
+    tasks = tasks_of(source.path)
+    return tuple(_with_law(by_cut[cut], table, tasks) for cut in sorted(by_cut, key=lambda cut: cut or 0.0))
+
+
+def _with_law(one: Kept, table: pd.DataFrame, tasks: pd.DataFrame | None) -> Kept:
+    data, floor, p = one.content["data"], one.content["floor"], one.prediction
+    rows = law_rows(table.assign(row_hash=row_hashes(table, tasks, data["hashed"]))).rows
+    used = rows["row_hash"].isin(data["rows"]).to_numpy()
+    if used.sum() < len(data["rows"]):
+        return one
+    options: dict[str, Any] = {"regime": RECIPE.regime, "level": p.level}
+    if floor["kind"] == "known":
+        options |= {"floor": "known", "floor_value": floor["value"], "floor_source": floor["source"]}
+    try:
+        fitted = fit(
+            rows[used].drop(columns="row_hash").reset_index(drop=True), one.content["form"], **options
+        )
+        again = float(
+            fitted.predict(pd.DataFrame([{"params": p.params, "tokens": p.tokens, "flops": p.flops}]))[0]
+        )
+    except UserError:
+        return one
+    same = abs(again / p.loss - 1) <= AGAIN
+    return replace(one, used=used, fitted=fitted if same else None)
