@@ -1,4 +1,4 @@
-"""The report of several ladders in one folder: an answer each, registered forecasts as answers, the floor checked."""
+"""The report of several ladders in one folder: an answer each, registered forecasts first, the floor checked."""
 
 import json
 import re

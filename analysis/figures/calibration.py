@@ -60,7 +60,7 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
         ax.axvspan(0.25, 0.75, color=style.FAINT, alpha=0.9, lw=0)
         ax.set_yticks([0, -1, -2], list(pits))
         ax.set_ylim(-2.5, 0.5)
-        ax.set_title("measured values; bands: inside 50 and 90% intervals", loc="left")
+        ax.set_title("measured values; bands: 50 and 90% intervals", loc="left")
     ax.set(xlim=(-0.02, 1.02), xlabel="share of the forecast below the measured loss (PIT)")
 
 

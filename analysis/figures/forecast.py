@@ -84,7 +84,7 @@ def loss_compute(
 
 def _cut(ax: Axes, rows: pd.DataFrame, flops: float, cuts: Sequence[float]) -> None:
     """Shade the side that each forecast sees."""
-    for n, cut in enumerate(sorted(cuts, reverse=True)):
+    for cut in cuts:
         edge = flops / cut
         if not (rows["flops"] <= edge).any():
             continue
@@ -95,12 +95,14 @@ def _cut(ax: Axes, rows: pd.DataFrame, flops: float, cuts: Sequence[float]) -> N
             said = f"the forecast sees only this side\n({said})"
         ax.annotate(
             said,
-            (edge, 0.02 + 0.06 * n),
+            (edge, 0.02),
             xycoords=("data", "axes fraction"),
             xytext=(-5, 0),
             textcoords="offset points",
             ha="right",
             va="bottom",
+            # Of two lines that are near, what is written at one may not cross the other.
+            rotation=0 if len(cuts) == 1 else 90,
             fontsize=8,
             color=style.BLUE,
         )
