@@ -1,6 +1,7 @@
 """The application as tests start it: a tiny ladder, as a process of its own or composed here."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,8 @@ def composed(*overrides: str) -> dict[str, Any]:
         values = OmegaConf.to_container(compose("config", [*TINY, *overrides]), resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def without_clock(path: Path) -> bytes:
+    """The content of a file that two sweeps should share: all of it but the time at which a pack was frozen."""
+    return re.sub(rb'"frozen_at":"[^"]*",', b"", path.read_bytes())

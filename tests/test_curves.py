@@ -224,6 +224,7 @@ def test_many_evaluations_are_thinned_and_every_end_is_kept(monkeypatch: pytest.
     assert len(points.left_out[-1].rows) == 94
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Text, JSON and pictures of one call; the JSON has what docs/curves.md says."""
     table, answer = tmp_path / "t.csv", tmp_path / "a.json"

@@ -133,6 +133,7 @@ def test_the_program_is_compiled_once(evaluator: Evaluator) -> None:
     assert evaluator._program._cache_size() == compiled
 
 
+@pytest.mark.slow
 def test_a_cache_generates_what_whole_passes_do() -> None:
     shape = shape_of(FamilyConfig(n_head=1), 16, context=12, vocab_size=260)
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from launching import without_clock
 
 from lmscale import faults
 
@@ -36,7 +37,7 @@ def content(folder: Path) -> dict[str, bytes]:
     """What must not depend on how often the loop was killed: all but the ledger's own notes, and the
     temporary files of processes killed outside a claim."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): without_clock(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "claims" not in path.parts and not path.name.startswith(".")
     }

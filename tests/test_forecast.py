@@ -195,6 +195,7 @@ def test_residuals_have_the_degrees_of_freedom_that_each_loss_leaves_them() -> N
         assert squares / 4000 == pytest.approx(spare, rel=0.04)
 
 
+@pytest.mark.slow
 def test_a_cuts_errors_are_expected_as_a_true_law_makes_them() -> None:
     shares, freedom = [], []
     for seed in range(8):

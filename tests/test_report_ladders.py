@@ -18,6 +18,8 @@ from analysis.report.page import report, summary, to_json
 from analysis.report.pictures import every_picture
 from analysis.report.source import Source
 
+# A ladder of several parts takes half a minute to make and to read.
+pytestmark = pytest.mark.slow
 TOP = sum(param_groups(128).values())
 TOKENS = round(2.4e7 / BATCH_TOKENS) * BATCH_TOKENS
 CUTS = (10.0, 30.0)

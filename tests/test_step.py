@@ -101,6 +101,7 @@ def test_schedules_are_optaxs() -> None:
     np.testing.assert_allclose(stable[10:], 0.01 * (20 - steps[10:]) / 10, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_lane_is_the_same_model_alone_and_ends_where_it_should() -> None:
     mixed = [lane(peak_rate=0.02, end_step=3), lane(), lane(peak_rate=0.005, end_step=5)]
     data = batches(8, 3)
@@ -113,6 +114,7 @@ def test_a_lane_is_the_same_model_alone_and_ends_where_it_should() -> None:
             np.testing.assert_allclose(packed, solo, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dispatches_of_any_length_give_the_same_bits() -> None:
     data = batches(8, 2)
     numbers = lanes(lane(), lane(peak_rate=0.003))

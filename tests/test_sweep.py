@@ -37,6 +37,7 @@ def test_a_sweep_trains_then_trains_nothing_then_only_what_is_new(tmp_path: Path
     assert [path.stat().st_mtime_ns for path in branches] == [ages[path] for path in branches]
 
 
+@pytest.mark.slow
 def test_one_failing_run_stops_no_other_and_shows_in_the_exit_status(tmp_path: Path, corpora: Path) -> None:
     whole = ("dial=[8,16]", "schedule=cosine", "schedule.warmup_steps=5", "pack.tries=1")
     planned = launch(tmp_path, corpora, *whole, "action=plan")
@@ -58,13 +59,17 @@ def test_one_failing_run_stops_no_other_and_shows_in_the_exit_status(tmp_path: P
         (["dial=[8,eight]"], "dial[1]=eight: must be a whole number"),
         (["family.n_head=3"], "d_model 8 is not divisible by family.n_head=3"),
         (["schedule.warmup_steps=900"], "shorter than warm-up"),
-        (["tasks.weights.copy=-1"], "tasks.weights.copy=-1"),
-        (["experiment=nowhere"], "nowhere"),
-        (["+surprise=1"], "surprise=1: unknown key"),
-        (["name=../../out"], "name=../../out: must be letters"),
-        (["schedule.kind=linear"], "schedule.kind=linear: no such kind; there are wsd, cosine"),
-        (["seed=[0,0]"], "a value stands twice"),
-        (["dial=[8"], "dial=[8"),
+        pytest.param(["tasks.weights.copy=-1"], "tasks.weights.copy=-1", marks=pytest.mark.slow),
+        pytest.param(["experiment=nowhere"], "nowhere", marks=pytest.mark.slow),
+        pytest.param(["+surprise=1"], "surprise=1: unknown key", marks=pytest.mark.slow),
+        pytest.param(["name=../../out"], "name=../../out: must be letters", marks=pytest.mark.slow),
+        pytest.param(
+            ["schedule.kind=linear"],
+            "schedule.kind=linear: no such kind; there are wsd, cosine",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["seed=[0,0]"], "a value stands twice", marks=pytest.mark.slow),
+        pytest.param(["dial=[8"], "dial=[8", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_is_one_line_with_its_field_and_nothing_is_written(

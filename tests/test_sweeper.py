@@ -50,13 +50,25 @@ def composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         (["horizon.multiples=.5,1"], "write horizon.multiples=[0.5,1]"),
         (["transfer.rate=interval(0,1)"], "an interval cannot be enumerated"),
         (["hydra.mode=RUN"], "hydra.mode=RUN: a job trains the pack that a sweep names"),
-        (["hydra/sweeper=basic"], "hydra/sweeper=basic: packs are planned by hydra/sweeper=lmscale"),
-        (["-m", "hydra/sweeper=basic", "optim.b2=.9,.95"], "hydra/sweeper=basic"),
-        (["hydra.launcher.n_job=2"], "did you mean hydra.launcher.n_jobs?"),
-        (["hydra.launcher.colour=red"], "known are hydra.launcher.backend, "),
-        (["hydra.lancher.n_jobs=2"], "did you mean hydra.launcher?"),
-        (["schedule=linear"], "Available options in 'schedule': cosine wsd"),
-        (["schedule.name=cosine"], "it is called schedule.kind"),
+        pytest.param(
+            ["hydra/sweeper=basic"],
+            "hydra/sweeper=basic: packs are planned by hydra/sweeper=lmscale",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["-m", "hydra/sweeper=basic", "optim.b2=.9,.95"], "hydra/sweeper=basic", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["hydra.launcher.n_job=2"], "did you mean hydra.launcher.n_jobs?", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["hydra.launcher.colour=red"], "known are hydra.launcher.backend, ", marks=pytest.mark.slow
+        ),
+        pytest.param(["hydra.lancher.n_jobs=2"], "did you mean hydra.launcher?", marks=pytest.mark.slow),
+        pytest.param(
+            ["schedule=linear"], "Available options in 'schedule': cosine wsd", marks=pytest.mark.slow
+        ),
+        pytest.param(["schedule.name=cosine"], "it is called schedule.kind", marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
