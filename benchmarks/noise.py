@@ -1,8 +1,9 @@
 """Where a loss's noise comes from: initialisation, order of the data, their interplay.
 
 `python -m lmscale.launch experiment=ladders part=text name=noise data.order_seed=0,1,2 seed=[0,1,2]` trains the
-runs, `python -m benchmarks.noise [runs/noise]` prints a line a rung and horizon. Components of variance of a two-way
-table without repeats (Searle, Casella and McCulloch 1992, section 4.3): the rest is interplay and rounding.
+runs, `python -m benchmarks.noise [runs/noise]` prints a line a rung and horizon. Components of variance of a
+two-way table without repeats (Searle, Casella and McCulloch 1992, section 4.3): the rest is interplay and
+rounding.
 """
 
 import sys

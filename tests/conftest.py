@@ -1,5 +1,6 @@
-"""Fixtures that several areas share."""
+"""Fixtures that several areas share, and when shapes are checked."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ def check_shapes(besides: set[str]) -> None:
     install_import_hook(names, "beartype.beartype")
 
 
-check_shapes(besides=INNER)
+# Side by side in several workers (make test) the checks are left to test_shapes.py: they are a fifth of the time.
+# The slow set, and whoever runs a file by itself, has them in every call.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    check_shapes(besides=INNER)
 
 
 @pytest.fixture(scope="session")

@@ -137,6 +137,7 @@ def test_a_sweep_killed_again_and_again_ends_with_the_same_bytes(
         assert place.content() == unkilled.content()
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_folder_train_each_run_once(place: Place, unkilled: Place) -> None:
     both = [place.start(), place.start()]
     for process in both:
@@ -146,6 +147,7 @@ def test_two_sweeps_on_one_folder_train_each_run_once(place: Place, unkilled: Pl
     assert [row.claims for row in Ledger(place.experiment).status()] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_sigterm_leave_everything_resumable_and_say_how(place: Place, unkilled: Place) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         process = place.start("pack.checkpoint_seconds=1000")
