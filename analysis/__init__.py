@@ -8,7 +8,7 @@ from analysis.fitting.result import Fit
 from analysis.forecasting.design import Design, design
 from analysis.forecasting.forecast import Forecast, extrapolate
 from analysis.forecasting.isoflop import IsoFlop, isoflop
-from analysis.forecasting.promise import Wish, forecast
+from analysis.forecasting.promise import Request, forecast
 from analysis.forecasting.score import Verification, verify
 from analysis.forecasting.tune import Tuning, tune
 from analysis.laws.catalogue import own_form
@@ -21,11 +21,11 @@ __all__ = [
     "Fit",
     "Forecast",
     "IsoFlop",
+    "Request",
     "Tuning",
     "UserError",
     "Verification",
     "Warn",
-    "Wish",
     "curves",
     "design",
     "emergence",

@@ -44,12 +44,11 @@ class Session:
     def train(self) -> None:
         """Train what is missing. Raises UserError for what is everybody's trouble, with nothing parked by it."""
         before = _progress(self)
-        waves = self.plan.waves
-        for wave in waves:
-            if wave[0].wave >= HELD and not any(
-                other[0].wave >= HELD for other in waves[: waves.index(wave)]
-            ):
+        registered = False
+        for wave in self.plan.waves:
+            if wave[0].wave >= HELD and not registered:
                 self.register()
+                registered = True
             _train_wave(self, wave, before)
 
 

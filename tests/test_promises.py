@@ -17,7 +17,7 @@ from analysis.errors import UserError
 from analysis.figures.calibration import plot_calibration
 from analysis.forecasting import registry
 from analysis.forecasting.forecast import extrapolate
-from analysis.forecasting.promise import PROBABILITIES, Wish, promise
+from analysis.forecasting.promise import PROBABILITIES, Request, promise
 from analysis.forecasting.score import Score, Verification, binomial, crps
 from analysis.laws.catalogue import get_form
 
@@ -103,7 +103,7 @@ def test_the_binomial_interval_is_that_of_clopper_and_pearson() -> None:
 
 def test_a_promise_is_the_extrapolation_of_the_same_rows() -> None:
     table = made("chinchilla", 30, noise=0.003)
-    said = promise(table, Wish(at=AT), **FAST)
+    said = promise(table, Request(at=AT), **FAST)
     (target,) = said["targets"]
     for level in (0.5, 0.9):
         own = extrapolate(table, at=[AT], form="chinchilla", regime="all", level=level, **FAST).predictions[0]
@@ -123,8 +123,8 @@ def test_a_cut_uses_the_runs_below_it_alone() -> None:
     flops = 6 * 1e10 * 2e11
     point = {"params": 1e10, "tokens": 2e11}
     below = table[table["flops"] <= flops / 30]
-    cut = promise(table, Wish(at=point), cut=30.0, **FAST)
-    alone = promise(below, Wish(at=point), **FAST)
+    cut = promise(table, Request(at=point), cut=30.0, **FAST)
+    alone = promise(below, Request(at=point), **FAST)
     assert cut["targets"][0]["loss"] == alone["targets"][0]["loss"]
     assert cut["data_hash"] == alone["data_hash"]
 

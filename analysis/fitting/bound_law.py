@@ -70,18 +70,23 @@ class Model(Expandable, Protocol):
         """Compute the losses at internal parameters."""
         ...
 
-    def grid(self, rows: Int[np.ndarray, " r"]) -> Grid:
-        """Lay out points of the non-linear parameters, with the law's linear basis at `rows`."""
-        ...
-
-    def assemble(self, eta: Float[Array, "S q"], coefficients: Float[Array, "S m"]) -> Float[Array, "S p"]:
-        """Make internal parameters of grid points and their linear coefficients."""
-        ...
-
     def public(self, theta: Float[Array, "S p"]) -> Float[Array, "S p2"]:
         """Translate internal parameters into reported ones, in the order of `form.names`."""
         ...
 
     def private(self, params: Mapping[str, float]) -> Float[Array, " p"]:
         """Translate reported parameters into internal ones."""
+        ...
+
+
+@runtime_checkable
+class Gridded(Model, Protocol):
+    """A bound law that a grid of starts can be laid out for."""
+
+    def grid(self, rows: Int[np.ndarray, " r"]) -> Grid:
+        """Lay out points of the non-linear parameters, with the law's linear basis at `rows`."""
+        ...
+
+    def assemble(self, eta: Float[Array, "S q"], coefficients: Float[Array, "S m"]) -> Float[Array, "S p"]:
+        """Make internal parameters of grid points and their linear coefficients."""
         ...

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float
 
 from analysis.arrays import Array
 from analysis.errors import Warn
-from analysis.fitting.bound_law import Expandable, Expansion, Model
+from analysis.fitting.bound_law import Expandable, Expansion, Gridded
 from analysis.fitting.checks import check_enough
 from analysis.fitting.objective import Objective, temperature
 from analysis.fitting.observations import Observations
-from analysis.fitting.shared_model import bind
+from analysis.fitting.shared_model import SharedModel, bind
 from analysis.laws.law import Form
 from analysis.laws.shared import SHARE, SharedForm
 
@@ -55,7 +55,7 @@ class Problem:
     priors: tuple[Prior, ...] = ()
 
     @cached_property
-    def model(self) -> Model:
+    def model(self) -> Gridded | SharedModel:
         """The law bound to the rows, ready for the search; UserError if a law of one's own cannot be computed."""
         x = {name: self.observations.x[name] for name in self.form.columns}
         model = bind(self.form, x, self.observations.loss)
@@ -135,7 +135,7 @@ class Problem:
 class _Penalised:
     """A model's objective with the penalties of priors, whose centres follow the weights of the rows."""
 
-    model: Model
+    model: Gridded | SharedModel
     priors: tuple[Prior, ...]
 
     @property

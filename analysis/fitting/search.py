@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from analysis.arrays import Array
-from analysis.fitting.bound_law import Grid, Model
+from analysis.fitting.bound_law import Grid, Gridded
 from analysis.fitting.newton import Minimum, minimise
 from analysis.fitting.objective import Objective, huber, huber_weight
 from analysis.fitting.problem import Prior, Problem
@@ -183,8 +183,9 @@ class _Normal:
     """
 
     def __init__(
-        self, model: Model, rows: Int[np.ndarray, " n"], loss: Float[Array, " n"], objective: Objective
+        self, model: Gridded, rows: Int[np.ndarray, " n"], loss: Float[Array, " n"], objective: Objective
     ) -> None:
+        self.model = model
         self.grid = grid = model.grid(rows)
         self.width = objective.width
         basis, y = grid.basis, loss
@@ -231,7 +232,7 @@ class _Normal:
         points = np.take_along_axis(chosen, order, axis=0).T  # [R, count]
         replicate = np.arange(R)[:, None]
         chosen_coefficients = coefficients[points, replicate].reshape(-1, self.m)
-        flat = problem.model.assemble(self.grid.eta[points.ravel()], chosen_coefficients)
+        flat = self.model.assemble(self.grid.eta[points.ravel()], chosen_coefficients)
         return flat.reshape(R, points.shape[1], -1)
 
     def solved(

@@ -6,17 +6,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from analysis.arrays import Array, Columns
-from analysis.fitting.bound_law import Expansion, Grid, Model
+from analysis.fitting.bound_law import Expansion, Gridded
 from analysis.fitting.function_law import JetModel
 from analysis.fitting.power_sum import PowerSumModel
 from analysis.laws.law import Form
 from analysis.laws.shared import SHARE, SharedForm
 
 
-def bind(form: Form, x: Columns, loss: Float[Array, " n"]) -> Model:
+def bind(form: Form, x: Columns, loss: Float[Array, " n"]) -> "Gridded | SharedModel":
     """Bind a form to the rows of `x`; UserError if a law of one's own cannot be computed."""
-    if isinstance(form, SharedForm):
-        return SharedModel(form, x, loss)
+    return SharedModel(form, x, loss) if isinstance(form, SharedForm) else _bind(form, x, loss)
+
+
+def _bind(form: Form, x: Columns, loss: Float[Array, " n"]) -> Gridded:
     return PowerSumModel(form, x, loss) if form.structure is not None else JetModel(form, x, loss)
 
 
@@ -32,7 +34,7 @@ class SharedModel:
         code = x[SHARE].astype(int)
         self.rows = [np.flatnonzero(code == i) for i in range(len(form.groups))]
         self.parts = [
-            bind(form.base, {name: x[name][rows] for name in form.base.columns}, loss[rows])
+            _bind(form.base, {name: x[name][rows] for name in form.base.columns}, loss[rows])
             for rows in self.rows
         ]
         self.slots: list[Int[np.ndarray, " q"]] = []
@@ -72,14 +74,6 @@ class SharedModel:
             gradient[:, slots] += own.gradient
             hessian[:, slots[:, None], slots] += own.hessian
         return Expansion(value, gradient, hessian)
-
-    def grid(self, rows: Int[np.ndarray, " r"]) -> Grid:
-        """Raise: groups have grids of their own (`parts`), which no product joins."""
-        raise NotImplementedError
-
-    def assemble(self, eta: Float[Array, "S q"], coefficients: Float[Array, "S m"]) -> Float[Array, "S p"]:
-        """Raise: see `grid`."""
-        raise NotImplementedError
 
     def public(self, theta: Float[Array, "S p"]) -> Float[Array, "S p2"]:
         """Translate internal parameters into reported ones, in the order of `form.names`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
@@ -186,3 +186,11 @@ def extrapolate(
         np.exp(bounds.draws),
         sensitivity(members, wanted),
     )
+
+
+def used_rows(forecast: Forecast, n: int) -> Bool[np.ndarray, " n"]:
+    """Mark which of the `n` rows that a forecast was asked with its fit used."""
+    used = np.ones(n, dtype=bool)
+    for left in forecast.fit.observations.left_out:
+        used[np.asarray(left.rows, dtype=int)] = False
+    return used

@@ -14,16 +14,13 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.fitting.observations import observe
-from analysis.fitting.options import FitOptions
 from analysis.forecasting.cost import Cost, cost_model
 from analysis.forecasting.downstream import task_forecasts
-from analysis.forecasting.forecast import Forecast, extrapolate
+from analysis.forecasting.forecast import Forecast, extrapolate, used_rows
 from analysis.forecasting.registry import register
-from analysis.forecasting.target import law_rows
+from analysis.forecasting.target import RECIPE, law_rows
 from analysis.tables.science import COLUMN
 
-# One recipe for every ladder, so that none is chosen after looking.
-RECIPE = FitOptions(form="chinchilla", regime="all", level=0.9)
 # Levels of the intervals that a promise states.
 LEVELS = (0.5, 0.9)
 # Equally likely members of a forecast, at probabilities (i - 1/2) / MEMBERS: their CRPS is exact (`score.crps`).
@@ -38,7 +35,7 @@ HASHED = ("run_id", "params", "params_active", "tokens", "unique_tokens", "flops
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What is to be forecast: a run by its size, a budget, a planned rung or a planned run of a folder."""
 
     at: Mapping[str, float] | None = None
@@ -49,7 +46,7 @@ class Wish:
 
 def promise(
     table: pd.DataFrame,
-    wish: Wish,
+    request: Request,
     *,
     cut: float | None = None,
     tasks: pd.DataFrame | None = None,
@@ -57,7 +54,7 @@ def promise(
     source: Mapping[str, str] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Make the content of a forecast of `wish` from the finished runs of `table`.
+    """Make the content of a forecast of `request` from the finished runs of `table`.
 
     cut: use runs with at most 1/cut of the target's compute; without it all runs, which the target must lie beyond.
     tasks: the table of their scores. plans: the whole table, where `table` is a part of it. source: where the table
@@ -65,7 +62,7 @@ def promise(
     UserError for a target below or inside the data.
     """
     plans = table if plans is None else plans
-    planned = _planned(plans, wish)
+    planned = _planned(plans, request)
     if planned is not None and COLUMN in table:
         table = table[table[COLUMN].eq(planned[COLUMN])]
     if COLUMN in table and COLUMN in plans:
@@ -76,17 +73,17 @@ def promise(
     if rows.empty:
         raise UserError("no run has finished, so there is nothing to forecast from")
     cost = cost_model(observe(rows, ("params", "tokens")))
-    target = _target(wish, planned, rows, cost)
+    target = _target(request, planned, rows, cost)
     rows = _usable(rows, target, cut)
-    recipe = {name: getattr(RECIPE, name) for name in ("form", "regime", "level")} | options
+    recipe = asdict(RECIPE) | options
     asked: dict[str, Any] = {"budgets": [target["flops"]]}
-    if wish.budget is None:
+    if request.budget is None:
         asked = {"targets": pd.DataFrame([target])}
     used = rows.drop(columns="row_hash")
     made = extrapolate(used, **asked, **recipe)
     (prediction,) = made.predictions
     point = {name: getattr(prediction, name) for name in ("params", "tokens", "flops")}
-    kept_rows = _kept(made, len(rows))
+    kept_rows = used_rows(made, len(rows))
     return {
         "data_hash": _digest(sorted(rows["row_hash"][kept_rows])),
         "rule": _rule(cut, int(kept_rows.sum()), recipe, source or {}),
@@ -97,7 +94,7 @@ def promise(
             {
                 **point,
                 **_of_run(planned, used),
-                "from_budget": wish.budget is not None,
+                "from_budget": request.budget is not None,
                 **_said(made),
                 "components": _components(used, pd.DataFrame([point]), recipe, _said(made)),
                 "tasks": _tasks(tasks, used, pd.DataFrame([point])),
@@ -115,9 +112,9 @@ def promise(
     }
 
 
-def forecast(table: pd.DataFrame, wish: Wish, folder: Path, **options: Any) -> dict[str, Any]:
+def forecast(table: pd.DataFrame, request: Request, folder: Path, **options: Any) -> dict[str, Any]:
     """Make a promise, register it in `folder` and return what its file holds; `options` are those of `promise`."""
-    return register(folder, promise(table, wish, **options))[0]
+    return register(folder, promise(table, request, **options))[0]
 
 
 def row_hashes(
@@ -155,22 +152,22 @@ def _digest(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _planned(table: pd.DataFrame, wish: Wish) -> "pd.Series[Any] | None":
-    """The row of the planned run that is wished for; None where a size or a budget is."""
-    if wish.run is None and wish.rung is None:
+def _planned(table: pd.DataFrame, request: Request) -> "pd.Series[Any] | None":
+    """The row of the planned run that is requested; None where a size or a budget is."""
+    if request.run is None and request.rung is None:
         return None
     for name in ("run_id", "dial", "horizon_tokens"):
         if name not in table:
             raise UserError(f"no column {name}: rungs are of run folders; give --at params=...,tokens=...")
     runs = table.drop_duplicates("run_id", keep="last")
     runs = runs[runs["kind"].ne("trunk")]
-    if wish.run is not None:
-        runs = runs[runs["run_id"].eq(wish.run)]
+    if request.run is not None:
+        runs = runs[runs["run_id"].eq(request.run)]
         if runs.empty:
-            raise UserError(f"--run {wish.run}: no such run is planned in the folder, or it is a trunk")
+            raise UserError(f"--run {request.run}: no such run is planned in the folder, or it is a trunk")
         return runs.iloc[0]
-    assert wish.rung is not None
-    dial, tokens = wish.rung
+    assert request.rung is not None
+    dial, tokens = request.rung
     rung = runs[runs["dial"].eq(dial)]
     if rung.empty:
         there = ", ".join(f"{d:g}" for d in sorted(runs["dial"].dropna().unique()))
@@ -195,20 +192,22 @@ def _planned(table: pd.DataFrame, wish: Wish) -> "pd.Series[Any] | None":
     return found.iloc[0]
 
 
-def _target(wish: Wish, planned: "pd.Series[Any] | None", rows: pd.DataFrame, cost: Cost) -> dict[str, float]:
+def _target(
+    request: Request, planned: "pd.Series[Any] | None", rows: pd.DataFrame, cost: Cost
+) -> dict[str, float]:
     """The target's params, tokens and flops; of a budget flops alone are known."""
-    if wish.budget is not None:
+    if request.budget is not None:
         least = float(rows["flops"].min())
-        if not (np.isfinite(wish.budget) and wish.budget > least):
+        if not (np.isfinite(request.budget) and request.budget > least):
             raise UserError(
-                f"--budget {wish.budget:g}: smaller than the smallest run ({least:.3g} FLOPs); give FLOPs beyond "
-                f"the largest ({rows['flops'].max():.3g})"
+                f"--budget {request.budget:g}: smaller than the smallest run ({least:.3g} FLOPs); give FLOPs "
+                f"beyond the largest ({rows['flops'].max():.3g})"
             )
-        return {"params": np.nan, "tokens": np.nan, "flops": wish.budget}
+        return {"params": np.nan, "tokens": np.nan, "flops": request.budget}
     if planned is not None:
         point = {"params": float(planned["params"]), "tokens": float(planned["horizon_tokens"])}
     else:
-        point = {name: float(value) for name, value in (wish.at or {}).items()}
+        point = {name: float(value) for name, value in (request.at or {}).items()}
     for name in ("params", "tokens"):
         if not (np.isfinite(point.get(name, np.nan)) and point[name] > 0):
             raise UserError(
@@ -243,13 +242,6 @@ def _usable(rows: pd.DataFrame, target: Mapping[str, float], cut: float | None) 
             "forecast; give a larger one, or --cut 30 to use only runs with a thirtieth of its compute"
         )
     return rows
-
-
-def _kept(made: Forecast, n: int) -> "np.ndarray":
-    kept = np.ones(n, dtype=bool)
-    for left in made.fit.observations.left_out:
-        kept[np.asarray(left.rows, dtype=int)] = False
-    return kept
 
 
 def _said(made: Forecast) -> dict[str, Any]:

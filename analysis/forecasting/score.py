@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from analysis.arrays import Array
 from analysis.errors import UserError
@@ -186,9 +186,8 @@ def crps(members: Float[Array, " K"], measured: float) -> float:
 
 def binomial(count: int, n: int, level: float = 0.9) -> tuple[float, float]:
     """Bound a share of `count` in `n` (Clopper and Pearson 1934, Biometrika 26, 404)."""
-    tail = 0.5 * (1.0 - level)
-    low = float(beta.ppf(tail, count, n - count + 1)) if count else 0.0
-    return low, float(beta.ppf(1.0 - tail, count + 1, n - count)) if count < n else 1.0
+    interval = binomtest(count, n).proportion_ci(level)
+    return float(interval.low), float(interval.high)
 
 
 def _judged(said: Mapping[str, Any], measured: float) -> dict[str, Any]:

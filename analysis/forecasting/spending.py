@@ -77,7 +77,7 @@ def _greedy(
     count, k = len(cost), belief.targets
     known, both = belief.law.copy(), belief.law + belief.wrong
     left = np.broadcast_to(np.asarray(most), count).copy()
-    # Without a budget a run's cost is measured by the dearest.
+    # Without a budget a run's cost is measured by the most expensive.
     least = WORTH * np.maximum(cost / (budget if np.isfinite(budget) else cost.max()), LEAST_COST)
     bought: list[int] = []
     spent, path, laws = 0.0, [_total(belief, both)], [np.diag(known)[-k:]]

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
+from analysis.forecasting.target import RECIPE
 from analysis.report import html
-from analysis.report.findings import FORM, REGIME, Findings
+from analysis.report.findings import Findings
 from analysis.report.source import Source
 
 _LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
@@ -25,7 +26,7 @@ def conventions_section(found: Findings, written: date) -> str:
         said.append(
             f"Seeds of one size and horizon differ by {found.noise:.2%} of the loss (standard deviation)."
         )
-    said.append(f"Forecasts: form={FORM}, regime={REGIME}; the defaults otherwise.")
+    said.append(f"Forecasts: form={RECIPE.form}, regime={RECIPE.regime}; the defaults otherwise.")
     said.append(f"Written on {written:%-d %B %Y} with {_versions()}{_trained_with(found)}.")
     code = "".join(f"<li><code>{html.text(command)}</code></li>" for command in _commands(found))
     return html.section("Conventions, versions, commands", html.bullets(said), f"<ul>{code}</ul>")
@@ -84,7 +85,11 @@ def _commands(found: Findings) -> list[str]:
     ]
     if len(found.rows):
         budget = f"{3 * float(found.rows['flops'].max()):.3g}"
-        commands.append(source.command("extrapolate", "--regime", REGIME, "--form", FORM, "--budget", budget))
+        commands.append(
+            source.command(
+                "extrapolate", "--regime", RECIPE.regime, "--form", str(RECIPE.form), "--budget", budget
+            )
+        )
     if source.is_folder:
         commands.append(Source(source.path).command("emergence"))
     return commands

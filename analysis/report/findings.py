@@ -4,19 +4,18 @@ No HTML and no pictures here. A stage that cannot run leaves the reason in its p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
-from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
+from analysis.forecasting.forecast import Forecast, Prediction, extrapolate, used_rows
 from analysis.forecasting.promise import SAME
 from analysis.forecasting.score import Verification
-from analysis.forecasting.target import CUT, FEWEST, Target, choose_target, law_rows
+from analysis.forecasting.target import CUT, FEWEST, RECIPE, Target, choose_target, law_rows
 from analysis.report.kept import Kept, kept_forecasts, of_ladder
 from analysis.report.source import Source
 from analysis.report.units import Units, units_of
@@ -25,10 +24,6 @@ from analysis.tables.load import load_table
 from analysis.tables.run_folder import answer_lengths
 from analysis.tables.science import largest_science
 
-# One recipe for every ladder, so that none is chosen after looking.
-# The joint law on every row below the cut: on four ladders of the default design (docs/log.md, 2026-11-22) it
-# missed the target by 1% or less. Choosing forms or regimes by hold-outs among so few rows missed by up to 21%.
-FORM, REGIME, LEVEL = "chinchilla", "all", 0.9
 # Budgets of the next decision, as multiples of the largest run's compute.
 RATIOS = (3.0, 10.0, CUT)
 _FEWEST_RESAMPLES = 20
@@ -48,8 +43,8 @@ _ONE_HORIZON = (
 class HeldOut:
     """The forecast of the target from the runs below the cut.
 
-    `prediction` bounds one new run at LEVEL. `used` [rows of target.below] are those that the fit kept.
-    `lines`: for each model size the compute and the loss along it, by the same law.
+    `prediction` bounds one new run at the level of RECIPE. `used` [rows of target.below] are those that the fit
+    kept. `lines`: for each model size the compute and the loss along it, by the same law.
     """
 
     prediction: Prediction
@@ -283,9 +278,7 @@ def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     if along:
         # Asked apart from the target, whose warnings are about it alone; no interval of these is shown.
         grid = pd.concat(along, ignore_index=True)
-        drawn = extrapolate(
-            target.below, targets=grid, level=LEVEL, form=FORM, regime=REGIME, bootstrap=_FEWEST_RESAMPLES
-        )
+        drawn = extrapolate(target.below, targets=grid, **(asdict(RECIPE) | {"bootstrap": _FEWEST_RESAMPLES}))
         grid["loss"] = [p.loss for p in drawn.predictions]
         for size in grid["params"].unique().tolist():
             mine = grid[grid["params"] == size]
@@ -294,12 +287,12 @@ def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     if len(target.below) < FEWEST and all(w.code != Code.TOO_FEW_RUNS for w in warnings):
         few = f"{len(target.below)} runs below the cut; {FEWEST} or more would be worth a forecast"
         warnings = (Warn(Code.TOO_FEW_RUNS, few), *warnings)
-    return HeldOut(forecast.predictions[0], _used(forecast, len(target.below)), lines, forecast, warnings)
+    return HeldOut(forecast.predictions[0], used_rows(forecast, len(target.below)), lines, forecast, warnings)
 
 
 def _forecast_target(rows: pd.DataFrame, target: Target) -> Forecast:
     asked = pd.DataFrame({"params": [target.params], "tokens": [target.tokens], "flops": [target.flops]})
-    return extrapolate(rows, targets=asked, level=LEVEL, form=FORM, regime=REGIME)
+    return extrapolate(rows, targets=asked, **asdict(RECIPE))
 
 
 def _along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
@@ -325,7 +318,7 @@ def _law(
     top = float(rows["flops"].max())
     path = np.geomspace(float(rows["flops"].min()), top, 12).tolist()
     budgets = [*path, *(ratio * top for ratio in RATIOS)]
-    recipe: dict[str, Any] = {"level": LEVEL, "form": FORM, "regime": REGIME}
+    recipe = asdict(RECIPE)
     unsplit = ""
     try:
         try:
@@ -338,7 +331,7 @@ def _law(
     except UserError as error:
         return f"no law could be fitted to all finished runs: {error}."
     predictions = () if unsplit else forecast.predictions
-    used = _used(forecast, len(rows))
+    used = used_rows(forecast, len(rows))
     back = _steps_back(rows, target, held_out, kept)
     return Law(forecast, predictions, predictions[-len(RATIOS) :], back, used, fitted, unsplit)
 
@@ -364,13 +357,6 @@ def _steps_back(
                 said = str(error)
         steps.append(StepBack(ratio, len(below), said))
     return tuple(steps)
-
-
-def _used(forecast: Forecast, n: int) -> np.ndarray:
-    used = np.ones(n, dtype=bool)
-    for left in forecast.fit.observations.left_out:
-        used[np.asarray(left.rows, dtype=int)] = False
-    return used
 
 
 def _tasks(source: Source, table: pd.DataFrame) -> pd.DataFrame | str:

@@ -15,10 +15,10 @@ from analysis.errors import Code, UserError, Warn
 from analysis.fitting.fit import fit
 from analysis.fitting.result import Fit
 from analysis.forecasting.forecast import Prediction
-from analysis.forecasting.promise import RECIPE, SAME, row_hashes
+from analysis.forecasting.promise import SAME, row_hashes
 from analysis.forecasting.registry import registered
 from analysis.forecasting.score import Score, Verification, verify_table
-from analysis.forecasting.target import law_rows
+from analysis.forecasting.target import RECIPE, law_rows
 from analysis.report.source import Source
 from analysis.tables.load import load_table, tasks_of
 

@@ -6,11 +6,11 @@ from analysis.figures import style
 from analysis.fitting.result import Fit
 from analysis.forecasting.score import KEYS, Score
 from analysis.forecasting.sensitivity import SHIFT
+from analysis.forecasting.target import RECIPE
 from analysis.report import html
 from analysis.report.findings import Findings, Ladders, Law
 from analysis.report.kept import Kept
 
-_LEVEL = 0.9
 PENDING = "not measured yet"
 
 
@@ -49,9 +49,10 @@ def floors(found: Findings) -> list[str]:
 def _floor(name: str, law: Fit, true: float) -> str:
     if law.floor.kind == "known":
         return f"The {name} holds E at {law.params['E']:.4f}, as it was given."
-    low, high = law.conf_int(_LEVEL).get("E", (float("nan"),) * 2)
+    low, high = law.conf_int(RECIPE.level).get("E", (float("nan"),) * 2)
     where = "inside" if low <= true <= high else "outside"
-    return f"The {name} found E = {law.params['E']:.4f} [{_LEVEL:.0%} interval {low:.4f} to {high:.4f}]: {where}."
+    interval = f"{RECIPE.level:.0%} interval {low:.4f} to {high:.4f}"
+    return f"The {name} found E = {law.params['E']:.4f} [{interval}]: {where}."
 
 
 def sensitivities(found: Findings) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.forecasting.promise import RECIPE, Wish, promise
+from analysis.forecasting.promise import Request, promise
 from analysis.forecasting.registry import head, register
+from analysis.forecasting.target import RECIPE
 from analysis.tables.load import load_table, tasks_of
 from analysis.verbs import Answer
 from analysis.verbs.extrapolate import point
@@ -19,13 +20,13 @@ HELP = "register a prediction of a run that was not made"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `forecast`, and those of `fit`."""
-    wish = parser.add_mutually_exclusive_group(required=True)
-    wish.add_argument("--at", metavar="NAME=VALUE,...", help="params=1e9,tokens=2e10")
-    wish.add_argument(
+    request = parser.add_mutually_exclusive_group(required=True)
+    request.add_argument("--at", metavar="NAME=VALUE,...", help="params=1e9,tokens=2e10")
+    request.add_argument(
         "--rung", metavar="DIAL[,TOKENS]", help="a planned rung of a run folder (longest horizon)"
     )
-    wish.add_argument("--run", metavar="RUN_ID", help="a planned run of a run folder")
-    wish.add_argument("--budget", type=float, metavar="FLOPS", help="compute, split for the least loss")
+    request.add_argument("--run", metavar="RUN_ID", help="a planned run of a run folder")
+    request.add_argument("--budget", type=float, metavar="FLOPS", help="compute, split for the least loss")
     parser.add_argument(
         "--cut",
         type=float,
@@ -58,7 +59,7 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         "table": os.path.relpath(args.table, folder),
         **{name: getattr(args, name) for name in ("columns", "where", "same")},
     }
-    wish = Wish(
+    request = Request(
         at=point(args.at, args.columns) if args.at else None,
         budget=args.budget,
         rung=_rung(args.rung) if args.rung else None,
@@ -67,7 +68,9 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     # A filter of the rows to use may leave out the run that is planned.
     plans = load_table(args.table, columns=args.columns) if args.where else table
     tasks = tasks_of(args.table)
-    content = promise(table, wish, cut=args.cut, tasks=tasks, plans=plans, source=source, **fit_options(args))
+    content = promise(
+        table, request, cut=args.cut, tasks=tasks, plans=plans, source=source, **fit_options(args)
+    )
     made, before = register(folder, content)
     (target,) = made["targets"]
     low, high = target["intervals"]["0.9"]
