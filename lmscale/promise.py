@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale.config import SweepConfig
+from lmscale.config import DataConfig, SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.errors import UserError
 from lmscale.family import parameter_conventions, shape_of
@@ -24,6 +24,10 @@ from lmscale.target import TargetConfig
 # The size of a rung that stands for a budget's optimum, where loss is flat (the same in `analysis verify`).
 NEAR_SIZE = 0.15
 MOST_DIALS = 65536
+# What is known of the irreducible loss of a text in bytes and windows of the default context, by its kind: mean and
+# standard deviation in nats, and where they come from. The law of 155 runs of the standard library, d 8 to 128,
+# has E between 1.03 and 1.11 with its form and its convention of N.
+FLOORS = {"stdlib": (1.05, 0.1, "the ladder of 25 November 2026 (docs/ladder.md)")}
 Aims = Mapping[str, tuple[RunSpec, TargetConfig]]
 
 
@@ -33,8 +37,19 @@ def aims_of(configs: Sequence[SweepConfig], manifests: Sequence[Manifest]) -> Ai
     for config, manifest in zip(configs, manifests, strict=True):
         run = target_run(config, run_specs(config, manifest))
         if run is not None:
-            found[run.run_id] = (run, config.target)
+            found[run.run_id] = (run, _with_floor(config))
     return found
+
+
+def _with_floor(config: SweepConfig) -> TargetConfig:
+    """The target, its forecast with what is known of the floor of this text, in these units and windows."""
+    data, target = config.data, config.target
+    same = (data.tokenizer, data.context) == (DataConfig.tokenizer, DataConfig.context)
+    if data.kind not in FLOORS or data.markov_order is not None or not same or "--floor" in target.options:
+        return target
+    value, error, source = FLOORS[data.kind]
+    floor = ("--floor", "prior", "--floor_value", repr(value), "--floor_error", repr(error))
+    return dataclasses.replace(target, options=(*target.options, *floor, "--floor_source", source))
 
 
 def register(folder: Path, aims: Aims, say: Callable[[str], None]) -> int:

@@ -57,7 +57,7 @@ def test_every_group_composes_and_holds_only_what_makes_its_variant(path: Path) 
     default = dataclasses.asdict(SweepConfig(name="x"))
     if group == "experiment":
         assert found.name == name
-        values.pop("defaults")
+        values.pop("defaults", None)
     else:
         values = {group: values}
     same = []

@@ -20,6 +20,7 @@ from analysis.forecasting.forecast import extrapolate
 from analysis.forecasting.promise import PROBABILITIES, Request, promise
 from analysis.forecasting.score import Score, Verification, binomial, crps
 from analysis.laws.catalogue import get_form
+from analysis.tables.load import load_table
 
 FAST = {"bootstrap": 60}
 AT = {"params": 4e10, "tokens": 8e11}
@@ -415,6 +416,21 @@ def test_a_planned_rung_is_forecast_and_scored_when_it_is_trained(
     )  # the two seeds of a target share its forecast's error
     assert found["scores"][0]["tasks"][0]["measured"] > 0.5
     assert found["scores"][0]["components"]["total"]["error"] == found["scores"][0]["error"]
+
+
+def test_a_rung_is_found_again_whichever_parameters_the_law_counts(
+    ladder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = forecast(capsys, ladder, "--rung", 96, "--columns", "params=params_nonembedding")
+    train(ladder, "2999-01-01T00:00:00+00:00")
+    table = load_table(ladder)
+    rung = table[table["dial"].eq(96)].iloc[0]
+    assert said["targets"][0]["params"] == rung["params_nonembedding"] < rung["params"]
+    scores = verified(capsys, ladder)["scores"]
+    assert [(score["run"], score["standing"]) for score in scores] == [
+        ("run-096-0-1", "registered"),
+        ("run-096-1-1", "registered"),
+    ]
 
 
 def test_a_rung_that_had_begun_is_late_and_an_edited_record_is_a_change(

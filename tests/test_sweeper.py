@@ -137,8 +137,8 @@ def test_compositions_that_are_one_set_of_runs_are_said() -> None:
 
 def test_what_is_composed_is_what_is_built(composed: Any) -> None:
     configs = {values["part"]: build(SweepConfig, values) for values in composed("experiment=ladders")}
-    assert list(configs) == ["known", "text", "tasks"]
-    assert [config.data.markov_order for config in configs.values()] == [3, None, None]
+    assert list(configs) == ["text", "known", "tasks"]
+    assert [config.data.markov_order for config in configs.values()] == [None, 3, None]
     assert [config.tasks.weight for config in configs.values()] == [0.0, 0.0, 0.25]
     tasks = configs["tasks"]
     assert tasks.dial == SweepConfig(name="cpu").dial and tasks.seed == (3, 4, 5)

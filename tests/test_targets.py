@@ -57,6 +57,28 @@ def test_a_target_changes_the_order_and_no_id() -> None:
         assert all(run.trunk is None or pack.wave % 2 == 1 for run in pack.runs)
 
 
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (DataConfig(), True),
+        (DataConfig(rows=14, heldout_rows=1024), True),
+        (DataConfig(kind="packages"), False),
+        (DataConfig(context=128), False),
+        (DataConfig(tokenizer="bpe"), False),
+        (DataConfig(markov_order=3), False),
+    ],
+)
+def test_the_floor_of_a_text_is_a_prior_for_that_text_and_these_units_alone(
+    data: DataConfig, known: bool
+) -> None:
+    config = dataclasses.replace(aimed(dial=32, options=("--form", "auto")), data=data)
+    ((_, target),) = promise.aims_of([config], [MANIFEST]).values()
+    assert target.options[:2] == ("--form", "auto") and ("--floor_source" in target.options) == known
+    own = dataclasses.replace(config, target=TargetConfig(dial=32, options=("--floor", "free")))
+    ((_, target),) = promise.aims_of([own], [MANIFEST]).values()
+    assert target.options == ("--floor", "free")
+
+
 def test_what_a_forecast_may_not_use_waits_with_the_target() -> None:
     cut = plan(aimed(dial=32, cuts=(4.0, 10.0)))
     top = max(run.flops for run in cut.runs.values() if run.dial == 32)
@@ -122,7 +144,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
     def analysis(verb: str, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
         calls.append((verb, *options))
-        cut = float(options[3]) if len(options) > 3 else None
+        cut = float(options[3]) if "--cut" in options else None
         content = {"targets": [{"run_id": options[1]}], "data": {"cut": cut}}
         (folder / "forecasts").mkdir(exist_ok=True)
         write_json(folder / "forecasts" / f"{len(calls)}.json", content)
@@ -190,7 +212,7 @@ def test_the_forecast_comes_before_the_target_and_once(tmp_path: Path, asked: li
 
     one, _ = session(tmp_path, aimed(dial=32, cuts=(3.0, 5.0)), train)
     one.train()
-    assert [word for call in asked for word in call[3:]] == ["--cut", "3.0", "--cut", "5.0"]
+    assert [call[3:5] for call in asked] == [("--cut", "3.0"), ("--cut", "5.0")]
     assert all((count == 2) for dial, count in zip(order, when, strict=True) if dial == 32)
     again, _ = session(tmp_path, aimed(dial=32, cuts=(3.0, 5.0)), train)
     again.train()

@@ -75,7 +75,7 @@ def promise(
     cost = cost_model(observe(rows, ("params", "tokens")))
     target = _target(request, planned, rows, cost)
     rows = _usable(rows, target, cut)
-    recipe = asdict(RECIPE) | options
+    recipe = asdict(replace(RECIPE, **options))
     asked: dict[str, Any] = {"budgets": [target["flops"]]}
     if request.budget is None:
         asked = {"targets": pd.DataFrame([target])}
@@ -87,6 +87,7 @@ def promise(
     return {
         "data_hash": _digest(sorted(rows["row_hash"][kept_rows])),
         "rule": _rule(cut, int(kept_rows.sum()), recipe, source or {}),
+        "recipe": {name: value for name, value in recipe.items() if value not in (None, "")},
         "form": made.fit.form.name,
         "floor": made.fit.floor.to_json(),
         "flops_ratio": prediction.flops_ratio,
@@ -311,10 +312,11 @@ def _is_there(table: pd.DataFrame, point: Mapping[str, Any]) -> bool:
 
 
 def same_run(table: pd.DataFrame, point: Mapping[str, Any]) -> "pd.Series[bool]":
-    """Mark the rows of the target's params and horizon, within SAME as a ratio; those of evaluations on the way to
-    it too, where the table says the horizon."""
+    """Mark the rows of the target's size and horizon, within SAME as a ratio; those of evaluations on the way to
+    it too, where the table says the horizon. A rung is known by its dial, whichever parameters a law counts."""
+    size = "dial" if "dial" in point and "dial" in table else "params"
     horizon = table["tokens"] if "horizon_tokens" not in table else table["horizon_tokens"]
-    apart = [(table["params"], point["params"]), (horizon, point["tokens"])]
+    apart = [(table[size], point[size]), (horizon, point["tokens"])]
     masks = [(pd.to_numeric(column, errors="coerce") / value - 1).abs() <= SAME for column, value in apart]
     return masks[0] & masks[1]
 
@@ -330,6 +332,5 @@ def _rule(cut: float | None, n: int, recipe: Mapping[str, Any], source: Mapping[
     """A sentence: which rows and which options the forecast used."""
     rows = "every finished run" if cut is None else f"every finished run of at most 1/{cut:g} of its compute"
     where = f" where {source['where']}" if source.get("where") else ""
-    chosen = asdict(replace(RECIPE, **recipe))
-    said = ", ".join(f"{name}={value}" for name, value in chosen.items() if value not in (None, ""))
+    said = ", ".join(f"{name}={value}" for name, value in recipe.items() if value not in (None, ""))
     return f"{rows}{where} ({n} rows); {said}; components with {COMPONENT_RESAMPLES} resamples"

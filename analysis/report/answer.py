@@ -22,7 +22,11 @@ def title(found: Findings) -> str:
     target = found.target
     if target is None:
         return "A ladder with nothing smaller to predict from"
-    text, counted = ("text ", ", embeddings included,") if found.source.is_folder else ("", "")
+    text = "text " if found.source.is_folder else ""
+    size = found.source.column("params")
+    counted = (
+        ", embeddings included," if text and size == "params" else f" ({size})" if size != "params" else ""
+    )
     cuts = " and ".join(f"1/{cut:g}" for cut in [one.cut for one in found.kept if one.cut] or [CUT])
     return (
         f"What is the {text}loss of {style.count(target.params)} parameters{counted} after "

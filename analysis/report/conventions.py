@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import platform
 from collections import Counter
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
-from analysis.forecasting.target import RECIPE
+from analysis.fitting.options import FitOptions
 from analysis.report import html
 from analysis.report.findings import Findings
 from analysis.report.source import Source
@@ -26,7 +27,10 @@ def conventions_section(found: Findings, written: date) -> str:
         said.append(
             f"Seeds of one size and horizon differ by {found.noise:.2%} of the loss (standard deviation)."
         )
-    said.append(f"Forecasts: form={RECIPE.form}, regime={RECIPE.regime}; the defaults otherwise.")
+    said.append(
+        f"Forecasts: form={found.recipe.form}, regime={found.recipe.regime}, floor={found.recipe.floor}; "
+        "the defaults otherwise."
+    )
     said.append(f"Written on {written:%-d %B %Y} with {_versions()}{_trained_with(found)}.")
     code = "".join(f"<li><code>{html.text(command)}</code></li>" for command in _commands(found))
     return html.section("Conventions, versions, commands", html.bullets(said), f"<ul>{code}</ul>")
@@ -85,14 +89,21 @@ def _commands(found: Findings) -> list[str]:
     ]
     if len(found.rows):
         budget = f"{3 * float(found.rows['flops'].max()):.3g}"
-        commands.append(
-            source.command(
-                "extrapolate", "--regime", RECIPE.regime, "--form", str(RECIPE.form), "--budget", budget
-            )
-        )
+        commands.append(source.command("extrapolate", *_options(found.recipe), "--budget", budget))
     if source.is_folder:
         commands.append(Source(source.path).command("emergence"))
     return commands
+
+
+def _options(recipe: FitOptions) -> list[str]:
+    """The options of the verbs that make this recipe."""
+    floor = {
+        name: value
+        for name, value in asdict(recipe).items()
+        if name.startswith("floor") and value is not None
+    }
+    chosen = {"regime": recipe.regime, "form": recipe.form} | (floor if recipe.floor != "free" else {})
+    return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
 
 
 def _versions() -> str:

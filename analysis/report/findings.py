@@ -3,7 +3,7 @@
 No HTML and no pictures here. A stage that cannot run leaves the reason in its place, and the others go on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,15 +12,17 @@ import pandas as pd
 
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
+from analysis.fitting.options import FitOptions
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate, used_rows
 from analysis.forecasting.promise import SAME
 from analysis.forecasting.score import Verification
 from analysis.forecasting.target import CUT, FEWEST, RECIPE, Target, choose_target, law_rows
-from analysis.report.kept import Kept, kept_forecasts, of_ladder
+from analysis.report.kept import Kept, along_tokens, kept_forecasts, of_ladder, with_law
 from analysis.report.source import Source
 from analysis.report.units import Units, units_of
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
 from analysis.tables.load import load_table
+from analysis.tables.renaming import parse_columns, with_both_names
 from analysis.tables.run_folder import answer_lengths
 from analysis.tables.science import largest_science
 
@@ -28,7 +30,6 @@ from analysis.tables.science import largest_science
 RATIOS = (3.0, 10.0, CUT)
 _FEWEST_RESAMPLES = 20
 PART = "part"
-_MOST_LINES = 40
 # Outcomes of runs that may still finish: our own word first, then those of trackers.
 _GOING_ON = ("unfinished", "running", "queued", "pending", "")
 _PROMISED = (
@@ -37,6 +38,8 @@ _PROMISED = (
 _ONE_HORIZON = (
     "every size has one horizon here, so no law can tell parameters from tokens; this ladder is for tasks."
 )
+
+_OTHERS = "the forecasts of this folder are of another of its ladders; this one is for tasks."
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class HeldOut:
 
     prediction: Prediction
     used: np.ndarray
-    lines: dict[float, tuple[np.ndarray, np.ndarray]]
+    lines: Mapping[float, tuple[np.ndarray, np.ndarray]]
     forecast: Forecast
     warnings: tuple[Warn, ...]
 
@@ -93,6 +96,7 @@ class Findings:
 
     `part` is the name of a ladder among several. `kept` are the forecasts that were registered of the target, the
     nearest cut first, and `lines` the law of the nearest, by size; with them no target is held out once more.
+    `recipe` are the options of the laws: those of the forecasts, where there are any.
     `true_floor` is the loss of the best possible model (column floor_<component>), where it is known.
     """
 
@@ -114,7 +118,8 @@ class Findings:
     problems: tuple[str, ...]
     part: str
     kept: tuple[Kept, ...]
-    lines: dict[float, tuple[np.ndarray, np.ndarray]]
+    lines: Mapping[float, tuple[np.ndarray, np.ndarray]]
+    recipe: FitOptions
     true_floor: float | None
 
 
@@ -148,23 +153,31 @@ def findings(
     table: pd.DataFrame, source: Source, registered: Sequence[Kept] = (), part: str = ""
 ) -> Findings:
     """Run every stage on `table`, as `load_table` gave it for `source`; tasks are read from the same folder."""
+    promised = of_ladder(registered, table)
+    if promised and not source.columns and promised[0].columns:
+        # A ladder is told in the columns of its forecast: N of the page is the N of the law.
+        source = replace(source, columns=promised[0].columns)
+        table = with_both_names(table, parse_columns(source.columns, table))
     whole = table
+    target = choose_target(table)
     table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
-    promised = of_ladder(registered, table, source)
-    target = choose_target(table)
     held_out: HeldOut | str
     law: Law | str
+    recipe = promised[0].recipe if promised else RECIPE
     if promised:
+        promised = tuple(with_law(one, table, source) for one in promised)
         target = _promised_target(promised[0], target, kept.rows)
         held_out = _PROMISED
-        law = _law(kept.rows, target, held_out, promised)
-    elif part and not kept.rows.empty and not _along_tokens(kept.rows):
+        law = _law(kept.rows, target, held_out, recipe, promised)
+    elif part and registered:
+        target, held_out, law = None, _OTHERS, _OTHERS
+    elif part and not kept.rows.empty and not along_tokens(kept.rows):
         target, held_out, law = None, _ONE_HORIZON, _ONE_HORIZON
     else:
         held_out = hold_target_out(kept.rows, target)
-        law = _law(kept.rows, target, held_out)
+        law = _law(kept.rows, target, held_out, recipe)
     scores = _tasks(source, table)
     return Findings(
         source=source,
@@ -185,7 +198,8 @@ def findings(
         problems=tuple(table.attrs.get("problems", ())),
         part=part,
         kept=promised,
-        lines=_lines(kept.rows, target, promised),
+        lines=next((one.lines for one in promised if one.lines), {}),
+        recipe=recipe,
         true_floor=_true_floor(kept.rows),
     )
 
@@ -206,22 +220,6 @@ def _promised_target(one: Kept, chosen: Target | None, rows: pd.DataFrame) -> Ta
     seeds = tuple(measured["seed"].astype(str)) if "seed" in measured else ()
     below = rows[rows["flops"] <= flops / CUT].reset_index(drop=True)
     return Target(params, tokens, flops, tuple(measured["loss"].tolist()), seeds, below)
-
-
-def _lines(
-    rows: pd.DataFrame, target: Target | None, kept: Sequence[Kept]
-) -> dict[float, tuple[np.ndarray, np.ndarray]]:
-    """The law of the nearest forecast along the tokens of each size, the target's too."""
-    fitted = next((one.fitted for one in kept if one.fitted is not None), None)
-    if fitted is None or target is None:
-        return {}
-    to_target = {"params": target.params, "tokens": [rows["tokens"].min(), target.tokens]}
-    ends = pd.DataFrame(to_target).assign(flops=lambda ends: ends["tokens"] * target.flops / target.tokens)
-    rows = pd.concat([rows[rows["params"].ne(target.params)], ends], ignore_index=True)
-    return {
-        float(grid["params"].iloc[0]): (grid["flops"].to_numpy(), fitted.predict(grid))
-        for grid in _along_tokens(rows)
-    }
 
 
 def _true_floor(rows: pd.DataFrame) -> float | None:
@@ -270,11 +268,11 @@ def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     if target.below.empty:
         return f"no finished run has 1/30 of the target's compute ({target.flops:.3g} FLOPs) or less."
     try:
-        forecast = _forecast_target(target.below, target)
+        forecast = _forecast_target(target.below, target, RECIPE)
     except UserError as error:
         return f"{len(target.below)} runs lie below the cut, and no law could be fitted to them: {error}."
     lines = {}
-    along = _along_tokens(rows)
+    along = along_tokens(rows)
     if along:
         # Asked apart from the target, whose warnings are about it alone; no interval of these is shown.
         grid = pd.concat(along, ignore_index=True)
@@ -290,54 +288,47 @@ def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
     return HeldOut(forecast.predictions[0], used_rows(forecast, len(target.below)), lines, forecast, warnings)
 
 
-def _forecast_target(rows: pd.DataFrame, target: Target) -> Forecast:
+def _forecast_target(rows: pd.DataFrame, target: Target, recipe: FitOptions) -> Forecast:
     asked = pd.DataFrame({"params": [target.params], "tokens": [target.tokens], "flops": [target.flops]})
-    return extrapolate(rows, targets=asked, **asdict(RECIPE))
-
-
-def _along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
-    """Each size that was trained at several horizons, along tokens: where the law is drawn."""
-    parts = []
-    sizes = rows.groupby("params")["tokens"].agg(["min", "max"])
-    several = sizes.index[sizes["max"] > 1.05 * sizes["min"]]
-    # Of very many sizes some, evenly: more lines are a surface.
-    for size in several[:: -(-len(several) // _MOST_LINES) or 1].tolist():
-        group = rows[rows["params"] == size]
-        low, high = group["tokens"].min(), group["tokens"].max()
-        tokens = np.geomspace(low / 1.2, high * 1.15, points)
-        per_token = float((group["flops"] / group["tokens"]).mean())
-        parts.append(pd.DataFrame({"params": size, "tokens": tokens, "flops": per_token * tokens}))
-    return parts
+    return extrapolate(rows, targets=asked, **asdict(recipe))
 
 
 def _law(
-    rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str, kept: Sequence[Kept] = ()
+    rows: pd.DataFrame,
+    target: Target | None,
+    held_out: HeldOut | str,
+    recipe: FitOptions,
+    kept: Sequence[Kept] = (),
 ) -> Law | str:
     if rows.empty:
         return "no run has finished."
     top = float(rows["flops"].max())
     path = np.geomspace(float(rows["flops"].min()), top, 12).tolist()
     budgets = [*path, *(ratio * top for ratio in RATIOS)]
-    recipe = asdict(RECIPE)
+    options = asdict(recipe)
     unsplit = ""
     try:
         try:
-            forecast = extrapolate(rows, budgets=budgets, **recipe)
+            forecast = extrapolate(rows, budgets=budgets, **options)
         except UserError as error:
             # A law whose budgets cannot be split (experts in no one proportion) is a law all the same.
             unsplit = str(error)
-            forecast = extrapolate(rows, targets=rows[["params", "tokens", "flops"]], **recipe)
+            forecast = extrapolate(rows, targets=rows[["params", "tokens", "flops"]], **options)
         fitted = forecast.fit.predict(rows)
     except UserError as error:
         return f"no law could be fitted to all finished runs: {error}."
     predictions = () if unsplit else forecast.predictions
     used = used_rows(forecast, len(rows))
-    back = _steps_back(rows, target, held_out, kept)
+    back = _steps_back(rows, target, held_out, recipe, kept)
     return Law(forecast, predictions, predictions[-len(RATIOS) :], back, used, fitted, unsplit)
 
 
 def _steps_back(
-    rows: pd.DataFrame, target: Target | None, held_out: HeldOut | str, kept: Sequence[Kept]
+    rows: pd.DataFrame,
+    target: Target | None,
+    held_out: HeldOut | str,
+    recipe: FitOptions,
+    kept: Sequence[Kept],
 ) -> tuple[StepBack, ...]:
     if target is None or not target.losses:
         return ()
@@ -352,7 +343,7 @@ def _steps_back(
             said = held_out.prediction
         else:
             try:
-                said = _forecast_target(below, target).predictions[0]
+                said = _forecast_target(below, target, recipe).predictions[0]
             except UserError as error:
                 said = str(error)
         steps.append(StepBack(ratio, len(below), said))

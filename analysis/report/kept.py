@@ -4,7 +4,7 @@ Scoring is `forecasting.score`'s; here each forecast's law is fitted again, for 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import Code, UserError, Warn
-from analysis.fitting.fit import fit
+from analysis.fitting.options import FitOptions
 from analysis.fitting.result import Fit
-from analysis.forecasting.forecast import Prediction
+from analysis.forecasting.forecast import Prediction, extrapolate
 from analysis.forecasting.promise import SAME, row_hashes
 from analysis.forecasting.registry import registered
 from analysis.forecasting.score import Score, Verification, verify_table
@@ -25,14 +25,17 @@ from analysis.tables.load import load_table, tasks_of
 FOLDER = "forecasts"
 # A law that is fitted again to the same rows gives what was registered within this; else it is another law.
 AGAIN = 1e-4
+# Sizes whose law is drawn: a plane of many says no more.
+_MOST_LINES = 40
 
 
 @dataclass(frozen=True)
 class Kept:
     """A registered forecast of one run, and the scores of the runs of its target (none: not measured yet).
 
-    `prediction` bounds one new run at 90%. `used` [rows of the ladder] and `fitted` are its rows and its law,
-    fitted again; None where these rows are gone, or the law is not the one that was registered.
+    `prediction` bounds one new run at 90%. `used` [rows of the ladder], `fitted` and `lines` are its rows, its law
+    (of several that are weighed, the first) and its losses along each size, fitted again; None and none where these
+    rows are gone, or the law is not the one that was registered.
     """
 
     id: str
@@ -42,6 +45,17 @@ class Kept:
     scores: tuple[Score, ...]
     used: np.ndarray | None = None
     fitted: Fit | None = None
+    lines: Mapping[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> FitOptions:
+        """The options of its law."""
+        return replace(RECIPE, **self.content.get("recipe", {}))
+
+    @property
+    def columns(self) -> str:
+        """The columns of the table under the names that its law reads, such as which parameters N counts."""
+        return str(self.content["data"]["source"].get("columns", ""))
 
     @property
     def of_target(self) -> str:
@@ -93,36 +107,58 @@ def _prediction(content: Mapping[str, Any]) -> Prediction:
     return Prediction(params, tokens, flops, loss, low, high, 0.9, ratio)
 
 
-def of_ladder(kept: Sequence[Kept], table: pd.DataFrame, source: Source) -> tuple[Kept, ...]:
+def of_ladder(kept: Sequence[Kept], table: pd.DataFrame) -> tuple[Kept, ...]:
     """Choose the forecasts of the largest target among those of the runs in `table`, nearest cut first, the last
-    registered of each cut; each with its law."""
+    registered of each cut."""
     runs = set(table["run_id"].astype(str)) if "run_id" in table.columns else set()
     mine = [one for one in kept if one.runs & runs]
     if not mine:
         return ()
     top = max(one.prediction.flops or 0.0 for one in mine)
     by_cut = {one.cut: one for one in mine if (one.prediction.flops or 0.0) >= top * (1 - SAME)}
-    tasks = tasks_of(source.path)
-    return tuple(_with_law(by_cut[cut], table, tasks) for cut in sorted(by_cut, key=lambda cut: cut or 0.0))
+    return tuple(by_cut[cut] for cut in sorted(by_cut, key=lambda cut: cut or 0.0))
 
 
-def _with_law(one: Kept, table: pd.DataFrame, tasks: pd.DataFrame | None) -> Kept:
-    data, floor, p = one.content["data"], one.content["floor"], one.prediction
-    rows = law_rows(table.assign(row_hash=row_hashes(table, tasks, data["hashed"]))).rows
+def with_law(one: Kept, table: pd.DataFrame, source: Source) -> Kept:
+    """Fit the law of a forecast again to its rows of `table`, whose columns have the names that it reads."""
+    data, p = one.content["data"], one.prediction
+    hashed = table.assign(row_hash=row_hashes(table, tasks_of(source.path), data["hashed"]))
+    rows = law_rows(hashed).rows
     used = rows["row_hash"].isin(data["rows"]).to_numpy()
     if used.sum() < len(data["rows"]):
         return one
-    options: dict[str, Any] = {"regime": RECIPE.regime, "level": p.level}
-    if floor["kind"] == "known":
-        options |= {"floor": "known", "floor_value": floor["value"], "floor_source": floor["source"]}
+    target = pd.DataFrame([{"params": p.params, "tokens": p.tokens, "flops": p.flops}])
+    ends = pd.concat([target.assign(tokens=rows["tokens"].min()), target])
+    ends["flops"] *= ends["tokens"] / p.tokens
+    apart = (rows["params"] / p.params - 1).abs() > SAME
+    grid = pd.concat([target, *along_tokens(pd.concat([rows[apart], ends], ignore_index=True))])
     try:
-        fitted = fit(
-            rows[used].drop(columns="row_hash").reset_index(drop=True), one.content["form"], **options
+        law = extrapolate(
+            rows[used].drop(columns="row_hash").reset_index(drop=True), targets=grid, **asdict(one.recipe)
         )
-        again = float(
-            fitted.predict(pd.DataFrame([{"params": p.params, "tokens": p.tokens, "flops": p.flops}]))[0]
-        )
-    except UserError:
+    except (UserError, TypeError):  # an edited recipe names what there is not
         return one
-    same = abs(again / p.loss - 1) <= AGAIN
-    return replace(one, used=used, fitted=fitted if same else None)
+    losses = np.asarray([said.loss for said in law.predictions])
+    if abs(losses[0] / p.loss - 1) > AGAIN:
+        return replace(one, used=used)
+    grid = grid.assign(loss=losses)[1:]
+    lines = {
+        float(size): (line["flops"].to_numpy(), line["loss"].to_numpy())
+        for size, line in grid.groupby("params")
+    }
+    return replace(one, used=used, fitted=law.fit, lines=lines)
+
+
+def along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
+    """Each size that was trained at several horizons, along tokens: where the law is drawn."""
+    parts = []
+    sizes = rows.groupby("params")["tokens"].agg(["min", "max"])
+    several = sizes.index[sizes["max"] > 1.05 * sizes["min"]]
+    # Of very many sizes some, evenly: more lines are a surface.
+    for size in several[:: -(-len(several) // _MOST_LINES) or 1].tolist():
+        group = rows[rows["params"] == size]
+        low, high = group["tokens"].min(), group["tokens"].max()
+        tokens = np.geomspace(low / 1.2, high * 1.15, points)
+        per_token = float((group["flops"] / group["tokens"]).mean())
+        parts.append(pd.DataFrame({"params": size, "tokens": tokens, "flops": per_token * tokens}))
+    return parts
