@@ -1,8 +1,9 @@
-"""Add a network variant from outside: SwiGLU (Shazeer 2020), with arrays, FLOPs and forward pass beside each other.
+"""Add a network variant from outside: a gated MLP whose gate is a squared ReLU, as SwiGLU (Shazeer 2020) with the
+activation of Primer (So et al. 2021): arrays, FLOPs and forward pass beside each other.
 
     python examples/network_variant.py
 
-Expect the dense and the SwiGLU rung side by side, with equal parameters, and the loss of ten steps of each.
+Expect the dense, the SwiGLU and the new rung side by side, with equal parameters, and ten steps' loss of each.
 """
 
 from typing import Any
@@ -39,11 +40,11 @@ def flops(shape: Shape) -> int:
 
 
 def forward(array: Any, x: jax.Array) -> jax.Array:
-    return (jax.nn.silu(x @ array["gate"]) * (x @ array["in"])) @ array["out"]
+    return (jax.nn.relu(x @ array["gate"]) ** 2 * (x @ array["in"])) @ array["out"]
 
 
-# This line is the whole of the change. In lmscale/mlp.py it would be selected by family.kind=swiglu.
-mlp.KINDS["swiglu"] = mlp.Mlp(arrays, flops, forward)
+# This line is the whole of the change. In lmscale/mlp.py it would be selected by family.kind=squared_glu.
+mlp.KINDS["squared_glu"] = mlp.Mlp(arrays, flops, forward)
 
 
 def losses(shape: Shape, steps: int = 10) -> list[float]:
@@ -68,7 +69,7 @@ def losses(shape: Shape, steps: int = 10) -> list[float]:
 
 
 def main() -> None:
-    for kind in ("dense", "swiglu"):
+    for kind in ("dense", "swiglu", "squared_glu"):
         shape = shape_of(FamilyConfig(kind=kind), 48, context=64, vocab_size=260)
         found = losses(shape)
         print(

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from lmscale.errors import UserError
 from lmscale.mlp import KINDS
+from lmscale.norm import NORMS
+from lmscale.positions import POSITIONS, position_parameters
 from lmscale.shape import Parameter, Shape
 from lmscale.typed import among, at_most
 
@@ -28,6 +30,10 @@ class FamilyConfig:
     kind: of the MLP of every block, an entry of `mlp.KINDS`.
     Depth is `n_layer`, or d_model / aspect (at least one layer); heads are `n_head`, or as many as heads of about
     `d_head` channels fit. Of each pair one is given.
+    norm: of every norm, an entry of `norm.NORMS`. positions: an entry of `positions.POSITIONS`. n_kv_head: heads of
+    keys and values, each shared by as many query heads (null: one for each query head). qk_norm: norm queries and
+    keys (Henry et al. 2020; Dehghani et al. 2023). tied_embeddings: one array is embedding and unembedding (Press &
+    Wolf 2017).
     """
 
     kind: str = "dense"
@@ -36,6 +42,11 @@ class FamilyConfig:
     n_head: int | None = 4
     d_head: int | None = None
     mlp_ratio: int = 4
+    norm: str = "rms"
+    positions: str = "rotary"
+    n_kv_head: int | None = None
+    qk_norm: bool = True
+    tied_embeddings: bool = False
 
     renamed: ClassVar = {"name": "kind"}
 
@@ -56,18 +67,42 @@ def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) 
     d_head = dial // n_head
     if d_head % 2:
         raise UserError(
-            f"dial={dial}: its head of {d_head} channels is odd and rotary positions pair channels"
+            f"dial={dial}: its head of {d_head} channels is odd: rotary positions pair channels, and rungs are the "
+            "same for all positions"
+        )
+    n_kv_head = family.n_kv_head or n_head
+    if n_head % n_kv_head:
+        divisors = [h for h in range(1, n_head + 1) if n_head % h == 0]
+        raise UserError(
+            f"family.n_kv_head={n_kv_head}: the {n_head} query heads of dial {dial} are not divisible by it; "
+            f"numbers that fit: {divisors}"
         )
     layers = family.n_layer or max(1, round(dial / (family.aspect or 1.0)))
     if layers > MOST_LAYERS:
         given = f"family.n_layer={family.n_layer}, family.aspect={family.aspect}"
         raise UserError(f"{given}: the rung of dial {dial} has {layers} layers, more than {MOST_LAYERS}")
-    return Shape(layers, dial, n_head, d_head, family.mlp_ratio * dial, context, vocab_size, family.kind)
+    return Shape(
+        n_layer=layers,
+        d_model=dial,
+        n_head=n_head,
+        d_head=d_head,
+        d_mlp=family.mlp_ratio * dial,
+        context=context,
+        vocab_size=vocab_size,
+        mlp=family.kind,
+        norm=family.norm,
+        positions=family.positions,
+        n_kv_head=None if n_kv_head == n_head else n_kv_head,  # one network, one id
+        qk_norm=family.qk_norm,
+        tied_embeddings=family.tied_embeddings,
+    )
 
 
 def _check(family: FamilyConfig) -> None:
     among("family.kind", family.kind, KINDS)
-    for field in ("n_layer", "n_head", "d_head", "mlp_ratio", "aspect"):
+    among("family.norm", family.norm, NORMS)
+    among("family.positions", family.positions, POSITIONS)
+    for field in ("n_layer", "n_head", "n_kv_head", "d_head", "mlp_ratio", "aspect"):
         value = getattr(family, field)
         if value is not None and value <= 0:
             raise UserError(f"family.{field}={value}: must be positive")
@@ -88,35 +123,31 @@ def _heads(d_model: int, d_head: int) -> int:
     return min(fits, key=lambda h: (max(d_model / h / d_head, d_head * h / d_model), h))
 
 
-def norm_parameters(width: int) -> dict[str, Any]:
-    """List a norm's array, its gain."""
-    return {"gain": Parameter("norm", (width,))}
-
-
 def attention_parameters(shape: Shape) -> dict[str, Any]:
     """List the arrays of attention: queries, keys and values in one; the way out; the norms of queries and keys.
 
     Ways out start small by depth, so that the residual stream does not grow with it (GPT-2).
     """
-    d, width = shape.d_model, shape.n_head * shape.d_head
-    return {
-        "qkv": Parameter("attention", (d, 3 * width), d**-0.5),
+    d, width, norm = shape.d_model, shape.n_head * shape.d_head, NORMS[shape.norm].parameters
+    found: dict[str, Any] = {
+        "qkv": Parameter("attention", (d, width + 2 * shape.d_kv), d**-0.5),
         "out": Parameter("attention", (width, d), (width * 2 * shape.n_layer) ** -0.5),
-        "q_norm": norm_parameters(shape.d_head),
-        "k_norm": norm_parameters(shape.d_head),
     }
+    if shape.qk_norm:
+        found |= {"q_norm": norm(shape.d_head), "k_norm": norm(shape.d_head)}
+    return found
 
 
 def parameters(shape: Shape) -> dict[str, Any]:
     """List every array of the network, by name, nested as the network is."""
-    d, v = shape.d_model, shape.vocab_size
-    found: dict[str, Any] = {
-        "embedding": Parameter("embedding", (v, d), d**-0.5),
-        "unembedding": Parameter("unembedding", (d, v), d**-0.5),
-        "final_norm": norm_parameters(d),
-    }
+    d, v, norm = shape.d_model, shape.vocab_size, NORMS[shape.norm].parameters(shape.d_model)
+    found: dict[str, Any] = {"final_norm": norm, **position_parameters(shape)}
+    # a tied array is multiplied with, so it is counted and decayed as the unembedding that it is too
+    found["embedding"] = Parameter("unembedding" if shape.tied_embeddings else "embedding", (v, d), d**-0.5)
+    if not shape.tied_embeddings:
+        found["unembedding"] = Parameter("unembedding", (d, v), d**-0.5)
     for layer in range(shape.n_layer):
-        found[f"attention_norm_{layer}"] = found[f"mlp_norm_{layer}"] = norm_parameters(d)
+        found[f"attention_norm_{layer}"] = found[f"mlp_norm_{layer}"] = norm
         found[f"attention_{layer}"] = attention_parameters(shape)
         found[f"mlp_{layer}"] = dict(KINDS[shape.mlp].parameters(shape))
     return found

@@ -16,7 +16,7 @@ def forward_terms(shape: Shape) -> dict[str, int]:
     """Count the FLOPs of one token's forward pass, by term."""
     d, width = shape.d_model, shape.n_head * shape.d_head
     return {
-        "qkv": shape.n_layer * 2 * d * 3 * width,
+        "qkv": shape.n_layer * 2 * d * (width + 2 * shape.d_kv),
         "scores": shape.n_layer * 2 * shape.context * width,
         "mix": shape.n_layer * 2 * shape.context * width,
         "out": shape.n_layer * 2 * width * d,

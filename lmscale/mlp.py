@@ -50,4 +50,42 @@ def dense_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x @ arrays["in"]) @ arrays["out"]
 
 
-KINDS: dict[str, Mlp] = {"dense": Mlp(dense_parameters, dense_flops, dense_forward)}
+def relu2_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+    """Apply dense's arrays with a squared ReLU between (So et al. 2021, Primer)."""
+    import jax
+
+    return jax.nn.relu(x @ arrays["in"]) ** 2 @ arrays["out"]
+
+
+def _gated_width(shape: Shape) -> int:
+    """Two thirds of the dense width: three matrices of it have the parameters of two."""
+    return round(2 * shape.d_mlp / 3)
+
+
+def swiglu_parameters(shape: Shape) -> dict[str, Parameter]:
+    """List three matrices: the gate, the way in, the way out."""
+    d, f = shape.d_model, _gated_width(shape)
+    return {
+        "gate": Parameter("mlp", (d, f), d**-0.5),
+        "in": Parameter("mlp", (d, f), d**-0.5),
+        "out": Parameter("mlp", (f, d), (f * 2 * shape.n_layer) ** -0.5),
+    }
+
+
+def swiglu_flops(shape: Shape) -> int:
+    """Count three products."""
+    return 3 * 2 * shape.d_model * _gated_width(shape)
+
+
+def swiglu_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+    """Multiply the way in by the SiLU of the gate (Shazeer 2020)."""
+    import jax
+
+    return (jax.nn.silu(x @ arrays["gate"]) * (x @ arrays["in"])) @ arrays["out"]
+
+
+KINDS: dict[str, Mlp] = {
+    "dense": Mlp(dense_parameters, dense_flops, dense_forward),
+    "relu2": Mlp(dense_parameters, dense_flops, relu2_forward),
+    "swiglu": Mlp(swiglu_parameters, swiglu_flops, swiglu_forward),
+}

@@ -2,7 +2,7 @@
 its arrays are those that `family` lists.
 
 Dimension letters, used in array names here and nowhere else:
-B rows, T positions, D d_model, H heads, K d_head, V vocabulary, W positions that a cache holds.
+B rows, T positions, D d_model, H heads, K d_head, V vocabulary, W positions of keys.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lmscale.family import attention_parameters, norm_parameters, parameters
+from lmscale.family import attention_parameters, parameters
 from lmscale.mlp import KINDS
+from lmscale.norm import NORMS
+from lmscale.positions import POSITIONS, check_length, position_parameters
 from lmscale.shape import Parameter, Shape
 
 Params = Any  # a plain pytree of arrays
 Cache = tuple[jax.Array, jax.Array]  # keys and values, [B, W, H, K] each
-ROTARY_BASE = 10_000.0
 
 
 class Decoder(NamedTuple):
@@ -37,35 +38,26 @@ def _made(module: nn.Module, name: str, arrays: dict[str, Parameter]) -> jax.Arr
         found: jax.Array = module.get_variable("params", name)
         assert found.shape == shape, f"{name} {found.shape}, not {shape}"
         return found
-    init = nn.initializers.ones if std is None else nn.initializers.normal(std)
+    start = nn.initializers
+    init = start.ones if std is None else start.normal(std) if std else start.zeros
     array: jax.Array = module.param(name, init, shape)
     return array
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis with a learned gain (Zhang & Sennrich 2019)."""
+class Norm(nn.Module):
+    """The norm of this kind over the last axis."""
+
+    kind: str
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        gain = _made(self, "gain", norm_parameters(x.shape[-1]))
-        x32 = x.astype(jnp.float32)
-        scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + 1e-6)
-        return (x32 * scale * gain).astype(x.dtype)
-
-
-def rotary(x_BTHK: jax.Array, positions_T: jax.Array) -> jax.Array:
-    """Rotate pairs of channels by an angle proportional to position (Su et al. 2021, RoFormer, eq. 34)."""
-    half = x_BTHK.shape[-1] // 2
-    frequency_K = ROTARY_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_TK = positions_T[:, None].astype(jnp.float32) * frequency_K
-    cos, sin = jnp.cos(angle_TK)[:, None, :], jnp.sin(angle_TK)[:, None, :]
-    first, second = x_BTHK[..., :half], x_BTHK[..., half:]
-    rotated = jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
-    return rotated.astype(x_BTHK.dtype)
+        kind = NORMS[self.kind]
+        table = kind.parameters(x.shape[-1])
+        return kind.forward({name: _made(self, name, table) for name in table}, x)
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention with normed queries and keys (Henry et al. 2020; Dehghani et al. 2023)."""
+    """Causal attention with as many heads of keys and values as of queries, or fewer (Ainslie et al. 2023)."""
 
     shape: Shape
     dtype: Any
@@ -74,25 +66,41 @@ class Attention(nn.Module):
     def __call__(
         self, x_BTD: jax.Array, cache: Cache | None = None, position: jax.Array | int = 0
     ) -> tuple[jax.Array, Cache]:
-        """Over all positions of x; or, with the keys and values [B, W, H, K] of the positions before, over
-        the one position of x. Returns the keys and values with those of x in them."""
+        """Over all positions of x; or, with the keys and values of the positions before, over the one position of
+        x. Returns the keys and values with those of x in them."""
         h, k, arrays = self.shape.n_head, self.shape.d_head, attention_parameters(self.shape)
         w_qkv, w_out = _made(self, "qkv", arrays), _made(self, "out", arrays)
         rows, length, _ = x_BTD.shape
-        qkv = (x_BTD @ w_qkv.astype(self.dtype)).reshape(rows, length, 3, h, k)
-        q, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        qkv = x_BTD @ w_qkv.astype(self.dtype)
+        if self.shape.n_kv_head is None:
+            qkv = qkv.reshape(rows, length, 3, h, k)
+            q, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        else:
+            heads = qkv.reshape(rows, length, -1, k)
+            q, key, value = jnp.split(heads, [h, h + self.shape.n_kv_head], axis=2)
         positions_T = position + jnp.arange(length)
-        q = rotary(RMSNorm(name="q_norm")(q), positions_T)
-        key = rotary(RMSNorm(name="k_norm")(key), positions_T)
+        kind = POSITIONS[self.shape.positions]
+
+        def placed(x_BTHK: jax.Array, norm: str) -> jax.Array:
+            x_BTHK = Norm(self.shape.norm, name=norm)(x_BTHK) if self.shape.qk_norm else x_BTHK
+            return kind.turned(x_BTHK, positions_T) if kind.turned else x_BTHK
+
+        def bias(keys_W: jax.Array) -> jax.Array | None:
+            return kind.bias(h, positions_T, keys_W)[None] if kind.bias else None
+
+        q, key = placed(q, "q_norm"), placed(key, "k_norm")
         if cache is None:
-            mixed = jax.nn.dot_product_attention(q, key, value, is_causal=True)
+            mixed = jax.nn.dot_product_attention(q, key, value, bias(positions_T), is_causal=True)
         else:
             key, value = (
                 jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
                 for old, new in zip(cache, (key, value), strict=True)
             )
-            seen_W = jnp.arange(key.shape[1]) <= position
-            mixed = jax.nn.dot_product_attention(q, key, value, mask=seen_W[None, None, None, :])
+            keys_W = jnp.arange(key.shape[1])
+            seen_W = keys_W <= position
+            mixed = jax.nn.dot_product_attention(
+                q, key, value, bias(keys_W), mask=seen_W[None, None, None, :]
+            )
         return mixed.reshape(rows, length, h * k) @ w_out.astype(self.dtype), (key, value)
 
 
@@ -112,7 +120,7 @@ class MLP(nn.Module):
 
 class Transformer(nn.Module):
     """tokens [B, T] -> logits [B, T, V] in float32, and each layer's keys and values. Pre-norm residual
-    blocks, untied unembedding. caches, position: see `Attention`."""
+    blocks. caches, position: see `Attention`."""
 
     shape: Shape
     dtype: Any = jnp.float32
@@ -124,17 +132,23 @@ class Transformer(nn.Module):
         arrays = parameters(self.shape)
         embedding = _made(self, "embedding", arrays)
         x_BTD = embedding[tokens_BT].astype(self.dtype)
+        length = tokens_BT.shape[1]
+        check_length(self.shape, length)
+        if added := POSITIONS[self.shape.positions].added:
+            own = {name: _made(self, name, arrays) for name in position_parameters(self.shape)}
+            positions_T = position + jnp.arange(length)
+            x_BTD = x_BTD + added(own, positions_T, self.shape.d_model).astype(self.dtype)
         filled = []
         for layer in range(self.shape.n_layer):
             attention = Attention(self.shape, self.dtype, name=f"attention_{layer}")
-            normed_BTD = RMSNorm(name=f"attention_norm_{layer}")(x_BTD)
+            normed_BTD = Norm(self.shape.norm, name=f"attention_norm_{layer}")(x_BTD)
             attended_BTD, cache = attention(normed_BTD, caches[layer] if caches else None, position)
             filled.append(cache)
             x_BTD = x_BTD + attended_BTD
             mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
-            x_BTD = x_BTD + mlp(RMSNorm(name=f"mlp_norm_{layer}")(x_BTD))
-        unembedding = _made(self, "unembedding", arrays)
-        x_BTD = RMSNorm(name="final_norm")(x_BTD)
+            x_BTD = x_BTD + mlp(Norm(self.shape.norm, name=f"mlp_norm_{layer}")(x_BTD))
+        unembedding = embedding.T if self.shape.tied_embeddings else _made(self, "unembedding", arrays)
+        x_BTD = Norm(self.shape.norm, name="final_norm")(x_BTD)
         return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32), filled
 
 
@@ -175,7 +189,8 @@ def decoder(shape: Shape, dtype: Any = jnp.float32) -> Decoder:
     network = Transformer(shape, dtype)
 
     def start(params: Params, rows: int, length: int) -> list[Cache]:
-        empty = jnp.zeros((rows, length, shape.n_head, shape.d_head), dtype)
+        check_length(shape, length - 1)  # the last token is written and not read
+        empty = jnp.zeros((rows, length, shape.n_kv_head or shape.n_head, shape.d_head), dtype)
         return [(empty, empty)] * shape.n_layer
 
     def step(params: Params, cache: list[Cache], tokens_B: jax.Array, position: jax.Array) -> Any:

@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything the network's arrays depend on. mlp: the kind of every block's (`mlp.KINDS`)."""
+    """Everything the network depends on.
+
+    mlp, norm, positions: kinds, entries of `mlp.KINDS`, `norm.NORMS` and `positions.POSITIONS`. n_kv_head: heads of
+    keys and values, which groups of query heads share (null: as many as n_head). qk_norm: queries and keys are
+    normed. tied_embeddings: the unembedding is the embedding.
+    """
 
     n_layer: int
     d_model: int
@@ -16,10 +21,21 @@ class Shape:
     context: int
     vocab_size: int
     mlp: str = "dense"
+    norm: str = "rms"
+    positions: str = "rotary"
+    n_kv_head: int | None = None
+    qk_norm: bool = True
+    tied_embeddings: bool = False
+
+    @property
+    def d_kv(self) -> int:
+        """The width of all keys together, and of all values."""
+        return (self.n_kv_head or self.n_head) * self.d_head
 
 
 class Parameter(NamedTuple):
-    """An array of the network: tagged with its group where it is made. std: of its normal start; None: ones."""
+    """An array of the network: tagged with its group where it is made. std: of its normal start (0: zeros; None:
+    ones)."""
 
     group: str
     shape: tuple[int, ...]

@@ -7,6 +7,7 @@ from typing import Any
 
 from lmscale.jsonfiles import read_json, write_json
 from lmscale.plan import Pack
+from lmscale.spec import VERSION_1, written
 
 SPEEDS = "speeds.json"
 
@@ -15,7 +16,9 @@ def speed_key(pack: Pack) -> str:
     """Name what a measured speed belongs to: the shape, the batch, the lanes and the device."""
     run = pack.runs[0]
     shape = f"{run.shape.n_layer}x{run.shape.d_model}h{run.shape.n_head}t{run.shape.context}"
-    return f"{pack.execution['device']} {shape} batch {run.batch_tokens} lanes {len(pack.runs)}"
+    own = written(run)["shape"].items()
+    variant = "".join(f" {name}={value}" for name, value in own if name not in VERSION_1[type(run.shape)])
+    return f"{pack.execution['device']} {shape}{variant} batch {run.batch_tokens} lanes {len(pack.runs)}"
 
 
 def speeds_of(runs: Path) -> dict[str, float]:

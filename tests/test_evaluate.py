@@ -12,8 +12,11 @@ from lmscale.data import DataConfig, TasksConfig, World, open_world
 from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.family import FamilyConfig, shape_of
 from lmscale.generate import full_forward, generate, make_generation
+from lmscale.lanes import Lane
 from lmscale.model import Decoder
+from lmscale.optim import OptimConfig
 from lmscale.stack import stack_rows
+from lmscale.step import init_lane, pack_program
 
 NAMES = ("bigram", "copy", "labels", "list_ops", "parity", "parity_chain", "language")
 SOME = TasksConfig(weight=0.3, weights={name: 1 + i / 7 for i, name in enumerate(NAMES)}, items=40)
@@ -159,6 +162,44 @@ def test_a_cache_generates_what_whole_passes_do() -> None:
     for position in range(10):
         step, cache = go_on(params, cache, given[:, position], jnp.int32(position))
         np.testing.assert_allclose(step, logits[:, position], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "norm": "layer",
+            "positions": "learned",
+            "qk_norm": False,
+            "kind": "swiglu",
+            "tied_embeddings": True,
+        },
+        {"positions": "alibi", "n_kv_head": 2, "kind": "relu2"},
+        {"positions": "sinusoidal", "n_kv_head": 1},
+        {"positions": "none"},
+    ],
+    ids=str,
+)
+def test_every_variant_of_the_network_trains_and_is_evaluated(world: World, changes: dict[str, Any]) -> None:
+    shape = shape_of(FamilyConfig(n_layer=1, **changes), 16, context=world.context, vocab_size=260)
+    optim = OptimConfig()
+    program = pack_program(shape, optim, world.component_of_row(), len(world.components))
+    lane = {"peak_rate": 0.02, "weight_decay": 0.1, "warmup_steps": 1, "decay_start": 98, "decay_end": 99}
+    one = Lane(**lane, fall=0, floor=0.0, end_step=99)  # type: ignore[arg-type]
+    lanes = jax.tree.map(lambda value: jnp.stack([jnp.asarray(value)] * 2), one)
+    state = jax.vmap(lambda seed: init_lane(shape, optim, seed))(jnp.arange(2))
+    parts = [world.batches(seed, 0, 12) for seed in (0, 1)]
+    batches = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    state, _ = program(state, lanes, batches, np.int32(12))
+    forward = model.forward(shape)
+    cached = make_evaluator(world, forward, model.decoder(shape))(state.params)
+    whole = make_evaluator(world, forward)(state.params)
+    for one_lane, other in zip(cached, whole, strict=True):
+        assert one_lane.loss["total"] < np.log(260) - 0.3
+        assert one_lane.loss == other.loss and one_lane.tasks.keys() == world.families.keys()
+        chains, again = (e.items["parity_chain/greedy/matched_bytes"] for e in (one_lane, other))
+        assert (chains == again).mean() > 0.9  # two likeliest bytes may be as likely as each other
 
 
 def test_what_follows_a_made_up_chain_is_what_is_scored(world: World) -> None:

@@ -15,7 +15,7 @@ EXPECTED = {
     "own_law.py": ["product: objective 0.00095", "chinchilla: objective 7.55e-05"],
     "csv_to_report.py": ["Forecast ", "Report: report/index.html"],
     "emergence_of_a_table.py": ["three_digit_addition  emergent", "smooth", "flat", "jumps at"],
-    "network_variant.py": ["dense: ", "swiglu: "],
+    "network_variant.py": ["dense: ", "squared_glu: "],
     "read_a_run_folder.py": ["6f63641f4cbc: seed 3, 2 evaluations"],
 }
 

@@ -56,6 +56,8 @@ OTHER: dict[str, tuple[Change, str]] = {
     "momentum": (lambda s: s.update(optim={"b2": 0.95}), "optim.b2"),
     "science version": (lambda s: s.update(science_version=2), "science_version"),
     "a new part of the network": (lambda s: s.update(model={"mlp": "swiglu"}), "model.mlp"),
+    "no norm of queries and keys": (lambda s: s.update(qk_norm=False), "differ in qk_norm ("),
+    "no positions": (lambda s: s.update(positions="none"), "differ in positions ("),
     "rate": (lambda s: s.update(learning_rate=3 * s["learning_rate"]), "2 of 2: learning_rate"),
     "rate by another power": (
         lambda s: s.update(learning_rate=s["learning_rate"] * s["d_model"] / 4),

@@ -1,7 +1,7 @@
 """How somebody adds a network variant, an optimiser and a schedule: each is a few functions and one entry.
 
-A worked example (SwiGLU, Lion, a line down from the warm-up), registered here and nowhere else. Each is trained;
-its parameters and FLOPs are checked against the arrays and the compiler; and no run of before moves.
+A worked example (a squared gate, Lion, a line down from the warm-up), registered here and nowhere else. Each is
+trained; its parameters and FLOPs are checked against the arrays and the compiler; and no run of before moves.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.variants import VARIANTS
 from lmscale import mlp, model, optim, schedule
 from lmscale.config import DataConfig, HorizonConfig, SweepConfig, TasksConfig
 from lmscale.data.scan import draft_manifest
@@ -22,17 +23,19 @@ from lmscale.flops import forward_terms, training_flops_per_token
 from lmscale.ladder import run_specs
 from lmscale.lanes import Lane
 from lmscale.optim import OptimConfig
+from lmscale.plan import Pack
 from lmscale.schedule import RUN, TRUNK, ScheduleConfig, learning_rate
 from lmscale.shape import Parameter, Shape
 from lmscale.spec import RunSpec, spec_of, written
+from lmscale.speeds import speed_key
 from lmscale.step import State, init_lane, pack_program
 from lmscale.train import lane_numbers
 
 # --- a network variant: what would stand in mlp.py, or in a file beside it that mlp.py takes its entry from
 
 
-def swiglu_parameters(shape: Shape) -> dict[str, Parameter]:
-    """Three matrices (Shazeer 2020)."""
+def squared_parameters(shape: Shape) -> dict[str, Parameter]:
+    """Three matrices."""
     d, f = shape.d_model, shape.d_mlp
     return {
         "gate": Parameter("mlp", (d, f), d**-0.5),
@@ -41,17 +44,17 @@ def swiglu_parameters(shape: Shape) -> dict[str, Parameter]:
     }
 
 
-def swiglu_flops(shape: Shape) -> int:
+def squared_flops(shape: Shape) -> int:
     """Three products."""
     return 2 * 3 * shape.d_model * shape.d_mlp
 
 
-def swiglu_forward(arrays: Any, x: jax.Array) -> jax.Array:
-    """SiLU of the gate times the way in."""
-    return (jax.nn.silu(x @ arrays["gate"]) * (x @ arrays["in"])) @ arrays["out"]
+def squared_forward(arrays: Any, x: jax.Array) -> jax.Array:
+    """The squared ReLU of the gate times the way in."""
+    return (jax.nn.relu(x @ arrays["gate"]) ** 2 * (x @ arrays["in"])) @ arrays["out"]
 
 
-SWIGLU = mlp.Mlp(swiglu_parameters, swiglu_flops, swiglu_forward)
+SQUARED = mlp.Mlp(squared_parameters, squared_flops, squared_forward)
 
 
 # --- an optimiser
@@ -71,7 +74,7 @@ LINEAR = schedule.Schedule(schedule.after_warmup, schedule.line, unused=("decay_
 def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The three entries; yields the ids of runs planned before."""
     before = [spec.run_id for kind in ("wsd", "cosine") for spec in specs(ScheduleConfig(kind, 10))]
-    monkeypatch.setitem(mlp.KINDS, "swiglu", SWIGLU)
+    monkeypatch.setitem(mlp.KINDS, "squared_glu", SQUARED)
     monkeypatch.setitem(optim.OPTIMISERS, "lion", lion)
     monkeypatch.setitem(schedule.SCHEDULES, "linear", LINEAR)
     yield before
@@ -101,7 +104,7 @@ def start_of(spec: RunSpec) -> State:
 
 
 def test_a_network_variant(entries: list[str]) -> None:
-    shape = shape_of(FamilyConfig(kind="swiglu", n_layer=1), 128, context=64, vocab_size=260)
+    shape = shape_of(FamilyConfig(kind="squared_glu", n_layer=1), 128, context=64, vocab_size=260)
     network = jax.eval_shape(lambda: model.init(shape, jax.random.key(0)))
     assert network == model.shapes(shape)
     assert sum(leaf.size for leaf in jax.tree.leaves(network)) == sum(parameter_groups(shape).values())
@@ -149,9 +152,19 @@ def test_a_schedule(entries: list[str]) -> None:
         ScheduleConfig("linea")
 
 
+def test_every_axis_of_the_network_has_runs_of_its_own(entries: list[str]) -> None:
+    changes = [{}, *VARIANTS.values(), {"n_kv_head": 4}]
+    made = [specs(ScheduleConfig("cosine", 10), FamilyConfig(n_layer=1, **change))[0] for change in changes]
+    assert made[0].run_id == made[-1].run_id  # as many heads of keys as of queries is the default
+    assert len({spec.run_id for spec in made}) == len(VARIANTS) + 1
+    assert all(spec_of(written(spec)) == spec for spec in made)
+    packs = [Pack(0, {"device": "cpu"}, (spec,)) for spec in made]
+    assert len({speed_key(pack) for pack in packs}) == len(VARIANTS) + 1
+
+
 @pytest.mark.slow
 def test_all_three_train_together(entries: list[str]) -> None:
-    family = FamilyConfig(kind="swiglu", n_layer=1)
+    family = FamilyConfig(kind="squared_glu", n_layer=1)
     (spec,) = specs(ScheduleConfig("linear", 10), family, OptimConfig("lion"))
     assert spec.run_id not in entries and spec_of(written(spec)) == spec
     steps = 24

@@ -44,6 +44,7 @@ _OF_A_RUN = frozenset(
     ]
 )
 _SAID = frozenset({"data.name"})
+_ON = frozenset({"qk_norm", "positions"})  # what is on where a spec does not say it: off is a science
 _RENAMED = {"optim.name": "optim.kind", "schedule.name": "schedule.kind"}
 _SHAPE = ("n_layer", "d_model", "n_head", "d_head", "d_mlp")
 _RULES = ("learning_rate", "weight_decay", "batch_multiple")
@@ -94,7 +95,7 @@ def _fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         for part in value:
             rest = {key: inner for key, inner in part.items() if key != "name"}
             yield from _fields(rest, f"{path}.{part['name']}")
-    elif path not in _SAID and value not in (None, False, 0, "", "none", []):
+    elif path not in _SAID and (path in _ON or value not in (None, False, 0, "", "none", [])):
         yield path, value if isinstance(value, str) else json.dumps(value)
 
 
