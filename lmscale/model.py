@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from lmscale.family import attention_parameters, norm_parameters, parameters
 from lmscale.mlp import KINDS
+from lmscale.parametrisation import multipliers, started, times
 from lmscale.shape import Parameter, Shape
 
 Params = Any  # a plain pytree of arrays
@@ -79,20 +80,21 @@ class Attention(nn.Module):
         h, k, arrays = self.shape.n_head, self.shape.d_head, attention_parameters(self.shape)
         w_qkv, w_out = _made(self, "qkv", arrays), _made(self, "out", arrays)
         rows, length, _ = x_BTD.shape
+        scale = multipliers(self.shape).attention
         qkv = (x_BTD @ w_qkv.astype(self.dtype)).reshape(rows, length, 3, h, k)
         q, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         positions_T = position + jnp.arange(length)
         q = rotary(RMSNorm(name="q_norm")(q), positions_T)
         key = rotary(RMSNorm(name="k_norm")(key), positions_T)
         if cache is None:
-            mixed = jax.nn.dot_product_attention(q, key, value, is_causal=True)
+            mixed = jax.nn.dot_product_attention(q, key, value, is_causal=True, scale=scale)
         else:
             key, value = (
                 jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
                 for old, new in zip(cache, (key, value), strict=True)
             )
             seen_W = jnp.arange(key.shape[1]) <= position
-            mixed = jax.nn.dot_product_attention(q, key, value, mask=seen_W[None, None, None, :])
+            mixed = jax.nn.dot_product_attention(q, key, value, mask=seen_W[None, None, None, :], scale=scale)
         return mixed.reshape(rows, length, h * k) @ w_out.astype(self.dtype), (key, value)
 
 
@@ -124,24 +126,25 @@ class Transformer(nn.Module):
         arrays = parameters(self.shape)
         embedding = _made(self, "embedding", arrays)
         x_BTD = embedding[tokens_BT].astype(self.dtype)
+        scales = multipliers(self.shape)
         filled = []
         for layer in range(self.shape.n_layer):
             attention = Attention(self.shape, self.dtype, name=f"attention_{layer}")
             normed_BTD = RMSNorm(name=f"attention_norm_{layer}")(x_BTD)
             attended_BTD, cache = attention(normed_BTD, caches[layer] if caches else None, position)
             filled.append(cache)
-            x_BTD = x_BTD + attended_BTD
+            x_BTD = x_BTD + times(attended_BTD, scales.residual)
             mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
-            x_BTD = x_BTD + mlp(RMSNorm(name=f"mlp_norm_{layer}")(x_BTD))
+            x_BTD = x_BTD + times(mlp(RMSNorm(name=f"mlp_norm_{layer}")(x_BTD)), scales.residual)
         unembedding = _made(self, "unembedding", arrays)
-        x_BTD = RMSNorm(name="final_norm")(x_BTD)
+        x_BTD = times(RMSNorm(name="final_norm")(x_BTD), scales.output)
         return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32), filled
 
 
 def init(shape: Shape, key: jax.Array) -> Params:
     """Make fresh parameters in float32, a plain pytree."""
     tokens = jnp.zeros((1, 2), jnp.int32)
-    return Transformer(shape).init(key, tokens)["params"]
+    return started(shape, Transformer(shape).init(key, tokens)["params"])
 
 
 def shapes(shape: Shape) -> Params:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything the network's arrays depend on. mlp: the kind of every block's (`mlp.KINDS`)."""
+    """Everything the network's arrays depend on. mlp: the kind of every block's (`mlp.KINDS`). parametrisation:
+    `standard`, or one of `parametrisation`."""
 
     n_layer: int
     d_model: int
@@ -16,6 +17,7 @@ class Shape:
     context: int
     vocab_size: int
     mlp: str = "dense"
+    parametrisation: str = "standard"
 
 
 class Parameter(NamedTuple):
