@@ -128,8 +128,8 @@ def start(config: AverageConfig, params: Any) -> Any:
 
 
 def take(config: AverageConfig, memory: Any, params: Any, step: jax.Array) -> Any:
-    """Take the params after a step into the memory. step: how many were taken, this one included."""
-    return AVERAGES[config.kind].take(config, memory, params, step) if config.kind else ()
+    """Take the params after `step` (from 0) into the memory."""
+    return AVERAGES[config.kind].take(config, memory, params, step + 1) if config.kind else ()
 
 
 @functools.lru_cache(maxsize=4)

@@ -75,16 +75,14 @@ def activations(shape: Shape, params: Any, tokens: jax.Array) -> dict[str, jax.A
 
 
 def scales(shape: Shape, optim: OptimConfig, rate: float, steps: int = STEPS, seeds: int = SEEDS) -> Scales:
-    """Train each seed some steps on one batch, and measure on it before and after."""
-    optim = optimiser_of(shape, optim)
+    """Train each seed some steps on one batch, and measure on it before and after. optim: fitted to the shape."""
     rng = np.random.default_rng(0)
     tokens = jnp.asarray(rng.integers(0, shape.vocab_size, (ROWS, shape.context + 1)).astype(np.int32))
     counted = jnp.ones((ROWS, shape.context), bool)
     weight = counted / counted.size
     step = lane_step(shape, optim, jnp.zeros(ROWS, jnp.int32), 1, jnp.float32)
-    lane = Lane(
-        jnp.float32(rate), jnp.float32(0), *map(jnp.int32, (0, NEVER, NEVER + 1, 0)), jnp.float32(0), jnp.int32(NEVER)
-    )  # fmt: skip
+    whole = map(jnp.int32, (0, NEVER, NEVER + 1, 0))
+    lane = Lane(jnp.float32(rate), jnp.float32(0), *whole, jnp.float32(0), jnp.int32(NEVER))
 
     @jax.jit
     @jax.vmap
@@ -108,8 +106,8 @@ def scales(shape: Shape, optim: OptimConfig, rate: float, steps: int = STEPS, se
 
 
 def slopes(over: str, sizes: Sequence[int], found: Sequence[Scales]) -> list[Slope]:
-    """Fit the exponent of each place's scales. Over depth blocks are compared in the first and the last layer, and the
-    stream halfway and at the end: before that it has what few of the blocks added."""
+    """Fit the exponent of each place's scales. Over depth the places are compared that any depth has: the first
+    block, the middle one and the stream before it, the end."""
     result = []
     for what in ("value", "change"):
         tables = [_renamed(getattr(one, what)) if over == "depth" else getattr(one, what) for one in found]
@@ -126,7 +124,9 @@ def _renamed(scales: dict[str, float]) -> dict[str, float]:
     found = {}
     for name, value in scales.items():
         stem, _, layer = name.rpartition("_")
-        words = {layers // 2: "middle"} if name.startswith("stream") else {0: "first", layers - 1: "last"}
+        words = {layers // 2: "middle"}
+        if not name.startswith("stream"):  # after one of many blocks the stream is still the embedding
+            words[0] = "first"
         if not layer.isdigit():
             found[name] = value
         elif int(layer) in words:
@@ -147,13 +147,21 @@ def check(
     per_width = RATE_RULES[kind](TransferConfig(kind=kind, rate=1.0), BASE_WIDTH)
     rule = TransferConfig(kind=kind, rate=rate / per_width, rate_cap=1e9)
 
-    def of(width: int, layers: int) -> Scales:
+    def of(width: int, layers: int) -> tuple[Shape, OptimConfig, float]:
         family = FamilyConfig(n_layer=layers)
         shape = parametrised(shape_of(family, width, context=CONTEXT, vocab_size=VOCAB), kind)
-        return scales(shape, optim, peak_rate(rule, width, 1e6), steps)
+        return shape, optimiser_of(shape, optim), peak_rate(rule, width, 1e6)
 
-    by_width = slopes("width", widths, [of(width, BASE_LAYERS) for width in widths])
-    return by_width + (slopes("depth", depths, [of(BASE_WIDTH, n) for n in depths]) if depths else [])
+    over = {
+        "width": (widths, [of(width, BASE_LAYERS) for width in widths]),
+        "depth": (depths, [of(BASE_WIDTH, layers) for layers in depths]),
+    }
+    return [
+        slope
+        for name, (sizes, made) in over.items()
+        if sizes
+        for slope in slopes(name, sizes, [scales(*one, steps) for one in made])
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at_least("--steps", given.steps, 1)
         depths = given.depths if given.depths is not None else DEPTHS if given.transfer == "completep" else ()
         for name, sizes in (("--widths", given.widths), ("--depths", depths)):
-            if len(sizes) == 1 or name == "--widths" and not sizes or len(set(sizes)) < len(sizes):
+            if len(sizes) == 1 or (name == "--widths" and not sizes) or len(set(sizes)) < len(sizes):
                 raise UserError(f"{name}={list(sizes)}: give two sizes or more, each once")
         found = check(given.transfer, OptimConfig(given.optim), given.rate, given.widths, depths, given.steps)
     except UserError as error:

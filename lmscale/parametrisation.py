@@ -1,5 +1,5 @@
-"""The parametrisations: what a network's forward pass, its start and its arrays' rates take from width and depth, so
-that one peak rate serves all rungs. `transfer.kind` selects one; every other kind of `transfer` is of `standard`.
+"""The parametrisations: what a network's forward pass, its start and its arrays' rates take from width and depth,
+so that one peak rate serves all rungs. `transfer.kind` selects one; all its other kinds are of `standard`.
 
 mup: Yang et al. 2022 (Tensor Programs V, table 8). completep: Dey et al. 2025 (table 1, alpha = 1), which is mup by
 width and scales each block by one over the depth besides. Both are `standard` at the base, up to the place where a

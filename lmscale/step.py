@@ -94,7 +94,7 @@ def lane_step(
         moved = update(
             optim, groups, lane, state.step, state.params, gradient, norm, state.optimiser, factors
         )
-        taken = take(average, state.average, moved[0], state.step + 1)
+        taken = take(average, state.average, moved[0], state.step)
         params, optimiser, taken = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
             (*moved, taken),

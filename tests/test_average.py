@@ -65,7 +65,7 @@ def test_the_last_are_the_last_and_before_the_first_the_weights_are_the_average(
 ) -> None:
     config = AverageConfig("last", last=last, every=every)
     memory = start(config, jnp.zeros(()))
-    for step, value in enumerate(values, 1):
+    for step, value in enumerate(values):
         memory = take(config, memory, jnp.float32(value), jnp.int32(step))
     kept = values[every - 1 :: every][-last:]
     lanes = jax.tree.map(lambda array: array[None], memory)

@@ -1,7 +1,7 @@
 """How somebody adds a network variant, an optimiser and a schedule: each is a few functions and one entry.
 
-A worked example (SwiGLU, sign momentum, a line down from the warm-up), registered here and nowhere else. Each is trained;
-its parameters and FLOPs are checked against the arrays and the compiler; and no run of before moves.
+A worked example (SwiGLU, the momentum's sign, a line down), registered here and nowhere else. Each is trained; its
+parameters and FLOPs are checked against the arrays and the compiler; and no run of before moves.
 """
 
 from collections.abc import Iterator
