@@ -30,7 +30,7 @@ from lmscale.family import FamilyConfig, shape_of
 from lmscale.lanes import Lane
 from lmscale.loss import token_losses
 from lmscale.optim import OptimConfig
-from lmscale.parametrisation import BASE_LAYERS, BASE_WIDTH, STANDARD, optimiser_of, parametrised
+from lmscale.parametrisation import BASE_LAYERS, BASE_WIDTH, STANDARD, parametrised
 from lmscale.step import init_lane, pack_program
 
 WIDTHS, DEPTHS, SEEDS = (8, 16, 32, 64), (1, 2, 4, 8), (0, 1)
@@ -103,9 +103,7 @@ class Cell:
     def __init__(self, optim: str, kind: str, width: int, depth: int) -> None:
         shape = shape_of(FamilyConfig(n_layer=depth), width, context=CONTEXT, vocab_size=260)
         self.shape = parametrised(shape, kind)
-        self.optim = optimiser_of(
-            self.shape, OptimConfig(optim, b2=0.99) if optim == "lion" else OptimConfig(optim)
-        )
+        self.optim = OptimConfig(optim, b2=0.99) if optim == "lion" else OptimConfig(optim)
         self.program = pack_program(self.shape, self.optim, np.zeros(ROWS, int), 1)
         self.init = jax.jit(jax.vmap(lambda seed: init_lane(self.shape, self.optim, seed)))
         forward = model.forward(self.shape)

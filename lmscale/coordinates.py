@@ -22,7 +22,7 @@ from lmscale.errors import UserError
 from lmscale.family import FamilyConfig, shape_of
 from lmscale.lanes import Lane
 from lmscale.optim import OPTIMISERS, OptimConfig
-from lmscale.parametrisation import BASE_LAYERS, BASE_WIDTH, optimiser_of, parametrised
+from lmscale.parametrisation import BASE_LAYERS, BASE_WIDTH, checked, parametrised
 from lmscale.schedule import NEVER
 from lmscale.shape import Shape
 from lmscale.step import init_lane, lane_step
@@ -75,7 +75,7 @@ def activations(shape: Shape, params: Any, tokens: jax.Array) -> dict[str, jax.A
 
 
 def scales(shape: Shape, optim: OptimConfig, rate: float, steps: int = STEPS, seeds: int = SEEDS) -> Scales:
-    """Train each seed some steps on one batch, and measure on it before and after. optim: fitted to the shape."""
+    """Train each seed some steps on one batch, and measure on it before and after."""
     rng = np.random.default_rng(0)
     tokens = jnp.asarray(rng.integers(0, shape.vocab_size, (ROWS, shape.context + 1)).astype(np.int32))
     counted = jnp.ones((ROWS, shape.context), bool)
@@ -150,7 +150,7 @@ def check(
     def of(width: int, layers: int) -> tuple[Shape, OptimConfig, float]:
         family = FamilyConfig(n_layer=layers)
         shape = parametrised(shape_of(family, width, context=CONTEXT, vocab_size=VOCAB), kind)
-        return shape, optimiser_of(shape, optim), peak_rate(rule, width, 1e6)
+        return shape, checked(shape, optim), peak_rate(rule, width, 1e6)
 
     over = {
         "width": (widths, [of(width, BASE_LAYERS) for width in widths]),

@@ -11,7 +11,7 @@ from lmscale.config import EvaluationConfig, SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.errors import UserError
 from lmscale.family import parameter_conventions, parameter_groups, shape_of
-from lmscale.parametrisation import optimiser_of, parametrised
+from lmscale.parametrisation import checked, parametrised
 from lmscale.plans import PLANS
 from lmscale.plans.config import PlanConfig
 from lmscale.plans.rungs import Chosen, Ladder, Point, Rung
@@ -127,7 +127,7 @@ def _base(config: SweepConfig, manifest: Manifest, rung: Rung, seed: int, rate: 
         learning_rate=rate,
         weight_decay=decay_of(config.transfer, rate),
         schedule={},
-        optim=optimiser_of(rung.shape, config.optim),
+        optim=checked(rung.shape, config.optim),
         evaluation={
             **{
                 name: value

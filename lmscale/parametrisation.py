@@ -101,23 +101,25 @@ def rate_factors(shape: Shape, optim: OptimConfig) -> Any:
     return _paired(factor, parameters(shape), parameters(shape))
 
 
-def optimiser_of(shape: Shape, optim: OptimConfig) -> OptimConfig:
-    """Fit an optimiser to a shape: Adam's eps falls as gradients do, by width and by depth (Dey et al. 2025,
-    table 1; there by width alone for look-ups and logits). UserError where its rates are not known."""
-    if shape.parametrisation == STANDARD:
-        return optim
-    entry = OPTIMISERS[optim.kind]
+def checked(shape: Shape, optim: OptimConfig) -> OptimConfig:
+    """Return an optimiser as it is; UserError where its rates under the shape's parametrisation are not known."""
     known = [
         kind
-        for kind, other in OPTIMISERS.items()
-        if other.mup is not None and (other.any_scale or shape.parametrisation == "mup")
+        for kind, entry in OPTIMISERS.items()
+        if entry.mup is not None and (entry.any_scale or shape.parametrisation != "completep")
     ]
-    if optim.kind not in known:
+    if shape.parametrisation != STANDARD and optim.kind not in known:
         raise UserError(
             f"optim.kind={optim.kind}: its rates under transfer.kind={shape.parametrisation} are not known, those "
             f"of {', '.join(known)} are; or give transfer.kind=inverse_width or constant"
         )
-    if "eps" not in entry.reads:
+    return optim
+
+
+def fitted(shape: Shape, optim: OptimConfig) -> OptimConfig:
+    """Fit an optimiser to a shape: Adam's eps falls as gradients do, by width and by depth (Dey et al. 2025,
+    table 1; there by width alone for look-ups and logits)."""
+    if shape.parametrisation == STANDARD or "eps" not in OPTIMISERS[optim.kind].reads:
         return optim
     scales = multipliers(shape)
     return dataclasses.replace(optim, eps=optim.eps * scales.output * scales.residual)

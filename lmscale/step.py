@@ -17,7 +17,7 @@ from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses, z_losses
 from lmscale.optim import OptimConfig, direction, update
-from lmscale.parametrisation import rate_factors
+from lmscale.parametrisation import fitted, rate_factors
 from lmscale.shape import Shape
 
 
@@ -68,7 +68,7 @@ def lane_step(
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
     forward = model.forward(shape, dtype)
-    groups, factors = model.groups(shape), rate_factors(shape, optim)
+    groups, factors, fit = model.groups(shape), rate_factors(shape, optim), fitted(shape, optim)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
@@ -91,9 +91,7 @@ def lane_step(
         sound = jnp.isfinite(total) & jnp.isfinite(norm)
         sound &= ~spikes(guard.losses, guard.seen, total) & ~spikes(guard.norms, guard.seen, norm)
         good, bad = active & sound, active & ~sound
-        moved = update(
-            optim, groups, lane, state.step, state.params, gradient, norm, state.optimiser, factors
-        )
+        moved = update(fit, groups, lane, state.step, state.params, gradient, norm, state.optimiser, factors)
         taken = take(average, state.average, moved[0], state.step)
         params, optimiser, taken = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
