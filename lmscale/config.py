@@ -10,14 +10,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmscale.average import AVERAGES, NO_AVERAGE
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
-from lmscale.optim import OptimConfig
+from lmscale.optim import BELOW_ONE, OptimConfig
 from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
 from lmscale.target import TargetConfig
 from lmscale.transfer import TransferConfig
-from lmscale.typed import among, at_least, at_most, between, positive
+from lmscale.typed import among, at_least, at_most, between, positive, unread
 
 ACTIONS = ("sweep", "data", "plan", "candidates", "status", "peek", "forecast", "verify")
 
@@ -50,10 +51,18 @@ class HorizonConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Evaluations at first_tokens x 2^(k / per_doubling), the same tokens for every run, and at the end."""
+    """Evaluations at first_tokens x 2^(k / per_doubling), the same tokens for every run, and at the end.
+
+    average: an entry of `average.AVERAGES`, whose weights are evaluated too (null: none): `ema` forgets by
+    average_decay a step, `last` is the mean of average_last states, average_every steps apart.
+    """
 
     first_tokens: float = 1e5
     per_doubling: float = 0.5
+    average: str | None = None
+    average_decay: float = NO_AVERAGE.decay
+    average_last: int = NO_AVERAGE.last
+    average_every: int = NO_AVERAGE.every
 
     def __post_init__(self) -> None:
         positive("evaluation.first_tokens", self.first_tokens)
@@ -62,6 +71,14 @@ class EvaluationConfig:
         positive("evaluation.per_doubling", self.per_doubling)
         at_least("evaluation.per_doubling", self.per_doubling, 0.01)
         at_most("evaluation.per_doubling", self.per_doubling, 100)
+        if self.average is not None:
+            among("evaluation.average", self.average, AVERAGES)
+        between("evaluation.average_decay", self.average_decay, 0, BELOW_ONE)
+        for name in ("average_last", "average_every"):
+            at_least(f"evaluation.{name}", getattr(self, name), 1)
+        at_most("evaluation.average_last", self.average_last, 100)
+        reads = AVERAGES[self.average].reads if self.average else ()
+        unread("evaluation", self, ("average_decay", "average_last", "average_every"), reads, "average")
 
 
 @dataclass(frozen=True)

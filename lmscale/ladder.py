@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lmscale.config import SweepConfig
+from lmscale.config import EvaluationConfig, SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.errors import UserError
 from lmscale.family import parameter_conventions, parameter_groups, shape_of
+from lmscale.parametrisation import checked, parametrised
 from lmscale.plans import PLANS
 from lmscale.plans.config import PlanConfig
 from lmscale.plans.rungs import Chosen, Ladder, Point, Rung
@@ -84,6 +85,7 @@ def chosen(config: SweepConfig, manifest: Manifest) -> Chosen:
 
 def _rung(config: SweepConfig, manifest: Manifest, dial: int) -> Rung:
     shape = shape_of(config.family, dial, context=manifest.context, vocab_size=manifest.vocab_size)
+    shape = parametrised(shape, config.transfer.kind)
     multiple = batch_multiple(config.transfer, parameter_conventions(shape)["params_nonembedding"])
     return Rung(dial, shape, multiple, sum(c.rows for c in manifest.components) * multiple * manifest.context)
 
@@ -125,9 +127,14 @@ def _base(config: SweepConfig, manifest: Manifest, rung: Rung, seed: int, rate: 
         learning_rate=rate,
         weight_decay=decay_of(config.transfer, rate),
         schedule={},
-        optim=config.optim,
+        optim=checked(rung.shape, config.optim),
         evaluation={
-            **dataclasses.asdict(config.evaluation),
+            **{
+                name: value
+                for name, value in dataclasses.asdict(config.evaluation).items()
+                # what an average is made with is said where it is not the default, as in a spec.json
+                if not name.startswith("average") or value != getattr(EvaluationConfig, name)
+            },
             "items": config.tasks.items,
             "heldout_rows": config.data.heldout_rows,
         },

@@ -1,4 +1,4 @@
-"""The loss: cross-entropy a target, then its weighted means. Nats throughout."""
+"""The loss: cross-entropy a target, the z-loss, then weighted means. Nats throughout."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,12 @@ def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Compute the cross-entropy of each target in nats: logits [..., V] float32, targets [...] -> [...]."""
     picked = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - picked
+
+
+def z_losses(logits: jax.Array) -> jax.Array:
+    """Compute (ln Z)^2 of each position, which pulls the softmax's normaliser to 1 (Chowdhery et al. 2022, PaLM,
+    section 5): logits [..., V] -> [...]."""
+    return jnp.square(jax.nn.logsumexp(logits, axis=-1))
 
 
 def component_losses(losses: jax.Array, counted: jax.Array, component_of_row: jax.Array, n: int) -> jax.Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from lmscale.family import attention_parameters, parameters
 from lmscale.mlp import KINDS
 from lmscale.norm import NORMS
+from lmscale.parametrisation import multipliers, started, times
 from lmscale.positions import POSITIONS, check_length, position_parameters
 from lmscale.shape import Parameter, Shape
 
@@ -71,6 +72,7 @@ class Attention(nn.Module):
         h, k, arrays = self.shape.n_head, self.shape.d_head, attention_parameters(self.shape)
         w_qkv, w_out = _made(self, "qkv", arrays), _made(self, "out", arrays)
         rows, length, _ = x_BTD.shape
+        scale = multipliers(self.shape).attention
         qkv = x_BTD @ w_qkv.astype(self.dtype)
         if self.shape.n_kv_head is None:
             qkv = qkv.reshape(rows, length, 3, h, k)
@@ -90,17 +92,17 @@ class Attention(nn.Module):
 
         q, key = placed(q, "q_norm"), placed(key, "k_norm")
         if cache is None:
-            mixed = jax.nn.dot_product_attention(q, key, value, bias(positions_T), is_causal=True)
+            mixed = jax.nn.dot_product_attention(
+                q, key, value, bias(positions_T), is_causal=True, scale=scale
+            )
         else:
             key, value = (
                 jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
                 for old, new in zip(cache, (key, value), strict=True)
             )
             keys_W = jnp.arange(key.shape[1])
-            seen_W = keys_W <= position
-            mixed = jax.nn.dot_product_attention(
-                q, key, value, bias(keys_W), mask=seen_W[None, None, None, :]
-            )
+            seen_W = (keys_W <= position)[None, None, None, :]
+            mixed = jax.nn.dot_product_attention(q, key, value, bias(keys_W), mask=seen_W, scale=scale)
         return mixed.reshape(rows, length, h * k) @ w_out.astype(self.dtype), (key, value)
 
 
@@ -132,6 +134,7 @@ class Transformer(nn.Module):
         arrays = parameters(self.shape)
         embedding = _made(self, "embedding", arrays)
         x_BTD = embedding[tokens_BT].astype(self.dtype)
+        scales = multipliers(self.shape)
         length = tokens_BT.shape[1]
         check_length(self.shape, length)
         if added := POSITIONS[self.shape.positions].added:
@@ -144,18 +147,18 @@ class Transformer(nn.Module):
             normed_BTD = Norm(self.shape.norm, name=f"attention_norm_{layer}")(x_BTD)
             attended_BTD, cache = attention(normed_BTD, caches[layer] if caches else None, position)
             filled.append(cache)
-            x_BTD = x_BTD + attended_BTD
+            x_BTD = x_BTD + times(attended_BTD, scales.residual)
             mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
-            x_BTD = x_BTD + mlp(Norm(self.shape.norm, name=f"mlp_norm_{layer}")(x_BTD))
+            x_BTD = x_BTD + times(mlp(Norm(self.shape.norm, name=f"mlp_norm_{layer}")(x_BTD)), scales.residual)
         unembedding = embedding.T if self.shape.tied_embeddings else _made(self, "unembedding", arrays)
-        x_BTD = Norm(self.shape.norm, name="final_norm")(x_BTD)
+        x_BTD = times(Norm(self.shape.norm, name="final_norm")(x_BTD), scales.output)
         return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32), filled
 
 
 def init(shape: Shape, key: jax.Array) -> Params:
     """Make fresh parameters in float32, a plain pytree."""
     tokens = jnp.zeros((1, 2), jnp.int32)
-    return Transformer(shape).init(key, tokens)["params"]
+    return started(shape, Transformer(shape).init(key, tokens)["params"])
 
 
 def shapes(shape: Shape) -> Params:

@@ -139,13 +139,14 @@ def check_record(record: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         value = record.get(field)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
             raise RecordError(f"{field}={value!r}: must be a number from 0 up")
-    unknown = set(record) - {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams"}
+    unknown = set(record) - {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams", "average"}
     if unknown:
         raise RecordError(f"fields that the schema does not have: {sorted(unknown)}")
-    _check_loss(record.get("loss"), spec)
-    for task, variants in (record.get("tasks") or {}).items():
-        for variant, score in variants.items():
-            _check_score(f"tasks.{task}.{variant}", score)
+    for evaluated in (record, *([record["average"]] if "average" in record else [])):
+        _check_loss(evaluated.get("loss"), spec)
+        for task, variants in (evaluated.get("tasks") or {}).items():
+            for variant, score in variants.items():
+                _check_score(f"tasks.{task}.{variant}", score)
 
 
 def _check_loss(loss: Any, spec: Mapping[str, Any]) -> None:

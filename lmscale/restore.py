@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, jsonfiles, model, records
+from lmscale.average import AverageConfig, average_of
 from lmscale.errors import UserError
 from lmscale.guard import PATIENCE
 from lmscale.optim import OptimConfig
@@ -86,7 +87,8 @@ def begin(job: Job, start: Start) -> None:
 def _template(pack: Pack) -> State:
     """A state's tree, whose leaves are one lane's shapes."""
     spec = pack.runs[0]
-    return jax.eval_shape(functools.partial(state_at_start, spec.shape, spec.optim), model.shapes(spec.shape))
+    start = functools.partial(state_at_start, spec.shape, spec.optim, average=average_of(spec.evaluation))
+    return jax.eval_shape(start, model.shapes(spec.shape))
 
 
 def _resume_step(job: Job) -> int | None:
@@ -98,13 +100,14 @@ def _resume_step(job: Job) -> int | None:
 def fresh(pack: Pack) -> State:
     """Start every lane at step 0."""
     spec = pack.runs[0]
-    return _init(spec.shape, spec.optim)(jnp.asarray([run.seed for run in pack.runs]))
+    init = _init(spec.shape, spec.optim, average_of(spec.evaluation))
+    return init(jnp.asarray([run.seed for run in pack.runs]))
 
 
 @functools.lru_cache(maxsize=4)
-def _init(shape: Shape, optim: OptimConfig) -> Callable[[jax.Array], State]:
+def _init(shape: Shape, optim: OptimConfig, average: AverageConfig) -> Callable[[jax.Array], State]:
     """seeds [L] -> states at step 0, as one program: run eagerly, it would be a hundred small compilations."""
-    return jax.jit(jax.vmap(functools.partial(init_lane, shape, optim)))
+    return jax.jit(jax.vmap(functools.partial(init_lane, shape, optim, average=average)))
 
 
 def _trunk_state(job: Job, run: RunSpec, template: State) -> State:

@@ -10,7 +10,8 @@ class Shape:
 
     mlp, norm, positions: kinds, entries of `mlp.KINDS`, `norm.NORMS` and `positions.POSITIONS`. n_kv_head: heads of
     keys and values, which groups of query heads share (null: as many as n_head). qk_norm: queries and keys are
-    normed. tied_embeddings: the unembedding is the embedding.
+    normed. tied_embeddings: the unembedding is the embedding. parametrisation: `standard`, or one of
+    `parametrisation`.
     """
 
     n_layer: int
@@ -26,6 +27,7 @@ class Shape:
     n_kv_head: int | None = None
     qk_norm: bool = True
     tied_embeddings: bool = False
+    parametrisation: str = "standard"
 
     @property
     def d_kv(self) -> int:

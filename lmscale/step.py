@@ -12,24 +12,28 @@ import jax
 import jax.numpy as jnp
 
 from lmscale import model
+from lmscale.average import NO_AVERAGE, AverageConfig, start, take
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
-from lmscale.loss import component_losses, token_losses
+from lmscale.loss import component_losses, token_losses, z_losses
 from lmscale.optim import OptimConfig, direction, update
+from lmscale.parametrisation import fitted, rate_factors
 from lmscale.shape import Shape
 
 
 class State(NamedTuple):
-    """Everything a lane carries from step to step; in a pack every array has a leading lane axis."""
+    """Everything a lane carries from step to step; in a pack every array has a leading lane axis. average: what
+    `average` keeps, no array where it is off."""
 
     params: Any
     optimiser: Any
     guard: Guard
     step: jax.Array
+    average: Any = ()
 
 
 class Metrics(NamedTuple):
-    """The report of a step, a lane: losses in nats."""
+    """The report of a step, a lane: losses in nats; `total` with its z-loss, which no component has."""
 
     total: jax.Array
     components: jax.Array
@@ -37,30 +41,43 @@ class Metrics(NamedTuple):
     skipped_in_row: jax.Array
 
 
-def init_lane(shape: Shape, optim: OptimConfig, seed: jax.Array) -> State:
+def init_lane(
+    shape: Shape, optim: OptimConfig, seed: jax.Array, average: AverageConfig = NO_AVERAGE
+) -> State:
     """Make a lane at step 0. The seed alone decides its parameters."""
-    return state_at_start(shape, optim, model.init(shape, jax.random.key(seed)))
+    return state_at_start(shape, optim, model.init(shape, jax.random.key(seed)), average)
 
 
-def state_at_start(shape: Shape, optim: OptimConfig, params: Any) -> State:
+def state_at_start(
+    shape: Shape, optim: OptimConfig, params: Any, average: AverageConfig = NO_AVERAGE
+) -> State:
     """Make the state at step 0 of a lane with these parameters."""
     memory = direction(optim, model.groups(shape)).init(params)
     zeros = jnp.zeros(WINDOW, jnp.float32)
     zero = jnp.zeros((), jnp.int32)
-    return State(params, memory, Guard(zeros, zeros, zero, zero, zero), zero)
+    return State(params, memory, Guard(zeros, zeros, zero, zero, zero), zero, start(average, params))
 
 
 def lane_step(
-    shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
+    shape: Shape,
+    optim: OptimConfig,
+    component_of_row: Any,
+    n_components: int,
+    dtype: Any,
+    average: AverageConfig = NO_AVERAGE,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
     forward = model.forward(shape, dtype)
-    groups = model.groups(shape)
+    groups, factors, fit = model.groups(shape), rate_factors(shape, optim), fitted(shape, optim)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        losses = token_losses(forward(params, tokens[:, :-1]), tokens[:, 1:])
-        return jnp.sum(losses * weight), component_losses(losses, counted, component_of_row, n_components)
+        logits = forward(params, tokens[:, :-1])
+        losses = token_losses(logits, tokens[:, 1:])
+        total = jnp.sum(losses * weight)
+        if optim.z_loss:
+            total += optim.z_loss * jnp.sum(z_losses(logits) * weight)
+        return total, component_losses(losses, counted, component_of_row, n_components)
 
     def step(
         state: State, lane: Lane, tokens: jax.Array, counted: jax.Array, weight: jax.Array
@@ -74,26 +91,34 @@ def lane_step(
         sound = jnp.isfinite(total) & jnp.isfinite(norm)
         sound &= ~spikes(guard.losses, guard.seen, total) & ~spikes(guard.norms, guard.seen, norm)
         good, bad = active & sound, active & ~sound
-        moved = update(optim, groups, lane, state.step, state.params, gradient, norm, state.optimiser)
-        params, optimiser = jax.tree.map(
-            lambda new, old: jnp.where(good, new, old), moved, (state.params, state.optimiser)
+        moved = update(fit, groups, lane, state.step, state.params, gradient, norm, state.optimiser, factors)
+        taken = take(average, state.average, moved[0], state.step)
+        params, optimiser, taken = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old),
+            (*moved, taken),
+            (state.params, state.optimiser, state.average),
         )
         guard = remember(guard, good, bad, total, norm)
         metrics = Metrics(total, components, norm, guard.skipped_in_row)
-        return State(params, optimiser, guard, state.step + active), metrics
+        return State(params, optimiser, guard, state.step + active, taken), metrics
 
     return step
 
 
 def pack_program(
-    shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any = jnp.float32
+    shape: Shape,
+    optim: OptimConfig,
+    component_of_row: Any,
+    n_components: int,
+    dtype: Any = jnp.float32,
+    average: AverageConfig = NO_AVERAGE,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
 
     (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
     """
-    lanes_step = over_lanes(lane_step(shape, optim, component_of_row, n_components, dtype))
+    lanes_step = over_lanes(lane_step(shape, optim, component_of_row, n_components, dtype, average))
 
     def run(state: State, lanes: Lane, batches: tuple[jax.Array, ...], count: jax.Array) -> Any:
         n_lanes = lanes.end_step.shape[0]

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lmscale import checkpoint, collector, faults, jsonfiles, model, records, stopping
+from lmscale.average import AverageConfig, average_of, averages
 from lmscale.compiled import KeptFunction
 from lmscale.data import World
 from lmscale.errors import UserError
@@ -57,7 +58,8 @@ def train(job: Job, world: World) -> None:
     """
     spec = job.pack.runs[0]
     precision = job.pack.execution["precision"]
-    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision)
+    average = average_of(spec.evaluation)
+    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average)
     try:
         return _train(job, world, program)
     except jax.errors.JaxRuntimeError as error:
@@ -96,14 +98,20 @@ def check_execution(pack: Pack) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _program(
-    world: World, shape: Shape, optim: OptimConfig, batch_multiple: int, precision: str
+    world: World,
+    shape: Shape,
+    optim: OptimConfig,
+    batch_multiple: int,
+    precision: str,
+    average: AverageConfig,
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision))
+    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), average)
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
+        "average": dataclasses.asdict(average),
         "schedules": list(SCHEDULES),
         "rows": rows.tolist(),
         "n_components": n_components,
@@ -259,6 +267,8 @@ def _evaluate(
     began = time.perf_counter()
     skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
     evaluations = evaluator()(state.params, _give_way)
+    average = average_of(job.pack.runs[0].evaluation)
+    averaged = evaluator()(averages(average)(state.average, state.params), _give_way) if average.kind else []
     for lane in due:
         if in_row[lane] >= PATIENCE:
             continue
@@ -273,6 +283,8 @@ def _evaluate(
             "tasks": evaluation.tasks,
             "ngrams": evaluation.ngrams,
         }
+        if averaged:
+            record["average"] = {"loss": averaged[lane].loss, "tasks": averaged[lane].tasks}
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id
         records.append(folder / "records.jsonl", record, job.claim)

@@ -6,6 +6,7 @@ branches of one trunk share all three. A new rule is a function and an entry of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +22,9 @@ MOST_BATCHES = 2**20
 class TransferConfig:
     """Rates, batches and decays of all rungs.
 
-    kind: of the rate, an entry of `RATE_RULES`: `inverse_width` (rate / d_model) or `constant` (rate); times
+    kind: of the rate, an entry of `RATE_RULES`: `inverse_width` (rate / d_model), `inverse_root_width`
+    (rate / d_model^1/2), `constant` (rate), or `mup` and `completep` (rate, that of hidden matrices at the base
+    width, `parametrisation`); times
     (horizon_reference / tokens of the horizon)^horizon_exponent; at most rate_cap. batch_rule: multiples of the
     data's base batch, an entry of `BATCH_RULES`: `constant` (batch), or `power_of_params` (batch x (params /
     batch_reference_params)^batch_exponent, at least 1, rounded).
@@ -64,6 +67,10 @@ class TransferConfig:
 RATE_RULES: dict[str, Callable[[TransferConfig, int], float]] = {
     "inverse_width": lambda rule, d_model: rule.rate / d_model,
     "constant": lambda rule, d_model: rule.rate,
+    "inverse_root_width": lambda rule, d_model: rule.rate / math.sqrt(d_model),
+    # the parametrisation carries it to each array
+    "mup": lambda rule, d_model: rule.rate,
+    "completep": lambda rule, d_model: rule.rate,
 }
 # (rule, parameters without embeddings) -> base batches a step, before it is rounded
 BATCH_RULES: dict[str, Callable[[TransferConfig, int], float]] = {

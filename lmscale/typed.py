@@ -148,3 +148,12 @@ def at_most(name: str, value: float, most: float) -> None:
 def between(name: str, value: float, low: float, high: float) -> None:
     if not low < value < high:
         raise UserError(f"{name}={value}: must lie between {low} and {high}")
+
+
+def unread(group: str, config: Any, fields: Iterable[str], read: Iterable[str], by: str) -> None:
+    """Refuse a value other than the default in a field that the kind named by the field `by` does not read."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in fields:
+        value = getattr(config, name)
+        if name not in read and value != defaults[name]:
+            raise UserError(f"{group}.{name}={value}: {group}.{by}={getattr(config, by)} does not read it")

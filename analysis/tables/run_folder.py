@@ -21,7 +21,7 @@ SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_siz
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 8
+LAYOUT = 9
 _TOTAL_TOLERANCE = 1e-6
 PARTS = "parts.json"  # beside the runs of an experiment of several ladders: {run id: part}
 # What a variant's name gets where the same questions are asked after so many demonstrations.
@@ -159,6 +159,8 @@ def _run_rows(
         for order, found in (record.get("ngrams") or {}).items():
             for column, name in (("ngram", "loss"), ("kl", "kl")):
                 losses[f"{column}_{order}"] = _float(_number(found.get(name), f"ngrams.{order}.{name}"))
+        if "average" in record:  # the averaged weights' loss, beside the weights' own
+            losses["loss_average"] = _float(record["average"]["loss"].get(data["primary"]))
         loss = _float(record["loss"].get(data["primary"]))
         when = {"step": record["step"], "tokens": tokens}
         skipped = {"skipped_steps": record.get("skipped_steps", 0)}
