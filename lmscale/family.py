@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lmscale.errors import UserError
+from lmscale.experts import shape_fields
 from lmscale.mlp import KINDS
 from lmscale.shape import Parameter, Shape
 from lmscale.typed import among, at_most
@@ -26,6 +27,9 @@ class FamilyConfig:
     """A rule by which the dial (d_model) sets the rest.
 
     kind: of the MLP of every block, an entry of `mlp.KINDS`.
+    n_expert, top_k, n_shared: of kind=experts, the routed experts, those of them that a token goes to, and experts
+    that every token goes to besides. balance_bias: the step of the router's bias, by which it is kept even without
+    a loss (DeepSeek-V3); balance_loss: the weight of a loss that does it (Fedus et al. 2022); 0 is neither.
     Depth is `n_layer`, or d_model / aspect (at least one layer); heads are `n_head`, or as many as heads of about
     `d_head` channels fit. Of each pair one is given.
     """
@@ -36,6 +40,11 @@ class FamilyConfig:
     n_head: int | None = 4
     d_head: int | None = None
     mlp_ratio: int = 4
+    n_expert: int = 0
+    top_k: int = 1
+    n_shared: int = 0
+    balance_bias: float = 0.001
+    balance_loss: float = 0.0
 
     renamed: ClassVar = {"name": "kind"}
 
@@ -62,7 +71,17 @@ def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) 
     if layers > MOST_LAYERS:
         given = f"family.n_layer={family.n_layer}, family.aspect={family.aspect}"
         raise UserError(f"{given}: the rung of dial {dial} has {layers} layers, more than {MOST_LAYERS}")
-    return Shape(layers, dial, n_head, d_head, family.mlp_ratio * dial, context, vocab_size, family.kind)
+    return Shape(
+        layers,
+        dial,
+        n_head,
+        d_head,
+        family.mlp_ratio * dial,
+        context,
+        vocab_size,
+        family.kind,
+        **shape_fields(family, family.mlp_ratio * dial),
+    )
 
 
 def _check(family: FamilyConfig) -> None:
@@ -140,12 +159,19 @@ def parameter_conventions(shape: Shape) -> dict[str, int]:
 
     params: all of them (Hoffmann et al. 2022). params_nonembedding: without both embeddings (Kaplan et al.
     2020). params_matmul: those that a token is multiplied with, the unembedding included (Porian et al. 2024).
+    params_active: all without the experts that a token does not go to (Ludziejewski et al. 2025).
     """
     groups = parameter_groups(shape)
     total = sum(groups.values())
     inner = total - groups["embedding"] - groups["unembedding"]
+    idle = shape.n_layer * KINDS[shape.mlp].idle(shape)
     return {
         "params": total,
         "params_nonembedding": inner,
-        "params_matmul": groups["attention"] + groups["mlp"] + groups["unembedding"],
+        "params_matmul": groups["attention"]
+        + groups["mlp"]
+        + groups["unembedding"]
+        + groups.get("router", 0)
+        - idle,
+        "params_active": total - idle,
     }

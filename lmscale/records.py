@@ -139,9 +139,12 @@ def check_record(record: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         value = record.get(field)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
             raise RecordError(f"{field}={value!r}: must be a number from 0 up")
-    unknown = set(record) - {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams"}
+    unknown = set(record) - {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams", "experts"}
     if unknown:
         raise RecordError(f"fields that the schema does not have: {sorted(unknown)}")
+    for layer, load in enumerate((record.get("experts") or {"load": []})["load"]):
+        if not abs(math.fsum(load) - 1) <= TOTAL_TOLERANCE * len(load):
+            raise RecordError(f"experts.load[{layer}]={load}: must be shares of 1")
     _check_loss(record.get("loss"), spec)
     for task, variants in (record.get("tasks") or {}).items():
         for variant, score in variants.items():

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Shape:
-    """Everything the network's arrays depend on. mlp: the kind of every block's (`mlp.KINDS`)."""
+    """Everything the network's arrays depend on. mlp: the kind of every block's (`mlp.KINDS`). n_expert to
+    balance_loss: of a mixture of experts (`family.FamilyConfig`), else 0."""
 
     n_layer: int
     d_model: int
@@ -16,6 +17,11 @@ class Shape:
     context: int
     vocab_size: int
     mlp: str = "dense"
+    n_expert: int = 0
+    top_k: int = 0
+    n_shared: int = 0
+    balance_bias: float = 0.0
+    balance_loss: float = 0.0
 
 
 class Parameter(NamedTuple):

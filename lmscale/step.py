@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lmscale import model
+from lmscale.experts import balance_loss, rebalanced
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses
@@ -54,18 +55,22 @@ def lane_step(
     shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
-    forward = model.forward(shape, dtype)
+    forward = model.routed(shape, dtype)
     groups = model.groups(shape)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        losses = token_losses(forward(params, tokens[:, :-1]), tokens[:, 1:])
-        return jnp.sum(losses * weight), component_losses(losses, counted, component_of_row, n_components)
+        logits, routings = forward(params, tokens[:, :-1])
+        losses = token_losses(logits, tokens[:, 1:])
+        total = jnp.sum(losses * weight)
+        if shape.balance_loss:
+            total += balance_loss(shape, routings)
+        return total, (component_losses(losses, counted, component_of_row, n_components), routings)
 
     def step(
         state: State, lane: Lane, tokens: jax.Array, counted: jax.Array, weight: jax.Array
     ) -> tuple[State, Metrics]:
-        (total, components), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+        (total, (components, routings)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
             state.params, tokens, counted, weight
         )
         norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(gradient)))
@@ -75,6 +80,8 @@ def lane_step(
         sound &= ~spikes(guard.losses, guard.seen, total) & ~spikes(guard.norms, guard.seen, norm)
         good, bad = active & sound, active & ~sound
         moved = update(optim, groups, lane, state.step, state.params, gradient, norm, state.optimiser)
+        if shape.balance_bias:
+            moved = rebalanced(shape, moved[0], routings), moved[1]
         params, optimiser = jax.tree.map(
             lambda new, old: jnp.where(good, new, old), moved, (state.params, state.optimiser)
         )

@@ -122,7 +122,9 @@ def _program(
 def _evaluator(world: World, shape: Shape, precision: str) -> Evaluator:
     """The evaluation, likewise."""
     dtype = _dtype(precision)
-    return make_evaluator(world, model.forward(shape, dtype), model.decoder(shape, dtype))
+    return make_evaluator(
+        world, model.forward(shape, dtype), model.decoder(shape, dtype), load=model.load(shape, dtype)
+    )
 
 
 def _dtype(precision: str) -> Any:
@@ -273,6 +275,8 @@ def _evaluate(
             "tasks": evaluation.tasks,
             "ngrams": evaluation.ngrams,
         }
+        if evaluation.load:
+            record["experts"] = {"load": evaluation.load}
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id
         records.append(folder / "records.jsonl", record, job.claim)
