@@ -19,8 +19,6 @@ from lmscale.typed import at_least, at_most
 if TYPE_CHECKING:
     import jax
 
-    from lmscale.family import FamilyConfig
-
 BLOCK = 32  # slots that one product has: fewer are slow, more are empty (docs/compare.md)
 STARVED = 0.1  # of an even share of the tokens, below which an expert learns next to nothing
 MOST_EXPERTS = 2**12
@@ -35,8 +33,8 @@ class Routing(NamedTuple):
     balance: jax.Array
 
 
-def shape_fields(family: FamilyConfig, d_mlp: int) -> dict[str, Any]:
-    """Give the fields of Shape that a family's experts decide. UserError where they cannot be."""
+def shape_fields(family: Any, d_mlp: int) -> dict[str, Any]:
+    """Give the fields of Shape that the experts of a FamilyConfig decide. UserError where they cannot be."""
     names = ("n_expert", "top_k", "n_shared", "balance_bias", "balance_loss")
     fields = {name: getattr(family, name) for name in names}
     if family.kind != "experts":
@@ -118,8 +116,8 @@ def forward(shape: Shape, arrays: Mapping[str, jax.Array], x: jax.Array) -> tupl
     _, chosen_NK = jax.lax.top_k(affinity_NE + arrays["bias"], k)
     picked_NKE = jax.nn.one_hot(chosen_NK, shape.n_expert)
     gate_NK = 2 * jnp.sum(picked_NKE * affinity_NE[:, None], axis=-1)
-    weights = [arrays[name].astype(x.dtype) for name in ("in", "out")]
-    y_ND = grouped(*weights, x_ND, chosen_NK, gate_NK.astype(x.dtype))
+    way_in, way_out = (arrays[name].astype(x.dtype) for name in ("in", "out"))
+    y_ND = grouped(way_in, way_out, x_ND, chosen_NK, gate_NK.astype(x.dtype))
     if shape.n_shared:
         shared_in, shared_out = (arrays[name].astype(x.dtype) for name in ("shared_in", "shared_out"))
         y_ND += jax.nn.gelu(x_ND @ shared_in) @ shared_out
