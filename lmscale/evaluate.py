@@ -33,27 +33,36 @@ class Evaluation:
     loss: nats: `total`, each component, and the parts of the text loss by kind of text ("text.digit"), which
     add up to it. tasks: {task: {variant: {n, correct, nll, brier, byte_accuracy}}}. items: by item, for
     items.npz. ngrams: {order: {loss, kl}}: the n-gram model's loss on the held-out text, and KL(model || n-gram)
-    in nats a token, None where the vocabulary is too large to tabulate.
+    in nats a token, None where the vocabulary is too large to tabulate. load: by layer, the share of the first
+    windows of held-out text that each expert has, None without experts.
     """
 
     loss: dict[str, float]
     tasks: dict[str, dict[str, Score]]
     items: dict[str, np.ndarray]
     ngrams: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    load: list[list[float]] | None = None
 
 
 def make_evaluator(
-    world: World, forward: Forward, decoder: Decoder | None = None, chunk_rows: int = 64
+    world: World,
+    forward: Forward,
+    decoder: Decoder | None = None,
+    chunk_rows: int = 64,
+    load: Forward | None = None,
 ) -> "Evaluator":
     """Make an evaluator of every lane of `params` (leading lane axis). decoder: how to generate a byte at a time;
-    without one each byte costs a whole forward pass. chunk_rows: rows a forward pass, for memory."""
-    return Evaluator(world, forward, decoder or full_forward(forward), chunk_rows)
+    without one each byte costs a whole forward pass. chunk_rows: rows a forward pass, for memory. load: (params,
+    tokens) -> shares of the experts [n_layer, E]."""
+    return Evaluator(world, forward, decoder or full_forward(forward), chunk_rows, load)
 
 
 class Evaluator:
     """Call it with parameters; it holds the stacked rows on the device and the compiled programs."""
 
-    def __init__(self, world: World, forward: Forward, decoder: Decoder, chunk_rows: int):
+    def __init__(
+        self, world: World, forward: Forward, decoder: Decoder, chunk_rows: int, load: Forward | None
+    ):
         self.world = world
         self.stack = stack = stack_rows(world)
         self.weights, self.classes = target_weights(world, stack), world.heldout_classes()
@@ -100,6 +109,8 @@ class Evaluator:
             return jax.lax.map(chunk_of, rows)
 
         self._program = jax.jit(program)
+        tokens = jnp.asarray(stack.blocks[0].rows.tokens[:chunk_rows, :-1], jnp.int32)
+        self._load = load and jax.jit(over_lanes(lambda lane: load(lane, tokens)))
         self._generations: list[tuple[Task, Variant, Generation]] = []
         for name, task in world.families.items():
             for variant in task.variants:
@@ -128,6 +139,7 @@ class Evaluator:
             for array in outputs
         )
         generated = [(task, variant, piece(made(params))) for task, variant, made in self._generations]
+        loads = np.asarray(self._load(params)).astype(float).tolist() if self._load else [None] * len(nll)
         result = []
         for lane in range(len(nll)):
             surprise = nll[lane].astype(np.float64)
@@ -141,7 +153,7 @@ class Evaluator:
                 order: {"loss": self.world.manifest.sources["ngrams"][order], "kl": divergence}
                 for order, divergence in zip(ORDERS, far, strict=True)
             }
-            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams))
+            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams, loads[lane]))
         return result
 
     def _losses(self, nll: np.ndarray) -> dict[str, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lmscale.errors import UserError
+from lmscale.experts import shape_fields
 from lmscale.mlp import KINDS
 from lmscale.norm import NORMS
 from lmscale.positions import POSITIONS, position_parameters
@@ -28,6 +29,9 @@ class FamilyConfig:
     """A rule by which the dial (d_model) sets the rest.
 
     kind: of the MLP of every block, an entry of `mlp.KINDS`.
+    n_expert, top_k, n_shared: of kind=experts, the routed experts, those of them that a token goes to, and experts
+    that every token goes to besides. balance_bias: the step of the router's bias, by which it is kept even without
+    a loss (DeepSeek-V3); balance_loss: the weight of a loss that does it (Fedus et al. 2022); 0 is neither.
     Depth is `n_layer`, or d_model / aspect (at least one layer); heads are `n_head`, or as many as heads of about
     `d_head` channels fit. Of each pair one is given.
     norm: of every norm, an entry of `norm.NORMS`. positions: an entry of `positions.POSITIONS`. n_kv_head: heads of
@@ -47,6 +51,11 @@ class FamilyConfig:
     n_kv_head: int | None = None
     qk_norm: bool = True
     tied_embeddings: bool = False
+    n_expert: int = 0
+    top_k: int = 1
+    n_shared: int = 0
+    balance_bias: float = 0.001
+    balance_loss: float = 0.0
 
     renamed: ClassVar = {"name": "kind"}
 
@@ -95,6 +104,7 @@ def shape_of(family: FamilyConfig, dial: int, *, context: int, vocab_size: int) 
         n_kv_head=None if n_kv_head == n_head else n_kv_head,  # one network, one id
         qk_norm=family.qk_norm,
         tied_embeddings=family.tied_embeddings,
+        **shape_fields(family, family.mlp_ratio * dial),
     )
 
 
@@ -171,12 +181,19 @@ def parameter_conventions(shape: Shape) -> dict[str, int]:
 
     params: all of them (Hoffmann et al. 2022). params_nonembedding: without both embeddings (Kaplan et al.
     2020). params_matmul: those that a token is multiplied with, the unembedding included (Porian et al. 2024).
+    params_active: all without the experts that a token does not go to (Ludziejewski et al. 2025).
     """
     groups = parameter_groups(shape)
     total = sum(groups.values())
     inner = total - groups["embedding"] - groups["unembedding"]
+    idle = shape.n_layer * KINDS[shape.mlp].idle(shape)
     return {
         "params": total,
         "params_nonembedding": inner,
-        "params_matmul": groups["attention"] + groups["mlp"] + groups["unembedding"],
+        "params_matmul": groups["attention"]
+        + groups["mlp"]
+        + groups["unembedding"]
+        + groups.get("router", 0)
+        - idle,
+        "params_active": total - idle,
     }

@@ -151,6 +151,7 @@ def _base(config: SweepConfig, manifest: Manifest, rung: Rung, seed: int, rate: 
             **({} if config.data.order_seed is None else {"order_seed": config.data.order_seed}),
         },
         tasks=manifest.tasks,
+        params_active=rung.params["params_active"] if rung.shape.n_expert else None,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmscale import experts
 from lmscale.shape import Parameter, Shape
 
 if TYPE_CHECKING:
@@ -21,12 +22,18 @@ class Mlp:
     """One kind.
 
     parameters: the arrays of a layer, by name. flops: of one token's forward pass through a layer, matrix
-    products only. forward: (arrays by name, x [..., d_model]) -> [..., d_model], all of one type.
+    products only. forward: (arrays by name, x [..., d_model]) -> [..., d_model], all of one type; or routed:
+    (shape, arrays in float32, x) -> that and what the router did. idle: the parameters of a layer that a token does
+    not meet.
     """
 
     parameters: Callable[[Shape], dict[str, Parameter]]
     flops: Callable[[Shape], int]
-    forward: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
+    forward: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array] | None = None
+    routed: (
+        Callable[[Shape, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, experts.Routing]] | None
+    ) = None
+    idle: Callable[[Shape], int] = lambda shape: 0
 
 
 def dense_parameters(shape: Shape) -> dict[str, Parameter]:
@@ -88,4 +95,5 @@ KINDS: dict[str, Mlp] = {
     "dense": Mlp(dense_parameters, dense_flops, dense_forward),
     "relu2": Mlp(dense_parameters, dense_flops, relu2_forward),
     "swiglu": Mlp(swiglu_parameters, swiglu_flops, swiglu_forward),
+    "experts": Mlp(experts.parameters, experts.flops, routed=experts.forward, idle=experts.idle),
 }

@@ -116,8 +116,13 @@ class MLP(nn.Module):
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         kind = KINDS[self.shape.mlp]
         table = kind.parameters(self.shape)
-        arrays = {name: _made(self, name, table).astype(self.dtype) for name in table}
-        return kind.forward(arrays, x_BTD)
+        arrays = {name: _made(self, name, table) for name in table}
+        if kind.routed:
+            y_BTD, routing = kind.routed(self.shape, arrays, x_BTD)
+            self.sow("routing", "of", routing, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+            return y_BTD
+        assert kind.forward is not None
+        return kind.forward({name: array.astype(self.dtype) for name, array in arrays.items()}, x_BTD)
 
 
 class Transformer(nn.Module):
@@ -185,6 +190,27 @@ def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Arr
         return answer
 
     return logits
+
+
+def routed(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], Any]:
+    """Make (params, tokens [B, T]) -> logits and the `experts.Routing` of each layer, none without experts."""
+    network, plain = Transformer(shape, dtype), forward(shape, dtype)
+
+    def logits(params: Params, tokens: jax.Array) -> Any:
+        if KINDS[shape.mlp].routed is None:
+            return plain(params, tokens), []
+        (answer, _), state = network.apply({"params": params}, tokens, mutable=["routing"])
+        return answer, [state["routing"][f"mlp_{layer}"]["of"] for layer in range(shape.n_layer)]
+
+    return logits
+
+
+def load(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array] | None:
+    """Make (params, tokens [B, T]) -> the share of each layer's experts [n_layer, E]; None without experts."""
+    network = routed(shape, dtype)
+    if KINDS[shape.mlp].routed is None:
+        return None
+    return lambda params, tokens: jnp.stack([routing.load for routing in network(params, tokens)[1]])
 
 
 def decoder(shape: Shape, dtype: Any = jnp.float32) -> Decoder:

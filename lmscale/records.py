@@ -139,9 +139,12 @@ def check_record(record: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         value = record.get(field)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
             raise RecordError(f"{field}={value!r}: must be a number from 0 up")
-    unknown = set(record) - {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams", "average"}
-    if unknown:
+    fields = {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams", "average", "experts"}
+    if unknown := set(record) - fields:
         raise RecordError(f"fields that the schema does not have: {sorted(unknown)}")
+    for layer, load in enumerate((record.get("experts") or {"load": []})["load"]):
+        if not abs(math.fsum(load) - 1) <= TOTAL_TOLERANCE * len(load):
+            raise RecordError(f"experts.load[{layer}]={load}: must be shares of 1")
     for evaluated in (record, *([record["average"]] if "average" in record else [])):
         _check_loss(evaluated.get("loss"), spec)
         for task, variants in (evaluated.get("tasks") or {}).items():

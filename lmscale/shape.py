@@ -11,7 +11,7 @@ class Shape:
     mlp, norm, positions: kinds, entries of `mlp.KINDS`, `norm.NORMS` and `positions.POSITIONS`. n_kv_head: heads of
     keys and values, which groups of query heads share (null: as many as n_head). qk_norm: queries and keys are
     normed. tied_embeddings: the unembedding is the embedding. parametrisation: `standard`, or one of
-    `parametrisation`.
+    `parametrisation`. n_expert to balance_loss: of a mixture of experts (`family.FamilyConfig`), else 0.
     """
 
     n_layer: int
@@ -28,6 +28,11 @@ class Shape:
     qk_norm: bool = True
     tied_embeddings: bool = False
     parametrisation: str = "standard"
+    n_expert: int = 0
+    top_k: int = 0
+    n_shared: int = 0
+    balance_bias: float = 0.0
+    balance_loss: float = 0.0
 
     @property
     def d_kv(self) -> int:

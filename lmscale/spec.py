@@ -43,8 +43,8 @@ class RunSpec:
 
     kind: `run` (a whole schedule), `trunk` (a constant rate, no horizon) or `branch` (a trunk's decay to a
     horizon). Steps count from the first of the trunk. schedule: the fields of ScheduleConfig that decide this run.
-    params: by group. data, tasks: as the manifest states them; tasks is what a report needs to judge and draw, and
-    not part of the run's id.
+    params: by group; params_active: those that a token meets, None where it meets all. data, tasks: as the manifest
+    states them; tasks is what a report needs to judge and draw, and not part of the run's id.
     """
 
     science_version: int
@@ -66,6 +66,7 @@ class RunSpec:
     params: dict[str, int]
     data: dict[str, Any]
     tasks: dict[str, Any]
+    params_active: int | None = None
 
     @functools.cached_property
     def run_id(self) -> str:

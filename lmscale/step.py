@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from lmscale import model
 from lmscale.average import NO_AVERAGE, AverageConfig, start, take
+from lmscale.experts import balance_loss, rebalanced
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses, z_losses
@@ -67,22 +68,24 @@ def lane_step(
     average: AverageConfig = NO_AVERAGE,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
-    forward = model.forward(shape, dtype)
+    forward = model.routed(shape, dtype)
     groups, factors, fit = model.groups(shape), rate_factors(shape, optim), fitted(shape, optim)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        logits = forward(params, tokens[:, :-1])
+        logits, routings = forward(params, tokens[:, :-1])
         losses = token_losses(logits, tokens[:, 1:])
         total = jnp.sum(losses * weight)
         if optim.z_loss:
             total += optim.z_loss * jnp.sum(z_losses(logits) * weight)
-        return total, component_losses(losses, counted, component_of_row, n_components)
+        if shape.balance_loss:
+            total += balance_loss(shape, routings)
+        return total, (component_losses(losses, counted, component_of_row, n_components), routings)
 
     def step(
         state: State, lane: Lane, tokens: jax.Array, counted: jax.Array, weight: jax.Array
     ) -> tuple[State, Metrics]:
-        (total, components), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+        (total, (components, routings)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
             state.params, tokens, counted, weight
         )
         norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(gradient)))
@@ -92,6 +95,8 @@ def lane_step(
         sound &= ~spikes(guard.losses, guard.seen, total) & ~spikes(guard.norms, guard.seen, norm)
         good, bad = active & sound, active & ~sound
         moved = update(fit, groups, lane, state.step, state.params, gradient, norm, state.optimiser, factors)
+        if shape.balance_bias:
+            moved = rebalanced(shape, moved[0], routings), moved[1]
         taken = take(average, state.average, moved[0], state.step)
         params, optimiser, taken = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),

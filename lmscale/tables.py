@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lmscale.data.manifest import passes
+from lmscale.experts import starving
 from lmscale.family import parameter_conventions
 from lmscale.jsonfiles import read_json
 from lmscale.ledger import Ledger
 from lmscale.plan import Plan
+from lmscale.records import read_records
 from lmscale.spec import RunSpec
 from lmscale.speeds import speed_key
 
@@ -54,6 +56,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
     rows = []
     total_flops, known, unknown = 0, 0.0, 0
     parts: dict[str, list[float]] = {}  # runs, FLOPs, seconds
+    has_experts = any(run.params_active for run in plan.runs.values())
     for pack in plan.packs:
         speed = speeds.get(speed_key(pack))
         for run, start, end in zip(pack.runs, pack.start_steps, pack.end_steps, strict=True):
@@ -66,6 +69,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
             parts[part] = [
                 a + b for a, b in zip(parts.get(part, [0, 0, 0]), [1, flops, seconds or 0], strict=True)
             ]
+            active = [short(run.params_active or sum(run.params.values()))] if has_experts else []
             n, seen = parameter_conventions(run.shape), end * run.batch_tokens
             rows.append(
                 [
@@ -78,6 +82,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
                     str(run.shape.n_layer),
                     short(n["params"]),
                     short(n["params_nonembedding"]),
+                    *active,
                     str(run.seed),
                     short(seen),
                     f"{passes(seen, run.data):.2g}",
@@ -89,7 +94,10 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
                 ]
             )
         total_flops += pack.flops
-    lines = aligned((*(["part"] if plan.part_of else []), *PLAN), rows)
+    header = [*(["part"] if plan.part_of else []), *PLAN]
+    if has_experts:
+        header.insert(header.index("N_non-emb") + 1, "N_active")
+    lines = aligned(header, rows)
     for part, (runs, cost, took) in parts.items():
         if part:
             lines.append(f"{part}: {runs} runs, {cost:.3g} FLOPs, {duration(took or None)}")
@@ -139,6 +147,11 @@ def status_table(plan: Plan, folder: Path) -> str:
         path = folder / run_id / "outcome.json"
         if path.exists() and (outcome := read_json(path))["outcome"] != "done":
             lines.append(f"run {run_id} {outcome['outcome']}: {outcome['reason']}")
+    for run_id, run in plan.runs.items():
+        path = folder / run_id / "records.jsonl"
+        evaluated = read_records(path)[0] if run.shape.n_expert and path.exists() else []
+        if evaluated and (said := starving(evaluated[-1]["experts"]["load"])):
+            lines.append(f"run {run_id} at step {evaluated[-1]['step']}: {said}")
     return "\n".join(lines)
 
 

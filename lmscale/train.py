@@ -130,7 +130,9 @@ def _program(
 def _evaluator(world: World, shape: Shape, precision: str) -> Evaluator:
     """The evaluation, likewise."""
     dtype = _dtype(precision)
-    return make_evaluator(world, model.forward(shape, dtype), model.decoder(shape, dtype))
+    return make_evaluator(
+        world, model.forward(shape, dtype), model.decoder(shape, dtype), load=model.load(shape, dtype)
+    )
 
 
 def _dtype(precision: str) -> Any:
@@ -285,6 +287,8 @@ def _evaluate(
         }
         if averaged:
             record["average"] = {"loss": averaged[lane].loss, "tasks": averaged[lane].tasks}
+        if evaluation.load:
+            record["experts"] = {"load": evaluation.load}
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id
         records.append(folder / "records.jsonl", record, job.claim)

@@ -18,10 +18,12 @@ import pandas as pd
 from analysis.tables.science import COLUMN, Sciences, label_sciences
 
 SHAPE = ("dial", "n_layer", "d_model", "n_head", "d_head", "context", "vocab_size", "batch_tokens")
+EXPERTS = ("n_expert", "top_k", "n_shared", "params_active")  # of a mixture of experts only
+STARVED = 0.1  # of an even share: an expert with less of the held-out text learns next to nothing
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 9
+LAYOUT = 10
 _TOTAL_TOLERANCE = 1e-6
 PARTS = "parts.json"  # beside the runs of an experiment of several ladders: {run id: part}
 # What a variant's name gets where the same questions are asked after so many demonstrations.
@@ -74,6 +76,9 @@ def read_runs(folders: list[Path]) -> Runs:
         rows += run_rows
         task_rows += run_tasks
         specs[folder.name] = spec
+    if any("params_active" in row for row in rows):
+        for row in rows:
+            row.setdefault("params_active", row["params"])  # of a dense run
     labels, sciences = label_sciences(specs)
     for row in (*rows, *task_rows):
         row[COLUMN] = labels[row["run_id"]]
@@ -108,7 +113,9 @@ def _run_rows(
     total = sum(groups.values())
     _number(total, "the sum of params")
     nonembedding = total - groups.get("embedding", 0) - groups.get("unembedding", 0)
-    active = nonembedding + groups.get("unembedding", 0)
+    expert = {name: _number(spec[name], name) for name in EXPERTS if name in spec}
+    idle = total - (expert.get("params_active") or total)
+    active = nonembedding + groups.get("unembedding", 0) - idle
     data = spec["data"]
     about = {
         "run_id": folder.name,
@@ -127,6 +134,7 @@ def _run_rows(
         "params": total,
         "params_nonembedding": nonembedding,
         "params_active_matmul": active,
+        **expert,
         **{f"params_{name}": count for name, count in groups.items()},
         **{f"floor_{name}": floor for name, floor in _floors(spec.get("tasks") or {}).items()},
     }
@@ -161,6 +169,13 @@ def _run_rows(
                 losses[f"{column}_{order}"] = _float(_number(found.get(name), f"ngrams.{order}.{name}"))
         if "average" in record:  # the averaged weights' loss, beside the weights' own
             losses["loss_average"] = _float(record["average"]["loss"].get(data["primary"]))
+        if load := (record.get("experts") or {}).get("load"):
+            losses |= _load(load)
+            if index == len(records) - 1 and losses["expert_load_least"] < STARVED:
+                problems.append(
+                    f"{folder.name}: its router starves: at step {record['step']} an expert has "
+                    f"{losses['expert_load_least']:.2g} of an even share of the held-out text"
+                )
         loss = _float(record["loss"].get(data["primary"]))
         when = {"step": record["step"], "tokens": tokens}
         skipped = {"skipped_steps": record.get("skipped_steps", 0)}
@@ -180,6 +195,20 @@ def _run_rows(
             {**common, **row} for row in _task_rows(record.get("tasks") or {}, spec.get("tasks") or {})
         ]
     return rows, task_rows
+
+
+def _load(load: Any) -> dict[str, float]:
+    """How even the loads of a run's experts are, over layers: the most and the least in even shares, and the mean
+    entropy as a share of that of even loads."""
+    shares = np.array(load, dtype=np.float64, ndmin=2)
+    entropy = -np.sum(shares * np.log(np.maximum(shares, 1e-300)), axis=1).mean()
+    even = shares * shares.shape[1]
+    whole = math.log(shares.shape[1])
+    return {
+        "expert_load_most": float(even.max()),
+        "expert_load_least": float(even.min()),
+        "expert_load_entropy": float(entropy / whole) if whole else 1.0,
+    }
 
 
 def _schedule(spec: Mapping[str, Any]) -> dict[str, str | float | None]:

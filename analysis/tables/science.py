@@ -39,6 +39,7 @@ _OF_A_RUN = frozenset(
         "learning_rate",
         "weight_decay",
         "params",
+        "params_active",
         "tasks",
         "evaluation",
     ]
