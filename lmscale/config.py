@@ -16,6 +16,7 @@ from lmscale.optim import OptimConfig
 from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
 from lmscale.target import TargetConfig
+from lmscale.text.recipe import QualityConfig, check_recipe
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive
 
@@ -90,7 +91,7 @@ class PackConfig:
         positive("pack.checkpoint_seconds", self.checkpoint_seconds)
 
 
-KINDS = ("stdlib", "packages", "text", "huggingface")
+KINDS = ("stdlib", "packages", "text", "huggingface", "mixture")
 MOST_ORDER = 7  # of a Markov chain: its n-grams are packed into 64 bits
 
 
@@ -110,6 +111,9 @@ class DataConfig:
     context, whose entropy is known (null: the text itself).
     order_seed: draws the batches, the same for every seed, which is then the initialisation's alone (null: each
     run draws its own by its seed).
+    mixture: of kind "mixture", the share of the text rows that each source has: "stdlib", "packages" (these alone)
+    or a name of `sources`, whose files these are. clean: steps that remove training documents, in their order:
+    "quality" as `quality` says, "dedup" for documents whose runs of words agree by `dedup_threshold` or more.
     """
 
     name: str = "stdlib"
@@ -131,6 +135,11 @@ class DataConfig:
     markov_order: int | None = None
     sampled_bytes: int = 12_000_000
     order_seed: int | None = None
+    mixture: dict[str, float] = dataclasses.field(default_factory=dict)
+    sources: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    clean: tuple[str, ...] = ()
+    quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
+    dedup_threshold: float = 0.8
 
     def __post_init__(self) -> None:
         among("data.kind", self.kind, KINDS)
@@ -164,6 +173,29 @@ class DataConfig:
         if self.unique_tokens is not None:
             least = self.context + 1
             _check(self.unique_tokens > least, "data.unique_tokens", self.unique_tokens, f"above {least}")
+        check_recipe(self.clean, self.quality, self.dedup_threshold, self.mixture, self.sources)
+        mixed = self.kind == "mixture"
+        _check(
+            not mixed or bool(self.mixture),
+            "data.mixture",
+            "{}",
+            "sources and their shares: {stdlib: 0.7, ...}",
+        )
+        _check(mixed or not self.mixture, "data.kind", self.kind, "mixture where data.mixture is given")
+        for name in ("unique_tokens", "most_bytes"):
+            value = getattr(self, name)
+            _check(
+                not mixed or value is None,
+                f"data.{name}",
+                value,
+                "null for a mixture: its sources are read whole",
+            )
+        _check(
+            self.markov_order is None or not (self.clean or mixed),
+            "data.markov_order",
+            self.markov_order,
+            "null where text is cleaned or mixed: the chain is of one text as it is",
+        )
 
 
 @dataclass(frozen=True)

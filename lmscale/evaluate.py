@@ -33,13 +33,15 @@ class Evaluation:
     loss: nats: `total`, each component, and the parts of the text loss by kind of text ("text.digit"), which
     add up to it. tasks: {task: {variant: {n, correct, nll, brier, byte_accuracy}}}. items: by item, for
     items.npz. ngrams: {order: {loss, kl}}: the n-gram model's loss on the held-out text, and KL(model || n-gram)
-    in nats a token, None where the vocabulary is too large to tabulate.
+    in nats a token, None where the vocabulary is too large to tabulate. sources: of a mixture, the text loss on the
+    held-out targets of each source.
     """
 
     loss: dict[str, float]
     tasks: dict[str, dict[str, Score]]
     items: dict[str, np.ndarray]
     ngrams: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    sources: dict[str, float] = field(default_factory=dict)
 
 
 def make_evaluator(
@@ -57,6 +59,7 @@ class Evaluator:
         self.world = world
         self.stack = stack = stack_rows(world)
         self.weights, self.classes = target_weights(world, stack), world.heldout_classes()
+        self.sources = {name: mine for name, mine in world.heldout_sources().items() if mine.any()}
         count = len(stack.tokens)
         n_pieces = -(-count // (chunk_rows * PIECE))
         piece = -(-count // (chunk_rows * n_pieces))
@@ -141,7 +144,9 @@ class Evaluator:
                 order: {"loss": self.world.manifest.sources["ngrams"][order], "kl": divergence}
                 for order, divergence in zip(ORDERS, far, strict=True)
             }
-            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams))
+            text = surprise[: len(self.classes)]
+            sources = {name: float(text[mine].mean()) for name, mine in self.sources.items()}
+            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams, sources))
         return result
 
     def _losses(self, nll: np.ndarray) -> dict[str, float]:

@@ -141,6 +141,7 @@ def _base(config: SweepConfig, manifest: Manifest, rung: Rung, seed: int, rate: 
             "components": [dataclasses.asdict(c) for c in manifest.components],
             **manifest.unit,
             **manifest.floor,
+            **manifest.heldout,
             **({} if config.data.order_seed is None else {"order_seed": config.data.order_seed}),
         },
         tasks=manifest.tasks,

@@ -139,7 +139,8 @@ def check_record(record: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         value = record.get(field)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
             raise RecordError(f"{field}={value!r}: must be a number from 0 up")
-    unknown = set(record) - {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams"}
+    known = {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams", "sources"}
+    unknown = set(record) - known
     if unknown:
         raise RecordError(f"fields that the schema does not have: {sorted(unknown)}")
     _check_loss(record.get("loss"), spec)

@@ -272,6 +272,7 @@ def _evaluate(
             "loss": evaluation.loss,
             "tasks": evaluation.tasks,
             "ngrams": evaluation.ngrams,
+            **({"sources": evaluation.sources} if evaluation.sources else {}),
         }
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id

@@ -116,6 +116,11 @@ def _run_rows(
         "kind": _text(spec.get("kind", "run"), "kind"),
         "outcome": outcome["outcome"],
         "reason": _text(outcome.get("reason"), "reason"),
+        **(
+            {"heldout_hash": _text(data["heldout_hash"], "data.heldout_hash")}
+            if "heldout_hash" in data
+            else {}
+        ),
     }
     science = {
         **{name: _number(spec.get(name), name) for name in SHAPE},
@@ -159,6 +164,8 @@ def _run_rows(
         for order, found in (record.get("ngrams") or {}).items():
             for column, name in (("ngram", "loss"), ("kl", "kl")):
                 losses[f"{column}_{order}"] = _float(_number(found.get(name), f"ngrams.{order}.{name}"))
+        for source, found in (record.get("sources") or {}).items():
+            losses[f"loss_from_{source}"] = _float(_number(found, f"sources.{source}"))
         loss = _float(record["loss"].get(data["primary"]))
         when = {"step": record["step"], "tokens": tokens}
         skipped = {"skipped_steps": record.get("skipped_steps", 0)}

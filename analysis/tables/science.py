@@ -43,7 +43,7 @@ _OF_A_RUN = frozenset(
         "evaluation",
     ]
 )
-_SAID = frozenset({"data.name"})
+_SAID = frozenset({"data.name", "data.heldout_hash"})
 _RENAMED = {"optim.name": "optim.kind", "schedule.name": "schedule.kind"}
 _SHAPE = ("n_layer", "d_model", "n_head", "d_head", "d_mlp")
 _RULES = ("learning_rate", "weight_decay", "batch_multiple")
