@@ -12,6 +12,7 @@ from typing import Any
 
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
+from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import OptimConfig
 from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
@@ -114,6 +115,8 @@ class DataConfig:
     mixture: of kind "mixture", the share of the text rows that each source has: "stdlib", "packages" (these alone)
     or a name of `sources`, whose files these are. clean: steps that remove training documents, in their order:
     "quality" as `quality` says, "dedup" for documents whose runs of words agree by `dedup_threshold` or more.
+    objective: what is asked of a row: "causal"; "masked", `mask_share` of a window's tokens are hidden and all
+    others seen; "prefix", a random beginning is seen both ways and the rest predicted. Their losses are unlike.
     """
 
     name: str = "stdlib"
@@ -140,6 +143,8 @@ class DataConfig:
     clean: tuple[str, ...] = ()
     quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
     dedup_threshold: float = 0.8
+    objective: str = CAUSAL
+    mask_share: float = 0.15
 
     def __post_init__(self) -> None:
         among("data.kind", self.kind, KINDS)
@@ -173,6 +178,8 @@ class DataConfig:
         if self.unique_tokens is not None:
             least = self.context + 1
             _check(self.unique_tokens > least, "data.unique_tokens", self.unique_tokens, f"above {least}")
+        among("data.objective", self.objective, OBJECTIVES)
+        between("data.mask_share", self.mask_share, 0, 1)
         check_recipe(self.clean, self.quality, self.dedup_threshold, self.mixture, self.sources)
         mixed = self.kind == "mixture"
         _check(
@@ -195,6 +202,12 @@ class DataConfig:
             "data.markov_order",
             self.markov_order,
             "null where text is cleaned or mixed: the chain is of one text as it is",
+        )
+        _check(
+            self.markov_order is None or self.objective == CAUSAL,
+            "data.objective",
+            self.objective,
+            "causal where data.markov_order is set: the floor is of causal prediction",
         )
 
 

@@ -15,6 +15,7 @@ from lmscale import model
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses
+from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import OptimConfig, direction, update
 from lmscale.shape import Shape
 
@@ -51,7 +52,12 @@ def state_at_start(shape: Shape, optim: OptimConfig, params: Any) -> State:
 
 
 def lane_step(
-    shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
+    shape: Shape,
+    optim: OptimConfig,
+    component_of_row: Any,
+    n_components: int,
+    dtype: Any,
+    objective: str = CAUSAL,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
     forward = model.forward(shape, dtype)
@@ -59,7 +65,8 @@ def lane_step(
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        losses = token_losses(forward(params, tokens[:, :-1]), tokens[:, 1:])
+        logits = OBJECTIVES[objective].logits(forward, params, tokens, counted)
+        losses = token_losses(logits, tokens[:, 1:])
         return jnp.sum(losses * weight), component_losses(losses, counted, component_of_row, n_components)
 
     def step(
@@ -86,14 +93,19 @@ def lane_step(
 
 
 def pack_program(
-    shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any = jnp.float32
+    shape: Shape,
+    optim: OptimConfig,
+    component_of_row: Any,
+    n_components: int,
+    dtype: Any = jnp.float32,
+    objective: str = CAUSAL,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
 
     (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
     """
-    lanes_step = over_lanes(lane_step(shape, optim, component_of_row, n_components, dtype))
+    lanes_step = over_lanes(lane_step(shape, optim, component_of_row, n_components, dtype, objective))
 
     def run(state: State, lanes: Lane, batches: tuple[jax.Array, ...], count: jax.Array) -> Any:
         n_lanes = lanes.end_step.shape[0]

@@ -100,13 +100,14 @@ def _program(
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision))
+    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), objective=world.data.objective)
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
         "schedules": list(SCHEDULES),
         "rows": rows.tolist(),
         "n_components": n_components,
+        "objective": world.data.objective,
         "precision": precision,
     }
     leaf: Any = 0

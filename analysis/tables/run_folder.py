@@ -116,6 +116,7 @@ def _run_rows(
         "kind": _text(spec.get("kind", "run"), "kind"),
         "outcome": outcome["outcome"],
         "reason": _text(outcome.get("reason"), "reason"),
+        "objective": _text(data.get("objective", "causal"), "data.objective"),
         **(
             {"heldout_hash": _text(data["heldout_hash"], "data.heldout_hash")}
             if "heldout_hash" in data

@@ -13,6 +13,7 @@ from lmscale.data.manifest import FILE, Component, Manifest
 from lmscale.durable import DiskError, explained, make_folder, replace
 from lmscale.errors import UserError
 from lmscale.jsonfiles import digest
+from lmscale.objective import CAUSAL
 from lmscale.tasks.base import Task
 from lmscale.tasks.bigbench import guesses
 from lmscale.tasks.sampling import generator, task_items, training_rows
@@ -58,6 +59,7 @@ def _scan(data: DataConfig, tasks: TasksConfig, folder: Path) -> Manifest:
         "shape": [data.context, data.seed, data.heldout_rows, tasks.items],
         "components": [[c.name, c.weight, c.rows, c.counted] for c in components],
         "tasks": [[name, task["version"], list(task["variants"])] for name, task in described.items()],
+        **({} if data.objective == CAUSAL else {"objective": [data.objective, data.mask_share]}),
         **({"mixture": [[name, data.mixture[name]] for name in text["segments"]]} if data.mixture else {}),
     }
     sources = {

@@ -14,6 +14,7 @@ import numpy as np
 from lmscale import tasks as families
 from lmscale.config import DataConfig, TasksConfig
 from lmscale.data.manifest import Manifest
+from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.tasks.rows import Rows, text_rows
 from lmscale.tasks.sampling import Items, generator, task_items, training_rows
 from lmscale.text import bpe
@@ -76,7 +77,19 @@ class World:
 
     def heldout_text(self) -> Rows:
         """Cut the held-out windows: evenly spaced over the held-out text, the same for every run."""
-        return text_rows(token_files.heldout_windows(self._heldout, self.data).astype(np.uint16))
+        tokens = token_files.heldout_windows(self._heldout, self.data).astype(np.uint16)
+        return self._marked(tokens, self.data.seed, "heldout")
+
+    def _marked(self, tokens: np.ndarray, *key: int | str) -> Rows:
+        """Windows of text with the targets that the objective counts."""
+        rows = text_rows(tokens)
+        if self.data.objective == CAUSAL:
+            return rows
+        rng = generator(*key, "text", "counted")
+        counted = OBJECTIVES[self.data.objective].counted(
+            len(tokens), self.context, self.data.mask_share, rng
+        )
+        return rows._replace(counted=counted)
 
     def heldout_classes(self) -> np.ndarray:
         """Name the kind of each target of `heldout_text` (see `classes.CLASSES`), uint8 [R, T]."""
@@ -155,7 +168,8 @@ class World:
                     block * count + rows[:count], begin, segments[name], seed, "text", name
                 )
                 begin, first = begin + segments[name], first + count
-        return text_rows(self._train[start[:, None] + np.arange(self.context + 1)].astype(np.uint16))
+        tokens = self._train[start[:, None] + np.arange(self.context + 1)].astype(np.uint16)
+        return self._marked(tokens, seed, block)
 
     def _starts(self, row: np.ndarray, begin: int, tokens: int, *key: int | str) -> np.ndarray:
         """Where the windows `row` start in a text of `tokens` from `begin` on. Without replacement: each pass
