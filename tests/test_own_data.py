@@ -180,7 +180,8 @@ def test_a_missing_column_names_those_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_a_corpus_larger_than_the_memory_allowed_is_scanned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clean", [(), ("dedup",)])
+def test_a_corpus_larger_than_the_memory_allowed_is_scanned(tmp_path: Path, clean: tuple[str, ...]) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "large.txt"
     with path.open("wb") as stream:
@@ -189,7 +190,7 @@ def test_a_corpus_larger_than_the_memory_allowed_is_scanned(tmp_path: Path) -> N
     code = (
         "from pathlib import Path\n"
         "from lmscale.data import DataConfig, TasksConfig, open_world\n"
-        f"data = DataConfig(kind='text', files=({str(path)!r},))\n"
+        f"data = DataConfig(kind='text', files=({str(path)!r},), clean={clean!r})\n"
         f"world = open_world(data, TasksConfig(weight=0), Path({str(tmp_path / 'corpus')!r}))\n"
         "world.batches(0, 0, 64)\n"
         "status = Path('/proc/self/status').read_text()\n"

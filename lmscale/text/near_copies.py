@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.random import Generator, Philox
 
-from lmscale.text.words import mix, runs, words
+from lmscale.text.words import folded, mix, runs, words
 
 HASHES = 128
 WIDTH = 5  # words
@@ -129,7 +129,7 @@ def _band_keys(read: Read, bands: int, rows: int, file: IO[bytes]) -> tuple[np.n
         if len(found := shingles(text)):
             numbers.append(number)
             signed = signature(found)[: bands * rows].reshape(bands, rows)
-            file.write(np.concatenate([runs(band, rows) for band in signed]).tobytes())
+            file.write(folded(signed.T).tobytes())
     file.flush()
     shape = (len(numbers), bands)
     keys = np.memmap(file, np.uint64, "r", shape=shape) if numbers else np.zeros(shape, np.uint64)

@@ -3,6 +3,8 @@
 Whole-number arithmetic only, so that every machine finds the same.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 _WITHIN, _BEGINS = 1, 2
@@ -49,7 +51,12 @@ def runs(hashes: np.ndarray, width: int) -> np.ndarray:
     """Hash each run of `width` consecutive words, uint64 [n - width + 1]; a shorter text is one run."""
     width = min(width, max(1, len(hashes)))
     count = len(hashes) - width + 1
-    total = np.zeros(count, np.uint64)
-    for place in range(width):
-        total = (total * _MULTIPLIER) ^ hashes[place : place + count]
+    return folded(hashes[place : place + count] for place in range(width))
+
+
+def folded(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Hash arrays of hashes, uint64 [n] each and in their order, to one."""
+    total: np.ndarray = np.zeros(1, np.uint64)
+    for part in parts:
+        total = (total * _MULTIPLIER) ^ part
     return mix(total)
