@@ -13,10 +13,12 @@ from typing import Any
 from lmscale.average import AVERAGES, NO_AVERAGE
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
+from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import BELOW_ONE, OptimConfig
 from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
 from lmscale.target import TargetConfig
+from lmscale.text.recipe import QualityConfig, check_recipe
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive, unread
 
@@ -107,7 +109,7 @@ class PackConfig:
         positive("pack.checkpoint_seconds", self.checkpoint_seconds)
 
 
-KINDS = ("stdlib", "packages", "text", "huggingface")
+KINDS = ("stdlib", "packages", "text", "huggingface", "mixture")
 MOST_ORDER = 7  # of a Markov chain: its n-grams are packed into 64 bits
 
 
@@ -127,6 +129,11 @@ class DataConfig:
     context, whose entropy is known (null: the text itself).
     order_seed: draws the batches, the same for every seed, which is then the initialisation's alone (null: each
     run draws its own by its seed).
+    mixture: of kind "mixture", the share of the text rows that each source has: "stdlib", "packages" (these alone)
+    or a name of `sources`, whose files these are. clean: steps that remove training documents, in their order:
+    "quality" as `quality` says, "dedup" for documents whose runs of words agree by `dedup_threshold` or more.
+    objective: what is asked of a row: "causal"; "masked", `mask_share` of a window's tokens are hidden and all
+    others seen; "prefix", a random beginning is seen both ways and the rest predicted. Their losses are unlike.
     """
 
     name: str = "stdlib"
@@ -148,6 +155,13 @@ class DataConfig:
     markov_order: int | None = None
     sampled_bytes: int = 12_000_000
     order_seed: int | None = None
+    mixture: dict[str, float] = dataclasses.field(default_factory=dict)
+    sources: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    clean: tuple[str, ...] = ()
+    quality: QualityConfig = dataclasses.field(default_factory=QualityConfig)
+    dedup_threshold: float = 0.8
+    objective: str = CAUSAL
+    mask_share: float = 0.15
 
     def __post_init__(self) -> None:
         among("data.kind", self.kind, KINDS)
@@ -181,6 +195,37 @@ class DataConfig:
         if self.unique_tokens is not None:
             least = self.context + 1
             _check(self.unique_tokens > least, "data.unique_tokens", self.unique_tokens, f"above {least}")
+        among("data.objective", self.objective, OBJECTIVES)
+        between("data.mask_share", self.mask_share, 0, 1)
+        check_recipe(self.clean, self.quality, self.dedup_threshold, self.mixture, self.sources)
+        mixed = self.kind == "mixture"
+        _check(
+            not mixed or bool(self.mixture),
+            "data.mixture",
+            "{}",
+            "sources and their shares: {stdlib: 0.7, ...}",
+        )
+        _check(mixed or not self.mixture, "data.kind", self.kind, "mixture where data.mixture is given")
+        for name in ("unique_tokens", "most_bytes"):
+            value = getattr(self, name)
+            _check(
+                not mixed or value is None,
+                f"data.{name}",
+                value,
+                "null for a mixture: its sources are read whole",
+            )
+        _check(
+            self.markov_order is None or not (self.clean or mixed),
+            "data.markov_order",
+            self.markov_order,
+            "null where text is cleaned or mixed: the chain is of one text as it is",
+        )
+        _check(
+            self.markov_order is None or self.objective == CAUSAL,
+            "data.objective",
+            self.objective,
+            "causal where data.markov_order is set: the floor is of causal prediction",
+        )
 
 
 @dataclass(frozen=True)

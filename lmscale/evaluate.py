@@ -16,13 +16,14 @@ from lmscale.data.world import World
 from lmscale.generate import Generation, full_forward, make_generation
 from lmscale.lanes import over_lanes
 from lmscale.model import Decoder
+from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.scoring import Score, outcomes, summarise
 from lmscale.stack import GENERATED, stack_rows, target_weights
 from lmscale.tasks.base import Task, Variant
 from lmscale.text.classes import CLASSES
 from lmscale.text.ngrams import ORDERS
 
-Forward = Callable[[Any, jax.Array], jax.Array]  # (params, tokens int32 [R, T]) -> logits [R, T, V]
+Forward = Callable[..., jax.Array]  # (params, tokens int32 [R, T]) -> logits [R, T, V]; see objective
 PIECE = 64  # chunks of rows between two looks at whether to go on: some seconds of a CPU at most
 
 
@@ -34,7 +35,8 @@ class Evaluation:
     add up to it. tasks: {task: {variant: {n, correct, nll, brier, byte_accuracy}}}. items: by item, for
     items.npz. ngrams: {order: {loss, kl}}: the n-gram model's loss on the held-out text, and KL(model || n-gram)
     in nats a token, None where the vocabulary is too large to tabulate. load: by layer, the share of the first
-    windows of held-out text that each expert has, None without experts.
+    windows of held-out text that each expert has, None without experts. sources: of a mixture, the text loss on the
+    held-out targets of each source.
     """
 
     loss: dict[str, float]
@@ -42,6 +44,7 @@ class Evaluation:
     items: dict[str, np.ndarray]
     ngrams: dict[str, dict[str, float | None]] = field(default_factory=dict)
     load: list[list[float]] | None = None
+    sources: dict[str, float] = field(default_factory=dict)
 
 
 def make_evaluator(
@@ -66,6 +69,9 @@ class Evaluator:
         self.world = world
         self.stack = stack = stack_rows(world)
         self.weights, self.classes = target_weights(world, stack), world.heldout_classes()
+        self.counted = stack.blocks[0].rows.counted  # targets of the text
+        sources = {name: mine & self.counted for name, mine in world.heldout_sources().items()}
+        self.sources = {name: mine for name, mine in sources.items() if mine.any()}
         count = len(stack.tokens)
         n_pieces = -(-count // (chunk_rows * PIECE))
         piece = -(-count // (chunk_rows * n_pieces))
@@ -77,16 +83,19 @@ class Evaluator:
             return np.concatenate([array, fill]).reshape(n_pieces, piece, chunk_rows, *array.shape[1:])
 
         numbers = np.arange(chunks, dtype=np.int32).reshape(n_pieces, piece)
-        rows = (numbers, *(chunked(array) for array in (stack.tokens, stack.question, stack.choices)))
+        causal, objective = world.data.objective == CAUSAL, OBJECTIVES[world.data.objective]
+        counted = [] if causal else [np.concatenate([block.rows.counted for block in stack.blocks])]
+        arrays = (stack.tokens, stack.question, stack.choices, *counted)
+        rows = (numbers, *map(chunked, arrays))
         self._pieces = [jax.tree.map(jnp.asarray, arrays) for arrays in zip(*rows, strict=True)]
         # the first windows of text are enough for a divergence
-        logs = world.ngram_log_probabilities(chunk_rows)
+        logs = world.ngram_log_probabilities(chunk_rows) if causal else None
         self._kl_rows = 0 if logs is None else logs.shape[1]
         self._logs = jnp.zeros(()) if logs is None else jnp.asarray(logs)
 
         def one(params: Any, number: jax.Array, rows: tuple[jax.Array, ...], logs: jax.Array) -> Any:
-            tokens, question, choices = rows
-            logits = forward(params, tokens[:, :-1])
+            tokens, question, choices, *counted = rows
+            logits = objective.logits(forward, params, tokens, *counted or [tokens])
             target = tokens[:, 1:]
             picked = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
             norm = jax.nn.logsumexp(logits, axis=-1)
@@ -114,7 +123,7 @@ class Evaluator:
         self._generations: list[tuple[Task, Variant, Generation]] = []
         for name, task in world.families.items():
             for variant in task.variants:
-                if variant.scoring in GENERATED:
+                if variant.scoring in GENERATED and causal:
                     items = world.items(name, variant.name)
                     temperature = world.task_config.temperature if variant.scoring == "sampled" else 0.0
                     made = make_generation(items.rows, decoder, temperature, world.data.seed)
@@ -153,7 +162,9 @@ class Evaluator:
                 order: {"loss": self.world.manifest.sources["ngrams"][order], "kl": divergence}
                 for order, divergence in zip(ORDERS, far, strict=True)
             }
-            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams, loads[lane]))
+            text = surprise[: len(self.classes)]
+            sources = {name: float(text[mine].mean()) for name, mine in self.sources.items()}
+            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams, loads[lane], sources))
         return result
 
     def _losses(self, nll: np.ndarray) -> dict[str, float]:
@@ -164,8 +175,9 @@ class Evaluator:
             if block.component:
                 loss[block.component] = float(nll[span][block.rows.counted].mean())
         primary = self.world.manifest.primary
-        parts = np.bincount(self.classes.ravel(), nll[: len(self.classes)].ravel(), len(CLASSES))
-        for name, part in zip(CLASSES, parts / self.classes.size, strict=True):
+        text = nll[: len(self.classes)][self.counted]
+        parts = np.bincount(self.classes[self.counted], text, len(CLASSES))
+        for name, part in zip(CLASSES, parts / len(text), strict=True):
             loss[f"{primary}.{name}"] = float(part)
         # not the sum of the components: one mean over all targets, each with its weight
         return {"total": float(np.average(nll.ravel(), weights=self.weights.ravel())), **loss}

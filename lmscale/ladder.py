@@ -11,6 +11,7 @@ from lmscale.config import EvaluationConfig, SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.errors import UserError
 from lmscale.family import parameter_conventions, parameter_groups, shape_of
+from lmscale.objective import CAUSAL
 from lmscale.parametrisation import checked, parametrised
 from lmscale.plans import PLANS
 from lmscale.plans.config import PlanConfig
@@ -148,6 +149,8 @@ def _base(config: SweepConfig, manifest: Manifest, rung: Rung, seed: int, rate: 
             "components": [dataclasses.asdict(c) for c in manifest.components],
             **manifest.unit,
             **manifest.floor,
+            **manifest.heldout,
+            **({} if config.data.objective == CAUSAL else {"objective": config.data.objective}),
             **({} if config.data.order_seed is None else {"order_seed": config.data.order_seed}),
         },
         tasks=manifest.tasks,

@@ -65,10 +65,15 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTD: jax.Array, cache: Cache | None = None, position: jax.Array | int = 0
+        self,
+        x_BTD: jax.Array,
+        cache: Cache | None = None,
+        position: jax.Array | int = 0,
+        visible: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache]:
-        """Over all positions of x; or, with the keys and values of the positions before, over the one position of
-        x. Returns the keys and values with those of x in them."""
+        """Over all positions of x, where each sees those before it or what `visible` [B, 1, T, T] says; or, with
+        the keys and values [B, W, H, K] of the positions before, over the one position of x. Returns the keys and
+        values with those of x in them."""
         h, k, arrays = self.shape.n_head, self.shape.d_head, attention_parameters(self.shape)
         w_qkv, w_out = _made(self, "qkv", arrays), _made(self, "out", arrays)
         rows, length, _ = x_BTD.shape
@@ -91,7 +96,9 @@ class Attention(nn.Module):
             return kind.bias(h, positions_T, keys_W)[None] if kind.bias else None
 
         q, key = placed(q, "q_norm"), placed(key, "k_norm")
-        if cache is None:
+        if visible is not None:
+            mixed = jax.nn.dot_product_attention(q, key, value, bias(positions_T), mask=visible, scale=scale)
+        elif cache is None:
             mixed = jax.nn.dot_product_attention(
                 q, key, value, bias(positions_T), is_causal=True, scale=scale
             )
@@ -127,14 +134,18 @@ class MLP(nn.Module):
 
 class Transformer(nn.Module):
     """tokens [B, T] -> logits [B, T, V] in float32, and each layer's keys and values. Pre-norm residual
-    blocks. caches, position: see `Attention`."""
+    blocks. caches, position, visible: see `Attention`."""
 
     shape: Shape
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, tokens_BT: jax.Array, caches: list[Cache] | None = None, position: jax.Array | int = 0
+        self,
+        tokens_BT: jax.Array,
+        caches: list[Cache] | None = None,
+        position: jax.Array | int = 0,
+        visible: jax.Array | None = None,
     ) -> tuple[jax.Array, list[Cache]]:
         arrays = parameters(self.shape)
         embedding = _made(self, "embedding", arrays)
@@ -150,7 +161,7 @@ class Transformer(nn.Module):
         for layer in range(self.shape.n_layer):
             attention = Attention(self.shape, self.dtype, name=f"attention_{layer}")
             normed_BTD = Norm(self.shape.norm, name=f"attention_norm_{layer}")(x_BTD)
-            attended_BTD, cache = attention(normed_BTD, caches[layer] if caches else None, position)
+            attended_BTD, cache = attention(normed_BTD, caches[layer] if caches else None, position, visible)
             filled.append(cache)
             x_BTD = x_BTD + times(attended_BTD, scales.residual)
             mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
@@ -180,26 +191,29 @@ def _listed(shape: Shape, what: Callable[[Parameter], Any]) -> Params:
     return jax.tree.map(what, parameters(shape), is_leaf=lambda leaf: isinstance(leaf, Parameter))
 
 
-def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:
-    """Make (params, tokens [B, T]) -> logits [B, T, V], for one model."""
+def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[..., jax.Array]:
+    """Make (params, tokens [B, T], visible: see `Attention`) -> logits [B, T, V], for one model."""
     network = Transformer(shape, dtype)
 
-    def logits(params: Params, tokens: jax.Array) -> jax.Array:
-        answer, _ = network.apply({"params": params}, tokens)
+    def logits(params: Params, tokens: jax.Array, visible: jax.Array | None = None) -> jax.Array:
+        answer, _ = network.apply({"params": params}, tokens, visible=visible)
         assert isinstance(answer, jax.Array)
         return answer
 
     return logits
 
 
-def routed(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], Any]:
-    """Make (params, tokens [B, T]) -> logits and the `experts.Routing` of each layer, none without experts."""
+def routed(shape: Shape, dtype: Any = jnp.float32) -> Callable[..., Any]:
+    """Make (params, tokens [B, T], visible) -> logits and the `experts.Routing` of each layer, none without
+    experts."""
     network, plain = Transformer(shape, dtype), forward(shape, dtype)
 
-    def logits(params: Params, tokens: jax.Array) -> Any:
+    def logits(params: Params, tokens: jax.Array, visible: jax.Array | None = None) -> Any:
         if KINDS[shape.mlp].routed is None:
-            return plain(params, tokens), []
-        (answer, _), state = network.apply({"params": params}, tokens, mutable=["routing"])
+            return plain(params, tokens, visible), []
+        (answer, _), state = network.apply(
+            {"params": params}, tokens, visible=visible, mutable=["routing"]
+        )
         return answer, [state["routing"][f"mlp_{layer}"]["of"] for layer in range(shape.n_layer)]
 
     return logits

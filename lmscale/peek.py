@@ -3,6 +3,9 @@
 Under a line, `^` marks the bytes that are scored, `~` those that train besides, `_` the ends of rows.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from lmscale.data.world import World
@@ -39,7 +42,20 @@ def peek(world: World, samples: int = 2, seed: int = 0) -> str:
         if task.items:
             head = f"{task.name}: {task.about}; evaluated, not trained on"
             blocks.append("\n".join([head, *_variants(world, task, samples)]))
+    if removed := world.manifest.sources.get("clean", {}).get("samples"):
+        blocks.append("\n".join(["removed from the training text:", *map(_removed, removed)]))
     return "\n\n".join(blocks)
+
+
+def _removed(sample: Mapping[str, Any]) -> str:
+    """A document that cleaning removed: why, and how it begins."""
+    why = (
+        f"score {sample['score']:.2f}"
+        if "score" in sample
+        else f"{sample['similarity']:.0%} of {sample['of']}"
+    )
+    text = _text(np.frombuffer(sample["text"].encode(), np.uint8))
+    return f"  {sample['name']} ({sample['bytes']:,} bytes, {sample['reason']}: {why})\n    {text}"
 
 
 def in_ascii(text: str) -> str:

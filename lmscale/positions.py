@@ -78,7 +78,7 @@ def alibi(n_head: int, queries_T: jax.Array, keys_W: jax.Array) -> jax.Array:
 
     slope_H = 2.0 ** (-8.0 * jnp.arange(1, n_head + 1) / n_head)
     distance_TW = (queries_T[:, None] - keys_W[None, :]).astype(jnp.float32)
-    return -slope_H[:, None, None] * distance_TW
+    return -slope_H[:, None, None] * jnp.abs(distance_TW)  # both ways where a row sees what follows
 
 
 # none: a causal network can count for itself (Haviv et al. 2022)

@@ -25,7 +25,13 @@ from lmscale.typed import build
 
 SCIENCE_VERSION = 1  # a change of the training code that changes results changes every run id
 
-FOLLOWS = ("tokenizer", "bytes_per_token", "floor", "floor_heldout")  # of the data, from its content
+FOLLOWS = (
+    "tokenizer",
+    "bytes_per_token",
+    "floor",
+    "floor_heldout",
+    "heldout_hash",
+)  # of the data, from its content
 
 # What version 1 hashed whatever its value was. It stays so: these ids exist.
 VERSION_1 = {

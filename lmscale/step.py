@@ -17,6 +17,7 @@ from lmscale.experts import balance_loss, rebalanced
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses, z_losses
+from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import OptimConfig, direction, update
 from lmscale.parametrisation import fitted, rate_factors
 from lmscale.shape import Shape
@@ -66,6 +67,7 @@ def lane_step(
     n_components: int,
     dtype: Any,
     average: AverageConfig = NO_AVERAGE,
+    objective: str = CAUSAL,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
     forward = model.routed(shape, dtype)
@@ -73,7 +75,7 @@ def lane_step(
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        logits, routings = forward(params, tokens[:, :-1])
+        logits, routings = OBJECTIVES[objective].logits(forward, params, tokens, counted)
         losses = token_losses(logits, tokens[:, 1:])
         total = jnp.sum(losses * weight)
         if optim.z_loss:
@@ -117,13 +119,16 @@ def pack_program(
     n_components: int,
     dtype: Any = jnp.float32,
     average: AverageConfig = NO_AVERAGE,
+    objective: str = CAUSAL,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
 
     (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
     """
-    lanes_step = over_lanes(lane_step(shape, optim, component_of_row, n_components, dtype, average))
+    lanes_step = over_lanes(
+        lane_step(shape, optim, component_of_row, n_components, dtype, average, objective)
+    )
 
     def run(state: State, lanes: Lane, batches: tuple[jax.Array, ...], count: jax.Array) -> Any:
         n_lanes = lanes.end_step.shape[0]

@@ -107,7 +107,9 @@ def _program(
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), average)
+    jitted = pack_program(
+        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective
+    )
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
@@ -115,6 +117,7 @@ def _program(
         "schedules": list(SCHEDULES),
         "rows": rows.tolist(),
         "n_components": n_components,
+        "objective": world.data.objective,
         "precision": precision,
     }
     leaf: Any = 0
@@ -284,6 +287,7 @@ def _evaluate(
             "loss": evaluation.loss,
             "tasks": evaluation.tasks,
             "ngrams": evaluation.ngrams,
+            **({"sources": evaluation.sources} if evaluation.sources else {}),
         }
         if averaged:
             record["average"] = {"loss": averaged[lane].loss, "tasks": averaged[lane].tasks}

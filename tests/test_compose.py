@@ -22,7 +22,7 @@ from lmscale.typed import build
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 GROUPS = sorted(path.relative_to(SWEEPS) for path in SWEEPS.glob("*/*.yaml"))
 NEEDED = {"data/huggingface.yaml": ["data.dataset=some/set"], "tasks/bigbench.yaml": ["tasks.path=some"]}
-NEEDED |= {"data/text.yaml": ["data.files=[some.txt]"]}
+NEEDED |= {"data/text.yaml": ["data.files=[some.txt]"], "data/mixture.yaml": ["+data.mixture.stdlib=1"]}
 NEEDED |= {"tasks/full.yaml": ["experiment=full"]}
 
 

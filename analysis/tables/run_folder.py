@@ -23,7 +23,7 @@ STARVED = 0.1  # of an even share: an expert with less of the held-out text lear
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 10
+LAYOUT = 11
 _TOTAL_TOLERANCE = 1e-6
 PARTS = "parts.json"  # beside the runs of an experiment of several ladders: {run id: part}
 # What a variant's name gets where the same questions are asked after so many demonstrations.
@@ -123,6 +123,12 @@ def _run_rows(
         "kind": _text(spec.get("kind", "run"), "kind"),
         "outcome": outcome["outcome"],
         "reason": _text(outcome.get("reason"), "reason"),
+        "objective": _text(data.get("objective", "causal"), "data.objective"),
+        **(
+            {"heldout_hash": _text(data["heldout_hash"], "data.heldout_hash")}
+            if "heldout_hash" in data
+            else {}
+        ),
     }
     science = {
         **{name: _number(spec.get(name), name) for name in SHAPE},
@@ -167,6 +173,8 @@ def _run_rows(
         for order, found in (record.get("ngrams") or {}).items():
             for column, name in (("ngram", "loss"), ("kl", "kl")):
                 losses[f"{column}_{order}"] = _float(_number(found.get(name), f"ngrams.{order}.{name}"))
+        for source, found in (record.get("sources") or {}).items():
+            losses[f"loss_from_{source}"] = _float(_number(found, f"sources.{source}"))
         if "average" in record:  # the averaged weights' loss, beside the weights' own
             losses["loss_average"] = _float(record["average"]["loss"].get(data["primary"]))
         if load := (record.get("experts") or {}).get("load"):

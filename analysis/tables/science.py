@@ -44,7 +44,7 @@ _OF_A_RUN = frozenset(
         "evaluation",
     ]
 )
-_SAID = frozenset({"data.name"})
+_SAID = frozenset({"data.name", "data.heldout_hash"})
 _ON = frozenset({"qk_norm", "positions"})  # what is on where a spec does not say it: off is a science
 _RENAMED = {"optim.name": "optim.kind", "schedule.name": "schedule.kind"}
 _SHAPE = ("n_layer", "d_model", "n_head", "d_head", "d_mlp")

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lmscale.jsonfiles import digest
+
 FILE = "manifest.json"
 
 
@@ -24,7 +26,8 @@ class Manifest:
 
     unique_tokens: U, training tokens of the primary component. sources: names, versions, sizes, hashes, the share
     that is held out, what was left out; tokenizer and bytes_per_token, the bytes of text behind a held-out target;
-    of a text of known entropy floor and floor_heldout (`known_entropy.floors`).
+    of a text of known entropy floor and floor_heldout (`known_entropy.floors`); of a mixture the training tokens of
+    each source (segments) and their shares; of cleaned text what was removed (clean, `cleaning.clean`).
     tasks: what spec.json says of each task. text_key: the folder of the tokens, below the corpus's.
     """
 
@@ -54,6 +57,15 @@ class Manifest:
         nobody knows; `floor` in expectation, and `floor_heldout` on the held-out windows themselves."""
         return {name: self.sources[name] for name in ("floor", "floor_heldout") if name in self.sources}
 
+    @property
+    def heldout(self) -> dict[str, str]:
+        """The field of spec.json's `data` that says on which text a loss is measured: equal for recipes that may be
+        compared. None before the corpus is scanned."""
+        if "heldout" not in self.sources:
+            return {}
+        fixed = [self.sources["heldout"]["sha256"], self.sources["heldout_rows"], self.context]
+        return {"heldout_hash": digest(fixed)}
+
     def passes(self, tokens: float) -> float:
         """Count how often a run of so many tokens (all components) has seen each unique token of the text."""
         return passes(tokens, self.to_json())
@@ -75,10 +87,16 @@ class Manifest:
                 f"{sources['floor']:.4f} nats in windows of {self.context} ({sources['floor_heldout']:.4f} on the "
                 "held-out ones)"
             )
+        for source, tokens in sources.get("segments", {}).items():
+            lines.append(
+                f"  {sources['mixture'][source]:.1%} of the text rows from {source}: {tokens:,} tokens"
+            )
         counts = {"copies": "duplicates", "nulls": "null_texts", "empty texts": "empty_texts"}
         left_out = [f"{sources[key]:,} {name}" for name, key in counts.items() if sources.get(key)]
         if left_out:
             lines.append(f"  left out: {', '.join(left_out)}")
+        if "clean" in sources:
+            lines += _cleaned(sources["clean"])
         return lines
 
     @property
@@ -90,6 +108,24 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return what manifest.json holds."""
         return dataclasses.asdict(self)
+
+
+def _cleaned(report: Mapping[str, Any]) -> list[str]:
+    """Lines on what was removed from the training text."""
+    before, after = report["before"], report["after"]
+    lines = [
+        f"  cleaned ({', '.join(report['steps'])}): {after['documents']:,} of {before['documents']:,} training "
+        f"documents stay, {after['bytes'] / before['bytes']:.1%} of the bytes"
+    ]
+    for reason, part in report["removed"].items():
+        lines.append(f"    {reason}: {part['documents']:,} documents, {part['bytes']:,} bytes removed")
+    if "quality" in report["steps"]:
+        quality = report["steps"]["quality"]
+        lines.append(
+            f"    the classifier puts good text above raw with probability {quality['auc']:.3f} "
+            f"({quality['examples']:,} pieces of each; {quality['classifier'][:16]})"
+        )
+    return lines
 
 
 def passes(tokens: float, data: Mapping[str, Any]) -> float:

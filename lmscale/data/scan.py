@@ -13,6 +13,7 @@ from lmscale.data.manifest import FILE, Component, Manifest
 from lmscale.durable import DiskError, explained, make_folder, replace
 from lmscale.errors import UserError
 from lmscale.jsonfiles import digest
+from lmscale.objective import CAUSAL
 from lmscale.tasks.base import Task
 from lmscale.tasks.bigbench import guesses
 from lmscale.tasks.sampling import generator, task_items, training_rows
@@ -58,13 +59,19 @@ def _scan(data: DataConfig, tasks: TasksConfig, folder: Path) -> Manifest:
         "shape": [data.context, data.seed, data.heldout_rows, tasks.items],
         "components": [[c.name, c.weight, c.rows, c.counted] for c in components],
         "tasks": [[name, task["version"], list(task["variants"])] for name, task in described.items()],
+        **({} if data.objective == CAUSAL else {"objective": [data.objective, data.mask_share]}),
+        **({"mixture": [[name, data.mixture[name]] for name in text["segments"]]} if data.mixture else {}),
     }
     sources = {
         **text,
         "heldout_share": share,
+        "heldout_rows": data.heldout_rows,
         "bytes_per_token": token_files.bytes_per_token(data, folder / key, vocab_size),
-        "ngrams": token_files.ngram_yardsticks(data, folder / key, unique, vocab_size),
+        "ngrams": token_files.ngram_yardsticks(
+            data, folder / key, unique, vocab_size, text.get("segments", {})
+        ),
         **known_entropy.floors(data, folder / key, text),
+        **({"mixture": dict(data.mixture)} if data.mixture else {}),
         "tasks_left_out": list(chosen.left_out),
     }
     manifest = Manifest(
@@ -114,7 +121,9 @@ def _check_splits(data: DataConfig, text: dict[str, Any]) -> float:
     """The share of the tokens that is held out; UserError where it is far from the one requested, or where a split
     is too short."""
     train, heldout = text["train"]["tokens"], text["heldout"]["tokens"]
-    share = heldout / (train + heldout)
+    # of the text as it was read: what cleaning removes is no matter of luck
+    read = train * text["clean"]["before"]["bytes"] / text["clean"]["after"]["bytes"] if data.clean else train
+    share = heldout / (read + heldout)
     requested = data.heldout_share
     if not requested / FAR_BELOW <= share <= min(FAR_ABOVE * requested, (1 + requested) / 2):
         count = text["train"]["documents"] + text["heldout"]["documents"]
@@ -126,10 +135,13 @@ def _check_splits(data: DataConfig, text: dict[str, Any]) -> float:
     if data.unique_tokens is not None and data.unique_tokens > train:
         raise UserError(f"data.unique_tokens={data.unique_tokens}: the corpus has only {train}")
     least = 2 * data.context + 2
-    for split, tokens in (("train", data.unique_tokens or train), ("heldout", heldout)):
+    splits = {"train split": data.unique_tokens or train, "heldout split": heldout}
+    splits |= {f"source {name}": count for name, count in text.get("segments", {}).items()}
+    for split, tokens in splits.items():
         if tokens < least:
+            left = f" after data.clean={list(data.clean)}" * (bool(data.clean) and split != "heldout split")
             raise UserError(
-                f"data.context={data.context}: the {split} split has {tokens} tokens, {least} needed"
+                f"data.context={data.context}: the {split} has {tokens} tokens{left}, {least} needed"
             )
     return share
 

@@ -5,6 +5,7 @@ and no step depends on what was asked before.
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,14 @@ import numpy as np
 from lmscale import tasks as families
 from lmscale.config import DataConfig, TasksConfig
 from lmscale.data.manifest import Manifest
-from lmscale.tasks.base import mix
+from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.tasks.rows import Rows, text_rows
 from lmscale.tasks.sampling import Items, generator, task_items, training_rows
 from lmscale.text import bpe
 from lmscale.text import tokens as token_files
 from lmscale.text.classes import mark_repeats
 from lmscale.text.vocab import VOCAB_SIZE
+from lmscale.text.words import mix
 
 BLOCK = 512  # rows: large enough that numpy's overhead a call vanishes, small enough for a cheap first step
 
@@ -75,15 +77,36 @@ class World:
 
     def heldout_text(self) -> Rows:
         """Cut the held-out windows: evenly spaced over the held-out text, the same for every run."""
-        return text_rows(token_files.heldout_windows(self._heldout, self.data).astype(np.uint16))
+        tokens = token_files.heldout_windows(self._heldout, self.data).astype(np.uint16)
+        return self._marked(tokens, self.data.seed, "heldout")
+
+    def _marked(self, tokens: np.ndarray, *key: int | str) -> Rows:
+        """Windows of text with the targets that the objective counts."""
+        rows = text_rows(tokens)
+        if self.data.objective == CAUSAL:
+            return rows
+        rng = generator(*key, "text", "counted")
+        counted = OBJECTIVES[self.data.objective].counted(
+            len(tokens), self.context, self.data.mask_share, rng
+        )
+        return rows._replace(counted=counted)
 
     def heldout_classes(self) -> np.ndarray:
         """Name the kind of each target of `heldout_text` (see `classes.CLASSES`), uint8 [R, T]."""
         tokens = self.heldout_text().tokens[:, 1:]
-        kinds = self._classes[
-            token_files.heldout_starts(len(self._heldout), self.data)[:, None] + 1 + np.arange(self.context)
-        ]
-        return mark_repeats(tokens, kinds)
+        return mark_repeats(tokens, self._of_targets(self._classes))
+
+    def heldout_sources(self) -> dict[str, np.ndarray]:
+        """Mark the targets of `heldout_text` that come from each source of a mixture: bool [R, T]."""
+        if not self.data.mixture:
+            return {}
+        number = self._of_targets(np.memmap(self.folder / "sources.bin", np.uint8, mode="r"))
+        return {name: number == place for place, name in enumerate(sorted(self.data.mixture))}
+
+    def _of_targets(self, of_tokens: np.ndarray) -> np.ndarray:
+        """What is said of each held-out token, at the targets of the held-out windows: [R, T]."""
+        start = token_files.heldout_starts(len(self._heldout), self.data)
+        return np.asarray(of_tokens[start[:, None] + 1 + np.arange(self.context)])
 
     def ngram_log_probabilities(self, rows: int) -> np.ndarray | None:
         """Look up each n-gram model's log probabilities of every token at the targets of the first `rows` rows
@@ -130,19 +153,46 @@ class World:
         return training_rows(self.families[name], rng, BLOCK, self.context)
 
     def _text_block(self, seed: int, block: int) -> Rows:
-        """Windows without replacement: each pass over the text visits every window once, in its own order."""
-        context = self.context
-        windows = (len(self._train) - 1) // context - 1
-        row = block * BLOCK + np.arange(BLOCK, dtype=np.int64)
+        """Windows of a block; of a mixture, each source's share of them in the block's own order."""
+        rows = np.arange(BLOCK, dtype=np.int64)
+        segments = self.manifest.sources.get("segments")
+        if not segments:
+            start = self._starts(block * BLOCK + rows, 0, len(self._train), seed, "text")
+        else:
+            start = np.empty(BLOCK, np.int64)
+            shuffled = generator(seed, "text", "mixture", block).permutation(BLOCK)
+            begin = first = 0
+            for name, count in rows_of_sources(self.data.mixture).items():
+                mine = shuffled[first : first + count]
+                start[mine] = self._starts(
+                    block * count + rows[:count], begin, segments[name], seed, "text", name
+                )
+                begin, first = begin + segments[name], first + count
+        tokens = self._train[start[:, None] + np.arange(self.context + 1)].astype(np.uint16)
+        return self._marked(tokens, seed, block)
+
+    def _starts(self, row: np.ndarray, begin: int, tokens: int, *key: int | str) -> np.ndarray:
+        """Where the windows `row` start in a text of `tokens` from `begin` on. Without replacement: each pass
+        over the text visits every window once, in its own order."""
+        windows = (tokens - 1) // self.context - 1
         visit, position = np.divmod(row, windows)
-        start = np.empty(BLOCK, np.int64)
+        start = np.empty(len(row), np.int64)
         for number in np.unique(visit):
-            rng = generator(seed, "text", int(number))
+            rng = generator(*key, int(number))
             now = visit == number
             # the grid of windows moves from pass to pass, so that a second pass cuts the text elsewhere
-            offset = int(rng.integers(context))
-            start[now] = offset + context * permute(position[now], windows, int(rng.integers(2**63)))
-        return text_rows(self._train[start[:, None] + np.arange(context + 1)].astype(np.uint16))
+            offset = begin + int(rng.integers(self.context))
+            start[now] = offset + self.context * permute(position[now], windows, int(rng.integers(2**63)))
+        return start
+
+
+def rows_of_sources(mixture: Mapping[str, float]) -> dict[str, int]:
+    """Share the rows of a block among the sources of a mixture, by name; the largest remainders get the rest."""
+    rows = {name: int(mixture[name] * BLOCK) for name in sorted(mixture)}
+    by_remainder = sorted(rows, key=lambda name: rows[name] - mixture[name] * BLOCK)
+    for name in by_remainder[: BLOCK - sum(rows.values())]:
+        rows[name] += 1
+    return rows
 
 
 def permute(index: np.ndarray, count: int, key: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from lmscale.text.vocab import PAD
+from lmscale.text.words import mix
 
 Bytes = np.ndarray  # uint8 [n, width], or uint16 with PAD where a part is shorter than its width
 
@@ -144,14 +145,6 @@ def hash_bytes(text: np.ndarray, salt: int = 0) -> np.ndarray:
         for column in text.T:
             value = value * np.uint64(0x100000001B3) + column.astype(np.uint64) + np.uint64(1)
         return mix(value)
-
-
-def mix(value: np.ndarray) -> np.ndarray:
-    """Mix by splitmix64's finaliser (Steele, Lea and Flood 2014): a bijection of uint64 that scatters well."""
-    with np.errstate(over="ignore"):
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return value ^ (value >> np.uint64(31))
 
 
 def letters(rng: Generator, n: int, width: int, alphabet: np.ndarray = LETTERS) -> Bytes:

@@ -30,11 +30,13 @@ HELDOUT_PIECES = 16  # so many of them should be held out, or the share is left 
 
 
 class Document(NamedTuple):
-    """A text that is trained on or held out as a whole. name: where it came from. data: None for a null."""
+    """A text that is trained on or held out as a whole. name: where it came from. data: None for a null.
+    source: its number in the mixture, by name."""
 
     name: str
     data: bytes | None
     python: bool
+    source: int = 0
 
 
 def documents(data: DataConfig) -> Iterator[Document]:
@@ -43,15 +45,37 @@ def documents(data: DataConfig) -> Iterator[Document]:
         yield from _standard_library()
     elif data.kind == "packages":
         yield from _standard_library()
-        for name in PACKAGES:
-            yield from _package(name)
+        yield from _packages()
     elif data.kind == "text":
-        paths = find_files(data.files)
-        piece = piece_size(data, sum(path.stat().st_size for path in paths))
-        for path in paths:
-            yield from _file(path, data.field, piece)
+        yield from _files(data, data.files)
+    elif data.kind == "mixture":
+        for number, name in enumerate(sorted(data.mixture)):
+            for document in source_documents(data, name):
+                yield document._replace(source=number)
     else:
         yield from _hub(data)
+
+
+def source_documents(data: DataConfig, name: str) -> Iterator[Document]:
+    """Read every document of a named source: of data.sources, the standard library, or the packages alone."""
+    if name == "stdlib":
+        yield from _standard_library()
+    elif name == "packages":
+        yield from _packages()
+    else:
+        yield from _files(data, data.sources[name])
+
+
+def _packages() -> Iterator[Document]:
+    for name in PACKAGES:
+        yield from _package(name)
+
+
+def _files(data: DataConfig, patterns: tuple[str, ...]) -> Iterator[Document]:
+    paths = find_files(patterns)
+    piece = piece_size(data, sum(path.stat().st_size for path in paths))
+    for path in paths:
+        yield from _file(path, data.field, piece)
 
 
 def piece_size(data: DataConfig, total: int) -> int:
@@ -68,12 +92,23 @@ def fingerprint(data: DataConfig) -> list[Any]:
     when it was scanned.
     """
     if data.kind == "stdlib":
-        return [sys.version.split()[0]]
+        return source_state(data, "stdlib")
     if data.kind == "packages":
-        return [sys.version.split()[0], *(f"{name} {_version(name)}" for name in PACKAGES)]
+        return [*source_state(data, "stdlib"), *source_state(data, "packages")]
     if data.kind == "text":
         return _stats(data.files)
+    if data.kind == "mixture":
+        return [[name, source_state(data, name)] for name in sorted(data.mixture)]
     return [data.dataset, data.subset, data.split, *_stats(data.files)]
+
+
+def source_state(data: DataConfig, name: str) -> list[Any]:
+    """Identify the state of a named source, as `fingerprint` does that of a corpus."""
+    if name == "stdlib":
+        return [sys.version.split()[0]]
+    if name == "packages":
+        return [f"{package} {_version(package)}" for package in PACKAGES]
+    return _stats(data.sources[name])
 
 
 def _stats(patterns: tuple[str, ...]) -> list[Any]:

@@ -5,13 +5,22 @@ Making the files is `corpus`'s.
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from lmscale.config import DataConfig
 from lmscale.durable import replace
-from lmscale.text.ngrams import ORDERS, contexts, count_ngrams, log_probabilities, window_log_probabilities
+from lmscale.jsonfiles import digest
+from lmscale.text.ngrams import (
+    MOST_TOKENS,
+    ORDERS,
+    contexts,
+    count_ngrams,
+    log_probabilities,
+    window_log_probabilities,
+)
 from lmscale.text.vocab import VOCAB_SIZE
 
 NGRAM_ROWS = 64  # windows at which a model is compared with the n-grams' whole distributions
@@ -34,15 +43,27 @@ def heldout_windows(heldout: np.ndarray, data: DataConfig) -> np.ndarray:
     return np.asarray(heldout[start[:, None] + np.arange(data.context + 1)])
 
 
-def ngram_yardsticks(data: DataConfig, folder: Path, unique_tokens: int, vocab_size: int) -> dict[str, float]:
+def ngram_yardsticks(
+    data: DataConfig, folder: Path, unique_tokens: int, vocab_size: int, segments: Mapping[str, int]
+) -> dict[str, float]:
     """Measure the loss of each n-gram model on the held-out windows, nats a token; once for a corpus.
+
+    segments: the training tokens of each source of a mixture, of which the counts take its share.
 
     Where the vocabulary is small, `ngrams-*.npy` beside it holds their distributions at the first windows,
     float32 [3, rows, T, V].
     """
     path = ngram_path(data, folder, unique_tokens)
     if not path.is_file():
-        ngrams = count_ngrams(open_tokens(folder, "train", vocab_size)[:unique_tokens], vocab_size)
+        train = open_tokens(folder, "train", vocab_size)[:unique_tokens]
+        if segments:
+            ends = np.cumsum(list(segments.values()))
+            most = min(MOST_TOKENS, *(segments[name] / share for name, share in data.mixture.items()))
+            parts = zip(segments, ends, strict=True)
+            train = np.concatenate(
+                [train[end - segments[name] :][: int(most * data.mixture[name])] for name, end in parts]
+            )
+        ngrams = count_ngrams(train, vocab_size)
         windows = heldout_windows(open_tokens(folder, "heldout", vocab_size), data)
         losses = -log_probabilities(ngrams, contexts(windows), windows[:, 1:]).mean(axis=(1, 2))
         if vocab_size <= MOST_TABULATED:
@@ -56,7 +77,8 @@ def ngram_yardsticks(data: DataConfig, folder: Path, unique_tokens: int, vocab_s
 
 def ngram_path(data: DataConfig, folder: Path, unique_tokens: int) -> Path:
     """Name the file of the n-gram losses of these windows."""
-    return folder / f"ngrams-{data.context}-{data.heldout_rows}-{unique_tokens}.json"
+    mixed = f"-{digest(sorted(data.mixture.items()))}" if data.mixture else ""
+    return folder / f"ngrams-{data.context}-{data.heldout_rows}-{unique_tokens}{mixed}.json"
 
 
 def token_bytes(folder: Path) -> list[bytes]:

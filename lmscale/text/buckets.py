@@ -1,0 +1,90 @@
+"""Documents through buckets on disk by a hash of their bytes: shuffled, freed of exact copies and split without
+ever standing in memory together."""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lmscale.config import DataConfig
+from lmscale.text.documents import buffered, documents
+
+BUCKETS = 64  # a corpus needs a 64th of its size in memory
+_HEAD = struct.Struct(">16s?BHQ")
+
+
+class Kept(NamedTuple):
+    """A document in its bucket. place: a hash of its bytes; orders, splits and finds duplicates. source: its number
+    in the mixture. name: where it came from, shortened."""
+
+    place: bytes
+    python: bool
+    source: int
+    name: str
+    data: bytes
+    heldout: bool
+
+
+def place_of(data: DataConfig, text: bytes) -> bytes:
+    """Hash a text to its place among the documents: 16 bytes."""
+    return hashlib.sha256(data.seed.to_bytes(8) + text).digest()[:16]
+
+
+def fill_buckets(data: DataConfig, folder: Path) -> dict[str, int]:
+    """Put every document into the bucket of its place. Counts bytes, and documents without text."""
+    streams = [buffered(_bucket(folder, number)) for number in range(BUCKETS)]
+    read = {"bytes": 0, "null_texts": 0, "empty_texts": 0}
+    try:
+        for document in documents(data):
+            if not document.data:
+                read["null_texts" if document.data is None else "empty_texts"] += 1
+                continue
+            place = place_of(data, document.data)
+            name = document.name.encode("utf-8", "replace")[-200:]
+            head = _HEAD.pack(place, document.python, document.source, len(name), len(document.data))
+            streams[place[0] * BUCKETS // 256].write(head + name + document.data)
+            read["bytes"] += len(document.data)
+            if data.most_bytes is not None and read["bytes"] >= data.most_bytes:
+                break
+    finally:
+        for stream in streams:
+            stream.close()
+    return read
+
+
+def kept(data: DataConfig, folder: Path) -> Iterator[Kept | None]:
+    """Read the documents in the order of their places, a bucket at a time in memory; None for a duplicate.
+
+    The first places are held out, and the very first document whatever its place.
+    """
+    border = int(data.heldout_share * 2**128).to_bytes(16)
+    first = True
+    for number in range(BUCKETS):
+        content = _bucket(folder, number).read_bytes()
+        found = []
+        at = 0
+        while at < len(content):
+            place, python, source, named, size = _HEAD.unpack_from(content, at)
+            begin = at + _HEAD.size + named
+            name = content[at + _HEAD.size : begin].decode("utf-8", "replace")
+            found.append((place, python, source, name, content[begin : begin + size]))
+            at = begin + size
+        last = b""
+        for document in sorted(found, key=lambda document: document[0]):
+            if document[0] == last:
+                yield None
+                continue
+            last = document[0]
+            yield Kept(*document, heldout=last < border or first)
+            first = False
+
+
+def remove_buckets(folder: Path) -> None:
+    """Remove the buckets from a folder."""
+    for number in range(BUCKETS):
+        _bucket(folder, number).unlink(missing_ok=True)
+
+
+def _bucket(folder: Path, number: int) -> Path:
+    return folder / f"bucket{number}"
