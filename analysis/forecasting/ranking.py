@@ -1,0 +1,185 @@
+"""Several recipes at once: each against the first, false discoveries held, and whether small runs rank them rightly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from analysis.errors import Status, UserError, status_of
+from analysis.fitting.result import html_of
+from analysis.forecasting.compare import Comparison, compare
+
+# The false-discovery level at which a recipe is called better or worse among several.
+FALSE_DISCOVERIES = 0.05
+# The largest rung is hidden from the decisions: what is below this share of its compute is small scale.
+SMALL = 0.5
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of `pairs` of recipes, the shares that are ranked below `cut` FLOPs as at the largest rung: by the laws (`laws`),
+    and by the means of the losses at the largest one size below (`one_size`; Magnusson et al. 2025, DataDecide)."""
+
+    pairs: int
+    cut: float
+    largest: float
+    laws: float
+    one_size: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Make `decision_accuracy`."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Recipes against a baseline, the likeliest best first, each with its q-value."""
+
+    baseline: str
+    comparisons: tuple[Comparison, ...]
+    q_values: tuple[float, ...]
+    accuracy: Accuracy | None
+
+    @property
+    def status(self) -> Status:
+        """The trust that all warnings together leave."""
+        return status_of(warn for found in self.comparisons for warn in found.warnings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Make the JSON of `python -m analysis compare A B C ...`."""
+        rows = zip(self.comparisons, self.q_values, strict=True)
+        return {
+            "baseline": self.baseline,
+            "recipes": [
+                {"rank": i + 1, "q_value": q, **found.to_json()} for i, (found, q) in enumerate(rows)
+            ],
+            "decision_accuracy": self.accuracy.to_json() if self.accuracy else None,
+            "status": self.status,
+            "warnings": [
+                {"code": warn.code, "message": f"{found.b.name}: {warn.message}"}
+                for found in self.comparisons
+                for warn in found.warnings
+            ],
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table, one row a recipe: the multiplier at the last budget, probability, q-value and verdict."""
+        rows = []
+        for found, q in zip(self.comparisons, self.q_values, strict=True):
+            last = found.multipliers[-1]
+            rows.append(
+                {
+                    "recipe": found.b.name, "multiplier": last.value, "lower": last.lower, "upper": last.upper,
+                    "trend": found.trend[0], "probability_ahead": found.probability_ahead, "q_value": q,
+                    "verdict": found.verdict, "status": str(found.status),
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Any:
+        """Draw the likeliest best against the baseline; returns matplotlib's Figure."""
+        return self.comparisons[0].plot()
+
+    def _repr_html_(self) -> str:
+        return html_of([f"against {self.baseline}"], self.to_frame(), (), ())
+
+    def summary(self) -> str:
+        """Write the ranked table for a person."""
+        last = self.comparisons[0].multipliers[-1]
+        lines = [
+            f"against {self.baseline}, at {last.flops:.4g} FLOPs of it; better and worse hold a false-discovery rate of "
+            f"{FALSE_DISCOVERIES:g}",
+            self.to_frame().to_string(index=False, float_format=lambda v: f"{v:.3g}"),
+        ]
+        if self.accuracy:
+            a = self.accuracy
+            lines.append(
+                f"of {a.pairs} pairs {a.laws:.0%} are ranked by laws of the runs below {a.cut:.3g} FLOPs as at {a.largest:.3g}; "
+                f"{a.one_size:.0%} by the losses of the largest one size below"
+            )
+        lines += [
+            f"{found.b.name}: {w.code}: {w.message}" for found in self.comparisons for w in found.warnings
+        ]
+        return "\n".join(lines)
+
+
+def compare_all(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    targets: Sequence[float] = (),
+    differs: Sequence[str] = (),
+    level: float = 0.9,
+    seed: int = 0,
+) -> Ranking:
+    """Compare every recipe with the first of `tables` (columns as for `compare`), and rank them. Raises UserError.
+
+    The two-sided p-value of a recipe is twice the smaller probability of being ahead and behind; q-values are those of
+    Benjamini and Hochberg (1995), and a recipe is called better or worse by them alone.
+    """
+    if len(tables) < 3:
+        raise UserError(f"{len(tables)} tables: a ranking needs a baseline and two recipes or more")
+    (baseline, first), *others = tables.items()
+    found = [
+        compare(
+            first, table, targets=targets, names=(baseline, name), differs=differs, level=level, seed=seed
+        )
+        for name, table in others
+    ]
+    # No draw is as good as zero.
+    least = 1.0 / len(found[0].believed.first)
+    ahead = np.asarray([c.probability_ahead for c in found])
+    q = false_discovery_control(np.clip(2.0 * np.minimum(ahead, 1.0 - ahead), least, 1.0))
+    order = np.argsort([-c.multipliers[-1].value for c in found], kind="stable")
+    judged = [_judged(found[i], float(q[i])) for i in order]
+    return Ranking(baseline, tuple(judged), tuple(q[order].tolist()), decision_accuracy(tables, seed=seed))
+
+
+def _judged(found: Comparison, q: float) -> Comparison:
+    """Take back a call that the q-value does not carry among several."""
+    if found.verdict not in ("better", "worse") or q <= FALSE_DISCOVERIES:
+        return found
+    return replace(
+        found, verdict="cannot_say", sentence=f"{found.sentence[:-1]}; among several that is not enough."
+    )
+
+
+def decision_accuracy(tables: Mapping[str, pd.DataFrame], *, seed: int) -> Accuracy | None:
+    """Rank all pairs by runs below the largest rung, and count how many are ranked as at it; None where the tables do
+    not have one largest place, or too few runs below it."""
+    if not all({"params", "tokens", "loss", "flops"} <= set(table.columns) for table in tables.values()):
+        return None
+    means = {
+        name: t.groupby(["flops", "params", "tokens"])["loss"].mean().reset_index()
+        for name, t in tables.items()
+    }
+    tops = [table.loc[table["flops"].idxmax()] for table in means.values()]
+    sizes = np.asarray([top["params"] for top in tops])
+    largest = float(np.median([top["flops"] for top in tops]))
+    if sizes.max() > 1.05 * sizes.min() or max(t["flops"] for t in tops) > 1.1 * min(
+        t["flops"] for t in tops
+    ):
+        return None
+    cut = SMALL * largest
+    truth = {name: float(top["loss"]) for name, top in zip(means, tops, strict=True)}
+    below = {name: table[table["flops"] <= cut] for name, table in means.items()}
+    if any(table.empty for table in below.values()):
+        return None
+    one_size = {name: float(table.loc[table["flops"].idxmax(), "loss"]) for name, table in below.items()}
+    right, right_one = [], []
+    for a, b in combinations(tables, 2):
+        small = []
+        for name in (a, b):
+            rows = tables[name][tables[name]["flops"] <= cut]
+            rows.attrs = tables[name].attrs
+            small.append(rows)
+        try:
+            ahead = compare(*small, targets=[largest], names=(a, b), seed=seed).probability_ahead > 0.5
+        except UserError:
+            return None
+        right.append(ahead == (truth[b] < truth[a]))
+        right_one.append((one_size[b] < one_size[a]) == (truth[b] < truth[a]))
+    return Accuracy(len(right), cut, largest, float(np.mean(right)), float(np.mean(right_one)))
