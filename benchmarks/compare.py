@@ -1,107 +1,320 @@
-"""Comparisons."""
+"""Intervals, trends and verdicts of `compare` on made and published pairs: `python -m benchmarks.compare`.
 
+Made pairs have known multipliers (constant, shrinking, crossing, none); `--made N --seed S` makes N of each kind
+from seed S on, and 5 N without a difference. `--published` fits public pairs below C/10 and judges above. Widths are
+beside those of an oracle that knows the law's form and the noise (the Cramer-Rao bound at the truth).
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from analysis.arrays import Array
+from analysis.forecasting.compare import Comparison, compare
+from analysis.forecasting.joint_law import Ladders, _Prior, _prior, _solve, _value_and_slopes
+from analysis.forecasting.multiplier import _split, curve, grid, log_multipliers
+from analysis.forecasting.pairing import ladders
+from benchmarks.splits import PUBLISHED
+
 KINDS = ("constant", "shrinking", "crossing", "null")
-DESIGNS = {
-    6: [(3, 2, 1), (6, 1, 1)],
-    9: [(3, 3, 1)],
-    12: [(4, 3, 1), (6, 2, 1)],
-    16: [(4, 2, 2)],
-    24: [(4, 2, 3), (6, 4, 1)],
-    40: [(5, 4, 2)],
-}
+# Runs of a ladder: sizes x horizons x seeds.
+DESIGNS = ((3, 2, 1), (6, 1, 1), (3, 3, 1), (4, 3, 1), (6, 2, 1), (4, 2, 2), (4, 2, 3), (6, 4, 1), (5, 4, 2))
+# A 90% interval in standard errors.
+REACH = 1.645
 
 
 @dataclass(frozen=True)
 class Pair:
+    """Two made ladders, the target, and the truth: the log multiplier there and its trend a decade."""
+
     kind: str
     a: pd.DataFrame
     b: pd.DataFrame
     target: float
-    truth: dict
-    first: dict
-    second: dict
+    truth: float
+    trend: float
+    laws: tuple[dict[str, float], dict[str, float]]
     noise: float
     share: float
 
 
-def loss_of(law, n, d):
-    return law["E"] + law["A"] / n ** law["alpha"] + law["B"] / d ** law["beta"]
+def loss_of(law: dict[str, float], params: Array, tokens: Array) -> Array:
+    """E + A / N^alpha + B / D^beta."""
+    return np.asarray(law["E"] + law["A"] / params ** law["alpha"] + law["B"] / tokens ** law["beta"])
 
 
-def frontier(law, c):
-    n = np.sqrt(c[:, None] / 6) * np.geomspace(1e-3, 1e3, 1201)
-    return loss_of(law, n, c[:, None] / 6 / n).min(axis=1)
+def true_multiplier(first: dict[str, float], second: dict[str, float], at: Array) -> Array:
+    """The log of the compute `at` over what the second law needs for the first's loss, both best split (6ND)."""
 
+    def frontier(law: dict[str, float], budgets: Array) -> Array:
+        params = np.sqrt(budgets[:, None] / 6.0) * np.geomspace(1e-3, 1e3, 1201)
+        return loss_of(law, params, budgets[:, None] / 6.0 / params).min(axis=1)
 
-def true_multiplier(first, second, at):
-    c = np.geomspace(at.min() / 1e4, at.max() * 1e4, 1500)
-    a, b = frontier(first, at), frontier(second, c)
-    return np.log(at) - np.interp(-np.log(a), -np.log(b), np.log(c))
+    budgets = np.geomspace(at.min() / 1e4, at.max() * 1e4, 1500)
+    needed = np.interp(-frontier(first, at), -frontier(second, budgets), np.log(budgets))
+    return np.asarray(np.log(at) - needed)
 
 
 def made(kind: str, seed: int) -> Pair:
+    """Make a pair: 6 to 40 runs a ladder, noise of .3 to 1.5% (half of its variance shared by the runs of one place
+    and seed, in every second pair), a target 3 to 30 times beyond the largest run.
+
+    B is A with its sizes and tokens replaced by powers of them, N' = m^u N^p: the multiplier is a power law of
+    compute, or where p is of one of the two alone is computed.
+    """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     first = {"E": rng.uniform(1.4, 2.0), "alpha": rng.uniform(0.28, 0.42), "beta": rng.uniform(0.28, 0.42)}
-    runs = int(rng.choice(list(DESIGNS)))
-    sizes, horizons, seeds = DESIGNS[runs][rng.integers(len(DESIGNS[runs]))]
+    sizes, horizons, seeds = DESIGNS[rng.integers(len(DESIGNS))]
     low = 10 ** rng.uniform(6.5, 7.5)
     n = np.geomspace(low, low * rng.uniform(6, 20), sizes)
     ratio = 20 * 2.0 ** (np.arange(horizons) - (horizons - 1) / 2) * rng.uniform(0.5, 2)
-    if horizons > 1 and rng.random() < 0.5:
-        d = np.outer(np.ones(sizes), ratio * np.sqrt(n[0] * n[-1]))
-    else:
-        d = np.outer(n, ratio)
-    N, D = np.repeat(n, horizons), d.ravel()
-    N, D, S = np.repeat(N, seeds), np.repeat(D, seeds), np.tile(np.arange(seeds), sizes * horizons)
-    size, tokens = np.exp(np.log(N).mean()), np.exp(np.log(D).mean())
-    first["A"] = rng.uniform(0.4, 1.2) * size ** first["alpha"]
-    first["B"] = rng.uniform(0.4, 1.2) * tokens ** first["beta"]
-    largest = 6 * (N * D).max()
-    target = largest * float(rng.choice([3, 10, 30]))
-    middle = 6 * size * tokens
-    m0, kappa = np.exp(rng.uniform(-0.3, 0.6)), 1.0
+    fixed = horizons > 1 and rng.random() < 0.5
+    d = np.outer(np.ones(sizes) * np.sqrt(n[0] * n[-1]) if fixed else n, ratio)
+    params, tokens = (np.repeat(v, seeds) for v in (np.repeat(n, horizons), d.ravel()))
+    middle = np.exp(np.log(params).mean()), np.exp(np.log(tokens).mean())
+    first["A"] = rng.uniform(0.4, 1.2) * middle[0] ** first["alpha"]
+    first["B"] = rng.uniform(0.4, 1.2) * middle[1] ** first["beta"]
+    target = 6 * (params * tokens).max() * float(rng.choice([3, 10, 30]))
+    between, power, gain = 6 * middle[0] * middle[1], 1.0, float(np.exp(rng.uniform(-0.3, 0.6)))
     if kind == "null":
-        m0 = 1.0
-    if kind == "shrinking":
-        m0, kappa = np.exp(rng.uniform(0.1, 0.8)), rng.uniform(0.85, 0.98)
-    if kind == "crossing":
-        kappa = rng.uniform(0.82, 0.95)
-        m0 = (rng.uniform(np.log(1.5), np.log(target / middle)), kappa)
-        m0 = np.exp((1 - kappa) * m0[0])
-    part = rng.choice([0.0, 0.5, 1.0]) if kappa != 1.0 else 0.5
-    # N' = m0^u N^k N0^(1-k) and D' likewise: the multiplier of N' D' over N D
-    ka, kb = {0.0: (1.0, kappa), 1.0: (kappa, 1.0), 0.5: (kappa, kappa)}[float(part)]
-    u = float(part)
+        gain = 1.0
+    elif kind == "shrinking":
+        gain, power = float(np.exp(rng.uniform(0.1, 0.8))), rng.uniform(0.85, 0.98)
+    elif kind == "crossing":
+        power = rng.uniform(0.82, 0.95)
+        gain = float(np.exp((1 - power) * rng.uniform(np.log(1.5), np.log(target / between))))
+    u = float(rng.choice([0.0, 0.5, 1.0])) if power != 1.0 else 0.5
+    powers = (power if u > 0 else 1.0, power if u < 1 else 1.0)
     second = dict(first)
-    second["alpha"], second["beta"] = first["alpha"] * ka, first["beta"] * kb
-    second["A"] = first["A"] / (m0 ** (u) * size ** (1 - ka)) ** first["alpha"]
-    second["B"] = first["B"] / (m0 ** (1 - u) * tokens ** (1 - kb)) ** first["beta"]
-    noise = rng.uniform(0.003, 0.015)
-    share = float(rng.choice([0.0, 0.5]))
-    common = rng.standard_normal(len(N))
+    terms = (("A", "alpha", powers[0], u, middle[0]), ("B", "beta", powers[1], 1 - u, middle[1]))
+    for name, exponent, p, part, at in terms:
+        second[exponent] = first[exponent] * p
+        second[name] = first[name] / (gain**part * at ** (1 - p)) ** first[exponent]
+    noise, share = rng.uniform(0.003, 0.015), float(rng.choice([0.0, 0.5]))
+    common = rng.standard_normal(len(params))
     tables = []
     for law in (first, second):
-        own = np.sqrt(share) * common + np.sqrt(1 - share) * rng.standard_normal(len(N))
-        tables.append(
-            pd.DataFrame(
-                {
-                    "params": N,
-                    "tokens": D,
-                    "seed": S,
-                    "flops": 6 * N * D,
-                    "loss": loss_of(law, N, D) * np.exp(noise * own),
-                }
-            )
+        own = np.sqrt(share) * common + np.sqrt(1 - share) * rng.standard_normal(len(params))
+        loss = loss_of(law, params, tokens) * np.exp(noise * own)
+        number = np.tile(np.arange(seeds), sizes * horizons)
+        columns = {
+            "params": params,
+            "tokens": tokens,
+            "seed": number,
+            "flops": 6 * params * tokens,
+            "loss": loss,
+        }
+        tables.append(pd.DataFrame(columns))
+    ends = true_multiplier(first, second, np.asarray([tables[0].flops.min(), target]))
+    trend = float((ends[1] - ends[0]) / np.log10(target / tables[0].flops.min()))
+    return Pair(kind, *tables, target, float(ends[1]), trend, (first, second), noise, share)
+
+
+def oracle(pair: Pair, found: Comparison, *, shared: bool) -> float:
+    """The width of a 90% interval of the log multiplier at the target, by the Cramer-Rao bound: the form, one floor
+    for both and the noise are known, and with `shared` that the exponents are the same."""
+    rows: Ladders = ladders(found.a, found.b, alone=found.paths.alone, seed=0)
+    k, p, n = rows.x.shape[1], rows.size, len(pair.a)
+    tables = (pair.a, pair.b)
+    clean = [
+        loss_of(law, t.params.to_numpy(), t.tokens.to_numpy())
+        for law, t in zip(pair.laws, tables, strict=True)
+    ]
+    prior = _prior(rows, True, True)
+    wide = _Prior(prior.mean, 50.0 * prior.error)
+    theta = _solve(
+        rows,
+        wide,
+        np.eye(2 * n),
+        prior.mean[None],
+        np.log(np.concatenate(clean))[None],
+        wide.mean[None],
+        np.asarray([1e-3]),
+    )[0]
+    slopes = _value_and_slopes(rows, theta[None])[1][0]
+    free = np.r_[np.arange(p), p + 1 + np.arange(k if shared else 2 * k)]
+    covariance = np.eye(2 * n)
+    covariance[np.arange(n), n + np.arange(n)] = covariance[n + np.arange(n), np.arange(n)] = pair.share
+    information = slopes[:, free].T @ np.linalg.solve(covariance, slopes[:, free]) / pair.noise**2
+    at = np.asarray([pair.target])
+    split = [None if found.paths.alone else _split(recipe) for recipe in (found.a, found.b)]
+
+    def log_multiplier(theta: Array) -> float:
+        budgets = grid(at)
+        first, second = (
+            curve(law[None], rows.centre, budgets, s)
+            for law, s in zip((theta[:p], theta[:p] + theta[p:]), split, strict=True)
         )
-    at = np.asarray([target])
-    slope = true_multiplier(first, second, np.asarray([middle, target]))
-    truth = {
-        "target": float(true_multiplier(first, second, at)[0]),
-        "trend": float((slope[1] - slope[0]) / np.log10(target / middle)),
-    }
-    return Pair(kind, *tables, target, truth, first, second, noise, share)
+        return float(log_multipliers(first, second, budgets, at)[0, 0])
+
+    steps = 1e-3 * np.eye(2 * p)[free]
+    gradient = np.asarray([(log_multiplier(theta + h) - log_multiplier(theta - h)) / 2e-3 for h in steps])
+    return float(
+        2 * REACH * np.sqrt(gradient @ np.linalg.pinv(information, rcond=1e-13, hermitian=True) @ gradient)
+    )
+
+
+def judge(kind: str, seed: int) -> dict[str, object]:
+    """Compare one made pair, and say what was right."""
+    pair = made(kind, seed)
+    started = time.process_time()
+    found = compare(pair.a, pair.b, targets=[pair.target])
+    seconds = time.process_time() - started
+    last = found.multipliers[-1]
+    value, low, high = np.log([last.value, last.lower, last.upper])
+    trend, trend_low, trend_high = np.log(found.trend)
+    spread = (trend_high - trend_low) / (2 * REACH)
+    return {
+        "kind": kind, "runs": len(pair.a), "inside": low <= pair.truth <= high, "below": pair.truth < low,
+        "trend_inside": trend_low <= pair.trend <= trend_high,
+        "seen": abs(trend) >= 2 * spread and kind in ("shrinking", "crossing"),
+        "sign": np.sign(trend) == np.sign(pair.trend), "better": found.verdict == "better",
+        "worse": found.verdict == "worse", "same": found.verdict == "no_difference",
+        "right": (found.verdict == "better") == (pair.truth > 0), "width": high - low,
+        "error": abs(value - pair.truth), "oracle": oracle(pair, found, shared=False),
+        "oracle_knowing": oracle(pair, found, shared=kind in ("constant", "null")), "seconds": seconds,
+        "misfit": found.a.wrong or found.b.wrong,
+    }  # fmt: skip
+
+
+def show_made(count: int, seed: int) -> None:
+    """Print what the made pairs say."""
+    rows = []
+    for kind in KINDS:
+        for i in range(count * (5 if kind == "null" else 1)):
+            rows.append(judge(kind, seed + i))
+        frame = pd.DataFrame([r for r in rows if r["kind"] == kind])
+        frame["ratio"], frame["ratio_knowing"] = (
+            frame.width / frame.oracle,
+            frame.width / frame.oracle_knowing,
+        )
+        seen = frame[frame.seen]
+        print(
+            f"{kind:9} {len(frame):3} pairs: target inside {frame.inside.mean():.1%} (truth below "
+            f"{frame.below.mean():.1%}), trend inside {frame.trend_inside.mean():.1%}, sign right in "
+            f"{seen.sign.sum()} of {len(seen)} seen; better {frame.better.mean():.1%}, worse {frame.worse.mean():.1%}, no difference "
+            f"{frame.same.mean():.1%}; median width {frame.width.median():.3f}, x oracle "
+            f"{frame.ratio.median():.2f}, x one that knows which exponents are shared {frame.ratio_knowing.median():.2f}; misfit seen "
+            f"{frame.misfit.mean():.1%}; {frame.seconds.mean():.2f} s of CPU",
+            flush=True,
+        )
+    frame = pd.DataFrame(rows)
+    three = frame[frame.kind != "null"]
+    ratio = three.width.median() / three.oracle.median()
+    seen = three[three.seen]
+    print(
+        f"three kinds together: inside {three.inside.mean():.1%}; sign right in {seen.sign.sum()} of {len(seen)}; "
+    )
+    each = (three.width / three.oracle).median()
+    print(f"median width over the oracle's median {ratio:.2f}, median of the ratios {each:.2f}")
+    by_runs = three.groupby("runs")
+    print(
+        by_runs.agg(
+            inside=("inside", "mean"), width=("width", "median"), oracle=("oracle", "median")
+        ).to_string()
+    )
+
+
+PORIAN = {
+    "tuned": [
+        ("rw|base|short|kaplan|standard|val", "rw|tuned|short|const|standard|val"),
+        ("rw|base|short|chinchilla|standard|val", "rw|tuned|short|const|standard|val"),
+        ("owt2|base|short|kaplan|standard|val", "owt2|tuned|short|const|standard|val"),
+        ("owt2|base|short|chinchilla|standard|val", "owt2|tuned|short|const|standard|val"),
+        ("rw|base|long|kaplan|kaplan|train", "rw|tuned|long|const|kaplan|train"),
+        ("rw|base|short|kaplan|attention|train", "rw|tuned|short|const|attention|train"),
+        ("rw|base|short|chinchilla|attention|train", "rw|tuned|short|const|attention|train"),
+    ],
+    "corpus": [
+        (f"rw|{rest}", f"owt2|{rest}")
+        for rest in (
+            "base|long|kaplan|kaplan|train", "base|long|kaplan|standard|val", "base|short|chinchilla|standard|val",
+            "base|short|kaplan|standard|val", "tuned|short|const|standard|val",
+        )
+    ],
+}  # fmt: skip
+GADRE = (("rpj", "c4_original"), ("rpj", "rw_original"), ("rw_original", "c4_original"))
+
+
+def published() -> Iterator[tuple[str, str, pd.DataFrame, pd.DataFrame, Array, Array]]:
+    """Kind, name, both tables below C/10, budgets above it and the log multipliers measured there.
+
+    Porian's: the loss at each budget's best size (their own optima), and the compute at which B's best loss is
+    that, a line in the logs between budgets. Gadre's have no budgets: laws of all runs, at three budgets.
+    """
+    points = pd.read_csv(PUBLISHED / "porian_isoflop_points.csv")
+    points = points.rename(columns={"N": "params", "D": "tokens", "C": "flops"})
+    optima = pd.read_csv(PUBLISHED / "porian_optimal_pairs.csv")
+    for kind, pairs in PORIAN.items():
+        for names in pairs:
+            best_a, best_b = (optima[optima.set == name].sort_values("flops") for name in names)
+            top = min(best_a.flops.max(), best_b.flops.max())
+            at = best_a.flops[(best_a.flops > top / 10 * 1.001) & (best_a.flops <= top * 1.001)].to_numpy()
+            wanted = -np.interp(np.log(at), np.log(best_a.flops), np.log(best_a.loss))
+            x, y = -np.log(best_b.loss.to_numpy()), np.log(best_b.flops.to_numpy())
+            beyond = y[-1] + (wanted - x[-1]) * (y[-1] - y[-3]) / (x[-1] - x[-3])
+            needed = np.where(wanted > x[-1], beyond, np.interp(wanted, x, y))
+            cheap = points[points.flops <= top / 10 * 1.001]
+            low = [cheap[cheap.set == name].drop(columns="set") for name in names]
+            yield kind, f"{names[0]} > {names[1]}", low[0], low[1], at, np.log(at) - needed
+    runs = pd.read_csv(PUBLISHED / "gadre_overtraining.csv").rename(columns={"N": "params", "D": "tokens"})
+    for names in GADRE:
+        tables = [
+            runs[runs.dataset_name == name].rename(columns={"loss_c4_val": "loss"})[
+                ["params", "tokens", "flops", "loss"]
+            ]
+            for name in names
+        ]
+        tables = [table.dropna().astype(np.float64).reset_index(drop=True) for table in tables]
+        top = min(table.flops.max() for table in tables)
+        at = np.geomspace(top / 10, top, 4)[1:]
+        truth = np.median(compare(*tables).paths.multipliers(at), axis=0)
+        low = [table[table.flops <= top / 10 * 1.001] for table in tables]
+        yield "gadre", " > ".join(names), low[0], low[1], at, truth
+
+
+def show_published() -> None:
+    """Print whether the multipliers measured above C/10 lie in the intervals fitted below it."""
+    inside = []
+    for kind, name, a, b, at, truth in published():
+        found = compare(a.reset_index(drop=True), b.reset_index(drop=True), targets=at.tolist())
+        last = found.multipliers[found.observed :]
+        held = [m.lower <= np.exp(t) <= m.upper for m, t in zip(last, truth, strict=True)]
+        inside.append({"kind": kind, "all": all(held), "last": held[-1], "share": np.mean(held)})
+        print(
+            f"{kind:6} {name:74} measured {np.exp(truth[0]):.2f} to {np.exp(truth[-1]):.2f}, fitted "
+            f"{last[0].value:.2f} [{last[0].lower:.2f}, {last[0].upper:.2f}] to {last[-1].value:.2f} [{last[-1].lower:.2f}, "
+            f"{last[-1].upper:.2f}], {sum(held)} of {len(held)} inside, {found.verdict}",
+            flush=True,
+        )
+    frame = pd.DataFrame(inside)
+    print(f"{frame['all'].sum()} of {len(frame)} pairs hold every budget, {frame['last'].sum()} the last")
+    print(frame.groupby("kind")[["all", "last", "share"]].mean().to_string())
+
+
+def main() -> None:
+    """Print what docs/compare.md reports."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument(
+        "--made", type=int, default=0, metavar="N", help="N made pairs of each kind, 5 N null ones"
+    )
+    parser.add_argument("--seed", type=int, default=1000, help="the first seed of the made pairs (1000)")
+    parser.add_argument("--published", action="store_true", help="the public pairs")
+    args = parser.parse_args()
+    if not (args.made or args.published):
+        parser.error("say what: --made N, --published")
+    if args.published and not PUBLISHED.is_dir():
+        sys.exit(f"the published tables are not at {PUBLISHED}: nothing is measured")
+    if args.published:
+        show_published()
+    if args.made:
+        show_made(args.made, args.seed)
+
+
+if __name__ == "__main__":
+    main()

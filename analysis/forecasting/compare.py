@@ -79,10 +79,12 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Recipe `b` against recipe `a`. `multipliers` are at the tables' common budgets (the first `observed`) and at the
-    targets; `trend` is the factor of the multiplier a decade of compute with its bounds; `crossing` the compute at
-    which the curves cross with its bounds and the probability that they do before the last budget, None where that is
-    less likely than not."""
+    """Recipe `b` against recipe `a`.
+
+    `multipliers` are at the tables' common budgets (the first `observed`) and at the targets; `trend` is the factor
+    by which the multiplier changes a decade of compute, with its bounds; `crossing` the compute at which the curves
+    cross, with its bounds and the probability that they do before the last budget (None where that is below half).
+    """
 
     a: Recipe
     b: Recipe
@@ -180,8 +182,8 @@ class Comparison:
             s = self.seconds
             at = s.multipliers[-1]
             lines.append(
-                f"in seconds: {self.b.name} does {s.speed:.3g} [{s.lower:.3g}, {s.upper:.3g}] times the FLOPs per second; "
-                f"multiplier {at.value:.3g} [{at.lower:.3g}, {at.upper:.3g}] at the last budget"
+                f"in seconds: {self.b.name} does {s.speed:.3g} [{s.lower:.3g}, {s.upper:.3g}] times the FLOPs per "
+                f"second; multiplier {at.value:.3g} [{at.lower:.3g}, {at.upper:.3g}] at the last budget"
             )
         words = {True: "yes", False: "no", None: "not shown by the table"}
         shown = ((self.a.name, self.tuned["a"]), (self.b.name, self.tuned["b"]))
@@ -226,7 +228,7 @@ def compare(
     budgets = common_budgets(first, second)
     if targets and min(targets) < budgets[0]:
         raise UserError(
-            f"target = {min(targets):g} (--target): below the least common budget, {budgets[0]:.4g} FLOPs; ask for more"
+            f"target = {min(targets):g} (--target): below the least common budget, {budgets[0]:.4g} FLOPs"
         )
     at = np.asarray([*budgets, *sorted(targets)])
     believed = believe_laws(ladders(first, second, alone=alone, seed=seed), DRAWS, seed)
@@ -238,7 +240,7 @@ def compare(
     are_tuned, warnings = _tuned(tables)
     warnings = [*warnings, *about_differences(differing, tuple(differs)), *first.warnings, *second.warnings]
     if at[-1] > FAR * budgets[-1]:
-        said = f"the last target is {at[-1] / budgets[-1]:.3g} x beyond the common budgets: the trend is carried on there"
+        said = f"the last target is {at[-1] / budgets[-1]:.3g} x beyond the common budgets: the trend is carried on"
         warnings.append(Warn(Code.FAR_BEYOND_TESTED, said))
     verdict = _verdict(multipliers[-1], ahead)
     found = Comparison(
@@ -265,8 +267,10 @@ def compare(
 
 
 def common_budgets(first: Recipe, second: Recipe) -> Float[Array, " B"]:
-    """Choose budgets that both recipes' runs have: up to REPORTED of those where both have runs, else evenly between
-    the ends. UserError where there are not two."""
+    """Choose budgets of both recipes: up to REPORTED of those where both have runs, else evenly between the ends.
+
+    Raises UserError where there are not two.
+    """
     a, b = first.observations.flops, second.observations.flops
     low, high = max(a.min(), b.min()), min(a.max(), b.max())
     if high < SPAN * low:
@@ -326,7 +330,7 @@ def _tuned(tables: dict[str, pd.DataFrame]) -> tuple[dict[str, bool | None], lis
 def _seconds(
     first: Recipe, second: Recipe, at: Array, logs: Float[Array, "R m"], level: float, seed: int
 ) -> Seconds | None:
-    """Compare FLOPs per second over runs of both, their growth with compute alike; None without a column seconds."""
+    """Compare FLOPs per second, their growth with compute alike for both; None without a column seconds."""
     logs_of: list[tuple[Array, Array]] = []
     for recipe in (first, second):
         if "seconds" not in recipe.rows:
@@ -362,36 +366,26 @@ def _verdict(last: Multiplier, ahead: float) -> str:
 def _sentence(found: Comparison) -> str:
     """The verdict in one sentence for a person who must decide."""
     a, b, last = found.a.name, found.b.name, found.multipliers[-1]
-    bounds = f"{100 * last.level:g}% interval {last.lower:.3g} to {last.upper:.3g}"
+    interval = f"{100 * last.level:g}% interval {last.lower:.3g} to {last.upper:.3g}"
     at = f"at {last.flops:.3g} FLOPs"
-    per_decade, low, high = found.trend
-    moving = (
-        ", and what it gains shrinks with compute"
-        if high < 1
-        else ", and more so with compute"
-        if low > 1
-        else ""
-    )
+    _, low, high = found.trend
+    moves = "grows" if low > 1 else "shrinks" if high < 1 else ""
     if found.verdict == "better":
-        said = f"{b} is better: {at} of {a} it reaches the same loss with 1/{last.value:.3g} of the compute ({bounds}){moving}"
+        said = f"{b} is better: {at} of {a} it needs 1/{last.value:.3g} of the compute for the same loss ({interval})"
+        said += f", and its lead {moves} with compute" if moves else ""
     elif found.verdict == "worse":
         needs = f"{1 / last.value:.3g} times" if last.value > 1e-3 else "more than 1000 times"
-        moving = (
-            ", and less so with compute" if low > 1 else ", and falls behind with compute" if high < 1 else ""
-        )
-        said = f"{b} is worse: {at} of {a} it needs {needs} the compute for the same loss (multiplier: {bounds}){moving}"
+        said = f"{b} is worse: {at} of {a} it needs {needs} the compute for the same loss (multiplier: {interval})"
+        said += f", and its multiplier {moves} with compute" if moves else ""
     elif found.verdict == "no_difference":
-        said = f"no difference to be seen: {at} the multiplier of {b} over {a} is {last.value:.3g} ({bounds})"
-    else:
         said = (
-            f"it cannot be said which is better {at}: {b} is ahead with probability {found.probability_ahead:.2f} "
-            f"(multiplier {last.value:.3g}, {bounds})"
+            f"no difference to be seen: {at} the multiplier of {b} over {a} is {last.value:.3g} ({interval})"
         )
+    else:
+        said = f"it cannot be said which is better {at}: {b} is ahead with probability {found.probability_ahead:.2f}"
+        said += f" (multiplier {last.value:.3g}, {interval})"
     if found.seconds:
-        in_seconds = found.seconds.multipliers[-1]
-        if (in_seconds.value > 1) != (last.value > 1):
-            said += (
-                f"; in seconds it is the other way round ({in_seconds.value:.3g}, {in_seconds.lower:.3g} to "
-            )
-            said += f"{in_seconds.upper:.3g})"
+        other = found.seconds.multipliers[-1]
+        if (other.value > 1) != (last.value > 1):
+            said += f"; in seconds it is the other way round ({other.value:.3g}, {other.lower:.3g} to {other.upper:.3g})"
     return said + "."

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 
 from analysis.arrays import Array
 
-# What is believed beforehand, as centre and standard deviation: the floor as a log share of the least loss, a term's
-# size in the middle of the rows likewise, the log exponents of size and tokens, and of compute.
+# What is believed beforehand, as centre and standard deviation: the log floor over the least loss, the log of a
+# term in the middle of the rows likewise, the log exponents of size and tokens, and of compute.
 FLOOR, TERM, EXPONENT, EXPONENT_OF_COMPUTE = (-0.35, 0.4), (-1.2, 1.5), (-1.05, 0.4), (-1.75, 0.45)
 # ... and of the difference of two recipes: log coefficients, log exponents, the log floor.
 COEFFICIENT_DIFFERS, EXPONENT_DIFFERS, FLOOR_DIFFERS = 0.5, 0.15, 0.1
@@ -50,8 +50,8 @@ class Ladders:
 
 @dataclass(frozen=True)
 class Believed:
-    """Draws of both laws: parameters of the first and of the second at columns about `centre`, the `noise` of one run's
-    log loss, and how probable a floor and exponents of the second's own are."""
+    """Draws of both laws: parameters of the first and of the second at columns about `centre`, the `noise` of one
+    run's log loss, and how probable a floor and exponents of the second's own are."""
 
     first: Float[Array, "R p"]
     second: Float[Array, "R p"]
@@ -148,9 +148,9 @@ def _solve(
 def believe_laws(rows: Ladders, draws: int, seed: int) -> Believed:
     """Draw both laws from what is believed of them after the rows.
 
-    Every draw is the likeliest pair of laws for losses and a prior's centre that are moved at random, each by its own
-    error: exact for a linear law (randomised maximum likelihood; Oliver et al. 1996; Bardsley et al. 2014, SIAM J. Sci.
-    Comput. 36, A1895). The models are weighed by their evidence (Laplace's approximation).
+    Every draw is the likeliest pair of laws for losses and a prior's centre that are moved at random, each by its
+    own error: exact for a linear law (randomised maximum likelihood; Bardsley et al. 2014, SIAM J. Sci. Comput. 36,
+    A1895). The models are weighed by their evidence (Laplace's approximation).
     """
     rng = np.random.default_rng(seed)
     full = _prior(rows, True, True)
@@ -193,8 +193,8 @@ def _evidence(rows: Ladders, prior: _Prior, white: Array, best: Array, noise: fl
 
 
 def _noise(rows: Ladders, prior: _Prior) -> tuple[Array, Array, float, float]:
-    """Estimate the noise: the whitening matrix, the laws fitted under it, and the standard deviation of one run's log
-    loss with its degrees of freedom."""
+    """Estimate the noise: its whitening matrix, the laws fitted under it, and the standard deviation of one run's
+    log loss with its degrees of freedom."""
     n = len(rows.y)
     white, noise, theta = np.eye(n), 2.0 * NOISE, prior.mean[None]
     for last in (False, False, True) if rows.shared else (True,):
@@ -219,7 +219,7 @@ def _noise(rows: Ladders, prior: _Prior) -> tuple[Array, Array, float, float]:
 def _covariance(
     rows: Ladders, residual: Float[Array, " n"], leaning: Float[Array, "n q"], noise: float
 ) -> Float[Array, "n n"]:
-    """Average the noise's covariance, of mean variance one, over SIZES of each of `rows.shared` by their likelihood.
+    """Average the noise's covariance, of mean variance one, over SIZES of each of `rows.shared` by likelihood.
 
     What the laws' parameters can take up (`leaning`: by what each moves the losses) is marginalised, so that few
     small residuals are not taken for small noise.

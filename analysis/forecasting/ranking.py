@@ -1,4 +1,4 @@
-"""Several recipes at once: each against the first, false discoveries held, and whether small runs rank them rightly."""
+"""Several recipes: each against the first, false discoveries held, and whether small runs rank like large ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +21,8 @@ SMALL = 0.5
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of `pairs` of recipes, the shares that are ranked below `cut` FLOPs as at the largest rung: by the laws (`laws`),
-    and by the means of the losses at the largest one size below (`one_size`; Magnusson et al. 2025, DataDecide)."""
+    """Of `pairs` of recipes, the shares that are ranked below `cut` FLOPs as at the largest rung: by the laws, and
+    by the mean losses at the largest one size below (`one_size`; Magnusson et al. 2025, arXiv 2504.11393)."""
 
     pairs: int
     cut: float
@@ -91,15 +91,15 @@ class Ranking:
         """Write the ranked table for a person."""
         last = self.comparisons[0].multipliers[-1]
         lines = [
-            f"against {self.baseline}, at {last.flops:.4g} FLOPs of it; better and worse hold a false-discovery rate of "
-            f"{FALSE_DISCOVERIES:g}",
+            f"against {self.baseline}, at {last.flops:.4g} FLOPs of it; better and worse hold a "
+            f"false-discovery rate of {FALSE_DISCOVERIES:g}",
             self.to_frame().to_string(index=False, float_format=lambda v: f"{v:.3g}"),
         ]
         if self.accuracy:
             a = self.accuracy
             lines.append(
-                f"of {a.pairs} pairs {a.laws:.0%} are ranked by laws of the runs below {a.cut:.3g} FLOPs as at {a.largest:.3g}; "
-                f"{a.one_size:.0%} by the losses of the largest one size below"
+                f"of {a.pairs} pairs {a.laws:.0%} are ranked by laws of the runs below {a.cut:.3g} FLOPs as at "
+                f"{a.largest:.3g}; {a.one_size:.0%} by the losses of the largest one size below"
             )
         lines += [
             f"{found.b.name}: {w.code}: {w.message}" for found in self.comparisons for w in found.warnings
@@ -117,8 +117,8 @@ def compare_all(
 ) -> Ranking:
     """Compare every recipe with the first of `tables` (columns as for `compare`), and rank them. Raises UserError.
 
-    The two-sided p-value of a recipe is twice the smaller probability of being ahead and behind; q-values are those of
-    Benjamini and Hochberg (1995), and a recipe is called better or worse by them alone.
+    The two-sided p-value of a recipe is twice the smaller probability of being ahead and behind; q-values are those
+    of Benjamini and Hochberg (1995), and a recipe is called better or worse only where they carry it.
     """
     if len(tables) < 3:
         raise UserError(f"{len(tables)} tables: a ranking needs a baseline and two recipes or more")
@@ -148,8 +148,8 @@ def _judged(found: Comparison, q: float) -> Comparison:
 
 
 def decision_accuracy(tables: Mapping[str, pd.DataFrame], *, seed: int) -> Accuracy | None:
-    """Rank all pairs by runs below the largest rung, and count how many are ranked as at it; None where the tables do
-    not have one largest place, or too few runs below it."""
+    """Rank all pairs by runs below the largest rung, and count how many are ranked as at it; None where the tables
+    do not have one largest place, or too few runs below it."""
     if not all({"params", "tokens", "loss", "flops"} <= set(table.columns) for table in tables.values()):
         return None
     means = {

@@ -47,7 +47,7 @@ OF_THE_TABLE = frozenset(
 
 @dataclass(frozen=True)
 class Recipe:
-    """The rows of one recipe that count, in the order of `rows` (a table with seed, learning_rate, ... where known).
+    """The rows of one recipe that count: `rows` of its table (with seed, ... where known), in one order.
 
     `wrong`: its own law has structure in its residuals or a bend, and is off beyond them by `discrepancy`.
     `linear, root` are its FLOPs per token, linear x N + root x sqrt(N).
@@ -75,8 +75,8 @@ def refuse_unlike(tables: Mapping[str, pd.DataFrame]) -> None:
             if said and values[0] != values[1]:
                 shown = [", ".join(sorted(v))[:40] or "not said" for v in values]
                 raise UserError(
-                    f"unlike {what}: {name} is {shown[0]} in {a} and {shown[1]} in {b}; compare losses of one kind on "
-                    "one text (tasks can be compared: analysis emergence)"
+                    f"unlike {what}: {name} is {shown[0]} in {a} and {shown[1]} in {b}; compare losses of one kind "
+                    "on one text (tasks can be compared: analysis emergence)"
                 )
     hashes = [_values(table, "data.content_hash") for table in (first, second)]
     if (
@@ -113,8 +113,8 @@ def refuse_other_units(first: Recipe, second: Recipe) -> None:
     if abs(abs(off) - np.log(BITS)) < LIKE and np.median(np.abs(apart - off)) < LIKE:
         names = (second.name, first.name) if off > 0 else (first.name, second.name)
         raise UserError(
-            f"unlike losses: those of {names[0]} are {np.exp(abs(off)):.3g} times those of {names[1]} at equal compute, "
-            "as bits are to nats: give both in one unit"
+            f"unlike losses: those of {names[0]} are {np.exp(abs(off)):.3g} times those of {names[1]} at equal "
+            "compute, as bits are to nats: give both in one unit"
         )
 
 
@@ -216,7 +216,7 @@ def differences(first: Recipe, second: Recipe) -> list[str]:
 
 
 def about_differences(found: list[str], named: tuple[str, ...]) -> list[Warn]:
-    """Warn of fields beyond those `named` (whole, or by what stands before the dot); UserError for one that is equal."""
+    """Warn of fields beyond those `named` (or by what stands before the dot); UserError for one that is equal."""
     for name in named:
         if found and not any(field == name or field.startswith(f"{name}.") for field in found):
             raise no_such_column(
@@ -228,7 +228,9 @@ def about_differences(found: list[str], named: tuple[str, ...]) -> list[Warn]:
     if named and more:
         return [Warn(Code.DIFFERS_MORE, f"besides {', '.join(named)} the recipes differ in {_some(more)}")]
     if not named and len({field.split(".")[0] for field in more}) > 1:
-        said = f"the recipes differ in {_some(more)}: name those that are compared (--differs), and make the rest equal"
+        said = (
+            f"the recipes differ in {_some(more)}: name what is compared (--differs), and make the rest equal"
+        )
         return [Warn(Code.DIFFERS_MORE, said)]
     return []
 
@@ -242,7 +244,7 @@ def tuned(
 ) -> tuple[bool | None, list[Warn]]:
     """Say whether a recipe's rates were tuned (None: the table does not show it), and what is wrong with that.
 
-    Where two sizes or horizons have three rates, they are a sweep. Without one, rates that are those of `others` (the
+    Where a size and horizon has three rates, they are a sweep. Without one, rates that are those of `others` (the
     other recipe's, None for the baseline) were nobody's choice for this recipe.
     """
     if "learning_rate" not in table or not {"params", "tokens", "loss"} <= set(table.columns):
@@ -259,7 +261,7 @@ def tuned(
         edges = [rung for rung in swept if rung.edge]
         if not edges:
             return True, []
-        said = f"{name}: at {len(edges)} of {len(swept)} rungs the best rate is the lowest or highest tried; try more"
+        said = f"{name}: at {len(edges)} of {len(swept)} rungs the best rate is the lowest or highest tried"
         return False, [Warn(Code.NOT_TUNED, said)]
     if others is None or "learning_rate" not in others or not {"params", "tokens"} <= set(others.columns):
         return None, []

@@ -1,4 +1,4 @@
-"""Which further runs would settle a comparison: pairs of runs, one of each recipe, chosen by `forecasting.spending`."""
+"""Which further runs would settle a comparison: pairs, a run of each recipe, chosen by `forecasting.spending`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +13,18 @@ from analysis.forecasting.multiplier import Paths
 from analysis.forecasting.recipes import Recipe
 from analysis.forecasting.spending import Belief, spend
 
-# Places of the runs in hand that may be repeated, the dearest first, and how much larger ones may be.
-PLACES, LARGER, MOST_SEEDS = 6, (2.0, 4.0), 3
+# Places of the runs in hand that may be repeated, how much larger ones may be, runs of one place, and what all of
+# them may cost over what both tables hold.
+PLACES, LARGER, MOST_SEEDS, MORE = 6, (2.0, 4.0), 3, 4.0
 # A draw beyond these percentiles counts as at them: one wild draw would be most of a variance.
 TAILS = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
 class Settling:
-    """Pairs of runs to be made next (`runs`: columns of the law, flops of one run, seeds), what they cost together, the
-    standard deviation of the log multiplier at `target` before and after, and whether that is expected to decide."""
+    """Pairs of runs to be made next (`runs`: columns of the law, flops of one run, seeds), what they cost together,
+    the standard deviation of the log multiplier at `target` before and after, and whether that is expected to
+    decide."""
 
     runs: pd.DataFrame
     flops: float
@@ -45,9 +47,7 @@ class Settling:
     def sentence(self) -> str:
         """Say it in a line."""
         if self.runs.empty:
-            return (
-                "no further run of up to four times the largest would narrow the multiplier by what it costs"
-            )
+            return "no further run of up to four times the largest narrows the multiplier much for its cost"
         named = "; ".join(
             f"{int(row.seeds)} x {row.flops:.3g} FLOPs"
             + (f" ({row.params:.3g} params)" if "params" in row else "")
@@ -70,7 +70,7 @@ def settle(
     same: float,
     ahead: float,
 ) -> Settling | None:
-    """Choose pairs of runs for up to the compute that both tables hold; None where the verdict stands already.
+    """Choose pairs of runs for up to MORE times what both tables hold; None where the verdict stands already.
 
     The belief is the draws' covariance of the differences of losses with the log multiplier at the target. What the
     laws are off by beyond their rows no small run takes away.
@@ -94,7 +94,7 @@ def settle(
     belief = Belief(together.T @ together / len(together), np.zeros((len(noise), len(noise))), noise)
     spent = float(first.observations.flops.sum() + second.observations.flops.sum())
     cost = 2.0 * places["flops"].to_numpy(np.float64)
-    bought = spend(belief, cost, max(spent, float(cost.min())), most=MOST_SEEDS)
+    bought = spend(belief, cost, MORE * spent, most=MOST_SEEDS)
     enough = [i for i, error in enumerate(bought.error) if decides(error)]
     count = enough[0] if enough else len(bought.runs)
     counts = pd.Series(bought.runs[:count], dtype=int).value_counts(sort=False)
