@@ -1,14 +1,14 @@
 """Intervals, trends and verdicts of `compare` on made and published pairs: `python -m benchmarks.compare`.
 
 Made pairs have known multipliers (constant, shrinking, crossing, none); `--made N --seed S` makes N of each kind
-from seed S on, and 5 N without a difference. `--published` fits public pairs below C/10 and judges above. Widths are
-beside those of an oracle that knows the law's form and the noise (the Cramer-Rao bound at the truth).
+from seed S on, and 5 N without a difference. `--published` fits public pairs below C/10 and judges above. Widths
+are beside those of an oracle that knows the law's form and the noise (the Cramer-Rao bound at the truth).
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,37 +182,36 @@ def judge(kind: str, seed: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def show_made(count: int, seed: int) -> None:
+def judged(count: int, seed: int) -> Iterator[dict[str, object]]:
+    """Judge `count` pairs of each kind, and five times as many without a difference."""
+    for i in range(seed, seed + count):
+        for kind in KINDS[:3]:
+            yield judge(kind, i)
+        for k in range(5):
+            yield judge("null", 5 * i + k)
+
+
+def show_made(rows: Iterable[dict[str, object]]) -> None:
     """Print what the made pairs say."""
-    rows = []
-    for kind in KINDS:
-        for i in range(count * (5 if kind == "null" else 1)):
-            rows.append(judge(kind, seed + i))
-        frame = pd.DataFrame([r for r in rows if r["kind"] == kind])
-        frame["ratio"], frame["ratio_knowing"] = (
-            frame.width / frame.oracle,
-            frame.width / frame.oracle_knowing,
+    frame = pd.DataFrame(rows)
+    frame["ratio"], frame["knowing"] = frame.width / frame.oracle, frame.width / frame.oracle_knowing
+    groups = {kind: frame[frame.kind == kind] for kind in KINDS}
+    for name, part in {**groups, "with a multiplier": frame[frame.kind != "null"]}.items():
+        seen = part[part.seen]
+        called = ", ".join(f"{verdict} {part[verdict].mean():.1%}" for verdict in ("better", "worse", "same"))
+        widths = f"median width {part.width.median():.3f}, over the oracle's {part.oracle.median():.3f}"
+        widths += (
+            f" (median of ratios {part.ratio.median():.2f}), over that of one who knows which exponents are"
         )
-        seen = frame[frame.seen]
+        widths += f" shared {part.knowing.median():.2f}"
         print(
-            f"{kind:9} {len(frame):3} pairs: target inside {frame.inside.mean():.1%} (truth below "
-            f"{frame.below.mean():.1%}), trend inside {frame.trend_inside.mean():.1%}, sign right in "
-            f"{seen.sign.sum()} of {len(seen)} seen; better {frame.better.mean():.1%}, worse {frame.worse.mean():.1%}, no difference "
-            f"{frame.same.mean():.1%}; median width {frame.width.median():.3f}, x oracle "
-            f"{frame.ratio.median():.2f}, x one that knows which exponents are shared {frame.ratio_knowing.median():.2f}; misfit seen "
-            f"{frame.misfit.mean():.1%}; {frame.seconds.mean():.2f} s of CPU",
+            f"{name}: {len(part)} pairs; target inside {part.inside.mean():.1%} (below the interval "
+            f"{part.below.mean():.1%}), trend inside {part.trend_inside.mean():.1%}, its sign right in "
+            f"{seen.sign.sum()} of {len(seen)} seen; called {called}; {widths}; misfit seen in "
+            f"{part.misfit.mean():.1%}; {part.seconds.mean():.2f} s of CPU",
             flush=True,
         )
-    frame = pd.DataFrame(rows)
-    three = frame[frame.kind != "null"]
-    ratio = three.width.median() / three.oracle.median()
-    seen = three[three.seen]
-    print(
-        f"three kinds together: inside {three.inside.mean():.1%}; sign right in {seen.sign.sum()} of {len(seen)}; "
-    )
-    each = (three.width / three.oracle).median()
-    print(f"median width over the oracle's median {ratio:.2f}, median of the ratios {each:.2f}")
-    by_runs = three.groupby("runs")
+    by_runs = frame[frame.kind != "null"].groupby("runs")
     print(
         by_runs.agg(
             inside=("inside", "mean"), width=("width", "median"), oracle=("oracle", "median")
@@ -286,10 +285,11 @@ def show_published() -> None:
         last = found.multipliers[found.observed :]
         held = [m.lower <= np.exp(t) <= m.upper for m, t in zip(last, truth, strict=True)]
         inside.append({"kind": kind, "all": all(held), "last": held[-1], "share": np.mean(held)})
+        ends = [f"{m.value:.2f} [{m.lower:.2f}, {m.upper:.2f}]" for m in (last[0], last[-1])]
         print(
-            f"{kind:6} {name:74} measured {np.exp(truth[0]):.2f} to {np.exp(truth[-1]):.2f}, fitted "
-            f"{last[0].value:.2f} [{last[0].lower:.2f}, {last[0].upper:.2f}] to {last[-1].value:.2f} [{last[-1].lower:.2f}, "
-            f"{last[-1].upper:.2f}], {sum(held)} of {len(held)} inside, {found.verdict}",
+            f"{kind:6} {name:74} measured {np.exp(truth[0]):.2f} to "
+            f"{np.exp(truth[-1]):.2f}, fitted {' to '.join(ends)}, "
+            f"{sum(held)} of {len(held)} inside, {found.verdict}",
             flush=True,
         )
     frame = pd.DataFrame(inside)
@@ -313,7 +313,7 @@ def main() -> None:
     if args.published:
         show_published()
     if args.made:
-        show_made(args.made, args.seed)
+        show_made(judged(args.made, args.seed))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from analysis.forecasting.settle import Settling, settle
 from analysis.forecasting.thresholds import Moved
 from analysis.tables.finished import LeftOut
 
-DRAWS = 800
+DRAWS = 600
 # A recipe is called ahead where that is as probable: both calls together err in 5% of equal pairs.
 AHEAD = 0.975
 # Less of compute is no difference to decide by.
@@ -256,7 +256,9 @@ def compare(
         are_tuned,
         tuple(differing),
         _seconds(first, second, at, logs, level, seed),
-        settle(first, second, believed, paths, at[-1], same=SAME, ahead=AHEAD),
+        settle(first, second, believed, paths, float(at[-1]), same=SAME, ahead=AHEAD)
+        if verdict == "cannot_say"
+        else None,
         tuple(tasks),
         level,
         tuple(dict.fromkeys(warnings)),
@@ -371,7 +373,7 @@ def _sentence(found: Comparison) -> str:
     _, low, high = found.trend
     moves = "grows" if low > 1 else "shrinks" if high < 1 else ""
     if found.verdict == "better":
-        said = f"{b} is better: {at} of {a} it needs 1/{last.value:.3g} of the compute for the same loss ({interval})"
+        said = f"{b} is better: {at} of {a} it needs 1/{last.value:.3g} of the compute ({interval})"
         said += f", and its lead {moves} with compute" if moves else ""
     elif found.verdict == "worse":
         needs = f"{1 / last.value:.3g} times" if last.value > 1e-3 else "more than 1000 times"
@@ -382,10 +384,11 @@ def _sentence(found: Comparison) -> str:
             f"no difference to be seen: {at} the multiplier of {b} over {a} is {last.value:.3g} ({interval})"
         )
     else:
-        said = f"it cannot be said which is better {at}: {b} is ahead with probability {found.probability_ahead:.2f}"
-        said += f" (multiplier {last.value:.3g}, {interval})"
+        said = f"it cannot be said which is better {at}: {b} is ahead with probability "
+        said += f"{found.probability_ahead:.2f} (multiplier {last.value:.3g}, {interval})"
     if found.seconds:
         other = found.seconds.multipliers[-1]
         if (other.value > 1) != (last.value > 1):
-            said += f"; in seconds it is the other way round ({other.value:.3g}, {other.lower:.3g} to {other.upper:.3g})"
+            said += f"; in seconds it is the other way round ({other.value:.3g}, {other.lower:.3g} to "
+            said += f"{other.upper:.3g})"
     return said + "."

@@ -64,8 +64,9 @@ class Believed:
 def log_loss(own: Float[Array, "... p"], x: Float[Array, "*shape k"]) -> Float[Array, "..."]:
     """Compute the log loss of a law (parameters on the last axis) at centred logs x; shapes broadcast."""
     k = x.shape[-1]
-    terms = own[..., 1 : k + 1] - np.exp(own[..., k + 1 :]) * x
-    return np.logaddexp(own[..., 0], np.logaddexp.reduce(terms, axis=-1))
+    exponents = np.exp(own[..., k + 1 :])
+    terms = [np.exp(own[..., 1 + i] - exponents[..., i] * x[..., i]) for i in range(k)]
+    return np.asarray(np.log(np.exp(own[..., 0]) + sum(terms)))
 
 
 def _value_and_slopes(

@@ -11,10 +11,10 @@ from analysis.forecasting.joint_law import Believed, log_loss
 from analysis.forecasting.recipes import Recipe
 
 # Budgets of a curve, and how far it is followed beyond those asked for.
-BUDGETS, BEYOND = 160, 1e4
+BUDGETS, BEYOND = 100, 1e3
 # Splits of a budget that are tried: tokens per parameter from a tenth of the least of a recipe's runs to ten times
 # the most. What lies farther off they do not show.
-SPLITS, WIDER = 33, 10.0
+SPLITS, WIDER = 21, 10.0
 # Beyond this log factor of compute a law is off by no more.
 FARTHEST = np.log(1e3)
 

@@ -1,7 +1,7 @@
 """What the losses of two recipes' runs have in common: pairs of one place and seed, branches of a trunk, misfit."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.spatial.distance import cdist
 
 from analysis.arrays import Array
@@ -52,12 +52,14 @@ def ladders(first: Recipe, second: Recipe, *, alone: bool, seed: int) -> Ladders
     return Ladders(x - centre, centre, y, is_second, tuple(shared), alone)
 
 
-def _some(recipe: Recipe, seed: int) -> Array:
+def _some(recipe: Recipe, seed: int) -> Int[np.ndarray, " m"]:
     n = len(recipe.observations)
     return np.sort(np.random.default_rng(seed).permutation(n)[:MOST_ROWS])
 
 
-def _seeds(first: Recipe, second: Recipe, kept: list[Array]) -> Array | None:
+def _seeds(
+    first: Recipe, second: Recipe, kept: list[Int[np.ndarray, " m"]]
+) -> Shaped[np.ndarray, " n"] | None:
     """The seed of every row, where both recipes tell them."""
     if not all("seed" in recipe.rows for recipe in (first, second)):
         return None
@@ -67,7 +69,9 @@ def _seeds(first: Recipe, second: Recipe, kept: list[Array]) -> Array | None:
     return np.concatenate(found)
 
 
-def _pairs(apart: Float[Array, "n n"], same: Array, seeds: Array | None) -> Float[Array, "n n"] | None:
+def _pairs(
+    apart: Float[Array, "n n"], same: Bool[np.ndarray, "n n"], seeds: Shaped[np.ndarray, " n"] | None
+) -> Float[Array, "n n"] | None:
     """Match the rows that are each other's nearest of the other recipe, of one seed; None where there is none."""
     allowed = ~same & (apart < NEAR)
     if seeds is not None:

@@ -189,6 +189,8 @@ def _fields(rows: pd.DataFrame) -> dict[str, str]:
 def without_rate_rules(table: pd.DataFrame) -> pd.DataFrame:
     """Take runs that differ in their rates alone for one science: the best rate of each place then counts."""
     about = table.attrs.get("sciences", {})
+    if not table.index.is_unique:
+        table = table.reset_index(drop=True)
     if COLUMN not in table or not about:
         return table
     plain = {

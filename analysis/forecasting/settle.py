@@ -69,8 +69,8 @@ def settle(
     *,
     same: float,
     ahead: float,
-) -> Settling | None:
-    """Choose pairs of runs for up to MORE times what both tables hold; None where the verdict stands already.
+) -> Settling:
+    """Choose pairs of runs for up to MORE times what both tables hold.
 
     The belief is the draws' covariance of the differences of losses with the log multiplier at the target. What the
     laws are off by beyond their rows no small run takes away.
@@ -83,8 +83,6 @@ def settle(
     def decides(error: float) -> bool:
         return shift > z * error or 1.645 * error + shift < np.log(same)
 
-    if decides(float(np.sqrt(log.var() + off))):
-        return None
     places = _places(first, alone=paths.alone)
     x = np.log(places[["flops"] if paths.alone else ["params", "tokens"]].to_numpy()) - believed.centre
     differ = log_loss(believed.second[:, None, :], x) - log_loss(believed.first[:, None, :], x)
@@ -95,7 +93,7 @@ def settle(
     spent = float(first.observations.flops.sum() + second.observations.flops.sum())
     cost = 2.0 * places["flops"].to_numpy(np.float64)
     bought = spend(belief, cost, MORE * spent, most=MOST_SEEDS)
-    enough = [i for i, error in enumerate(bought.error) if decides(error)]
+    enough = [i for i, error in enumerate(bought.error) if i and decides(error)]
     count = enough[0] if enough else len(bought.runs)
     counts = pd.Series(bought.runs[:count], dtype=int).value_counts(sort=False)
     runs = places.iloc[counts.index].reset_index(drop=True).assign(seeds=counts.to_numpy())

@@ -16,6 +16,8 @@ from analysis.tables.science import COLUMN
 from analysis.tables.where import no_such_column
 from analysis.verbs import Answer
 
+# Draws of a task's tests: enough for a least p of a thousandth.
+TASK_DRAWS = 1000
 HELP = "compare two recipes: the compute multiplier, its trend and a verdict"
 
 
@@ -119,7 +121,7 @@ def _tasks(first: str, second: str, level: float, seed: int) -> tuple[Moved, ...
     if tables[0] is None or tables[1] is None:
         return ()
     try:
-        found = [emergence(t, level=level, seed=seed) for t in tables if t is not None]
+        found = [emergence(t, level=level, seed=seed, draws=TASK_DRAWS) for t in tables if t is not None]
     except UserError:
         # Runs of several sciences, or sizes too few for a curve: the losses are compared all the same.
         return ()
