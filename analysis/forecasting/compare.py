@@ -294,8 +294,11 @@ def common_budgets(first: Recipe, second: Recipe) -> Float[Array, " B"]:
 
 def _multipliers(at: Array, logs: Float[Array, "R m"], level: float) -> tuple[Multiplier, ...]:
     tail = 50.0 * (1.0 - level)
-    rows = np.exp(np.percentile(logs, [50.0, tail, 100.0 - tail], axis=0)).T.tolist()
-    return tuple(Multiplier(float(flops), *row, level) for flops, row in zip(at, rows, strict=True))
+    middle, low, high = np.exp(np.percentile(logs, [50.0, tail, 100.0 - tail], axis=0)).tolist()
+    return tuple(
+        Multiplier(float(flops), *bounds, level=level)
+        for flops, bounds in zip(at, zip(middle, low, high, strict=True), strict=True)
+    )
 
 
 def _trend(paths: Paths, at: Array, level: float) -> tuple[float, float, float]:

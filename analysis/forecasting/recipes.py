@@ -26,7 +26,8 @@ from analysis.tables.science import COLUMN
 from analysis.tables.where import no_such_column
 
 # Columns of a table and fields of a science that say what a loss is of: two recipes must agree in them.
-LOSSES = ("objective", "data.objective", "data.primary", "metric", "loss_unit", "unit", "units")
+OBJECTIVES = ("objective", "objective.kind", "data.objective", "family.objective")
+LOSSES = (*OBJECTIVES, "data.primary", "metric", "loss_unit", "unit", "units")
 TEXTS = ("tokenizer", "data.tokenizer", "vocab_size", "heldout_hash", "heldout", "eval_set", "validation")
 # Fields of a science that are ranks among runs, not settings.
 RANKS = ("rate_rule", "family")
@@ -71,7 +72,7 @@ def refuse_unlike(tables: Mapping[str, pd.DataFrame]) -> None:
         for name in names:
             values = [_values(table, name) for table in (first, second)]
             # What one table says and the other does not is unlike only where silence means the default.
-            said = all(values) or (name == "objective" and any(values))
+            said = all(values) or (name in OBJECTIVES and any(values))
             if said and values[0] != values[1]:
                 shown = [", ".join(sorted(v))[:40] or "not said" for v in values]
                 raise UserError(
