@@ -11,7 +11,8 @@ from scipy.stats import false_discovery_control
 
 from analysis.errors import Status, UserError, status_of
 from analysis.fitting.result import html_of
-from analysis.forecasting.compare import Comparison, compare
+from analysis.forecasting.compare import ALIKE, Comparison, compare
+from analysis.forecasting.recipes import Recipe
 
 # The false-discovery level at which a recipe is called better or worse among several.
 FALSE_DISCOVERIES = 0.05
@@ -135,7 +136,8 @@ def compare_all(
     q = false_discovery_control(np.clip(2.0 * np.minimum(ahead, 1.0 - ahead), least, 1.0))
     order = np.argsort([-c.multipliers[-1].value for c in found], kind="stable")
     judged = [_judged(found[i], float(q[i])) for i in order]
-    return Ranking(baseline, tuple(judged), tuple(q[order].tolist()), decision_accuracy(tables, seed=seed))
+    accuracy = decision_accuracy([found[0].a, *(c.b for c in found)], seed=seed)
+    return Ranking(baseline, tuple(judged), tuple(q[order].tolist()), accuracy)
 
 
 def _judged(found: Comparison, q: float) -> Comparison:
@@ -147,35 +149,26 @@ def _judged(found: Comparison, q: float) -> Comparison:
     )
 
 
-def decision_accuracy(tables: Mapping[str, pd.DataFrame], *, seed: int) -> Accuracy | None:
-    """Rank all pairs by runs below the largest rung, and count how many are ranked as at it; None where the tables
+def decision_accuracy(recipes: Sequence[Recipe], *, seed: int) -> Accuracy | None:
+    """Rank all pairs by runs below the largest rung, and count how many are ranked as at it; None where the recipes
     do not have one largest place, or too few runs below it."""
-    if not all({"params", "tokens", "loss", "flops"} <= set(table.columns) for table in tables.values()):
+    if any("params" not in recipe.rows or "tokens" not in recipe.rows for recipe in recipes):
         return None
+    rows = {recipe.name: recipe.rows.assign(flops=recipe.observations.flops) for recipe in recipes}
     means = {
-        name: t.groupby(["flops", "params", "tokens"])["loss"].mean().reset_index()
-        for name, t in tables.items()
+        name: table.groupby(["flops", "params"])["loss"].mean().reset_index() for name, table in rows.items()
     }
-    tops = [table.loc[table["flops"].idxmax()] for table in means.values()]
-    sizes = np.asarray([top["params"] for top in tops])
-    largest = float(np.median([top["flops"] for top in tops]))
-    if sizes.max() > 1.05 * sizes.min() or max(t["flops"] for t in tops) > 1.1 * min(
-        t["flops"] for t in tops
-    ):
-        return None
+    tops = pd.DataFrame([table.iloc[-1] for table in means.values()])
+    largest = float(tops["flops"].median())
     cut = SMALL * largest
-    truth = {name: float(top["loss"]) for name, top in zip(means, tops, strict=True)}
     below = {name: table[table["flops"] <= cut] for name, table in means.items()}
-    if any(table.empty for table in below.values()):
+    spread = (tops[["flops", "params"]].max() / tops[["flops", "params"]].min()).max()
+    if spread > ALIKE or any(table.empty for table in below.values()):
         return None
-    one_size = {name: float(table.loc[table["flops"].idxmax(), "loss"]) for name, table in below.items()}
+    truth, one_size = ({name: float(t["loss"].iloc[-1]) for name, t in of.items()} for of in (means, below))
     right, right_one = [], []
-    for a, b in combinations(tables, 2):
-        small = []
-        for name in (a, b):
-            rows = tables[name][tables[name]["flops"] <= cut]
-            rows.attrs = tables[name].attrs
-            small.append(rows)
+    for a, b in combinations(rows, 2):
+        small = [rows[name][rows[name]["flops"] <= cut] for name in (a, b)]
         try:
             ahead = compare(*small, targets=[largest], names=(a, b), seed=seed).probability_ahead > 0.5
         except UserError:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from analysis.detection.emergence import emergence
 from analysis.errors import UserError
-from analysis.forecasting.compare import compare
-from analysis.forecasting.ranking import compare_all
+from analysis.forecasting.compare import Comparison, compare
+from analysis.forecasting.ranking import Ranking, compare_all
 from analysis.forecasting.recipes import with_seconds
 from analysis.forecasting.thresholds import Moved, moved_thresholds
 from analysis.tables.load import is_run_folder, load_table, tasks_of
@@ -49,9 +49,10 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     differs = [name.strip() for name in args.differs.split(",") if name.strip()]
     if args.by and not differs and args.by not in table:
         differs = [args.by]
+    found: Comparison | Ranking
     if len(tables) > 2:
-        found = compare_all(tables, targets=args.target, differs=differs, level=args.level, seed=args.seed)
-        best = found.comparisons[0]
+        ranked = compare_all(tables, targets=args.target, differs=differs, level=args.level, seed=args.seed)
+        found, best = ranked, ranked.comparisons[0]
     else:
         (a, first), (b, second) = tables.items()
         tasks = () if args.by else _tasks(args.table, args.others[0], args.level, args.seed)
