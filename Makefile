@@ -14,11 +14,11 @@ comma := ,
 # the experiment's own horizon is of its own target
 AIM := target.tokens=null $(patsubst %,target.%,$(subst $(comma), ,$(TARGET)))
 # make ignores a misspelt variable, and would train another experiment
-VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET TARGET
+VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET TARGET A B
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
-.PHONY: help sweep data plan candidates status peek fit extrapolate forecast verify emergence plots report test test-slow bench lint clean
+.PHONY: help sweep data plan candidates status peek fit extrapolate compare forecast verify emergence plots report test test-slow bench lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,6 +57,10 @@ fit: .venv/installed ## fit a law to the runs
 
 extrapolate: .venv/installed ## predict beyond them: make extrapolate BUDGET=1e14
 	@$(PY) -m analysis extrapolate $(RUN) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+
+compare: .venv/installed ## two recipes: make compare A=adamw B=muon TARGET=1e15 (experiments, folders or files)
+	@$(if $(and $(A),$(B)),,$(error make compare A=... B=...: name two experiments, run folders or tables))$(PY) -m analysis compare \
+	  $(foreach word,$(A) $(B),$(call quote,$(if $(wildcard $(word)),$(word),$(HERE)/$(word)))) $(if $(TARGET),--target $(call quote,$(TARGET))) $(ARGS)
 
 forecast: .venv/installed ## register a prediction: TARGET=dial=128, params=1e6,tokens=2e7 or budget=1e14
 	@$(if $(filter dial=%,$(TARGET)),$(LAUNCH) action=forecast $(foreach word,$(AIM),$(call quote,$(word))) $(ARGS),$(PY) -m analysis forecast $(RUN) \

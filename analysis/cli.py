@@ -25,6 +25,7 @@ VERBS = (
     "curves",
     "tune",
     "design",
+    "compare",
     "emergence",
     "forecast",
     "verify",

@@ -61,6 +61,20 @@ class Code(StrEnum):
         "untuned",
         "tune: the rule's rate costs a rung more than half a percent of loss, or was not tried",
     )
+    # of a comparison
+    NOT_TUNED = (
+        "not_tuned",
+        "compare: a recipe at the other's learning rates without rates of its own tried, or tried at an edge",
+    )
+    DIFFERS_MORE = "differs_more", "compare: the recipes differ in more than was named", True
+    MISFIT = (
+        "misfit",
+        "compare: a recipe's rows have a structure that no law has; the interval has its size in it",
+    )
+    FEW_RUNS = (
+        "few_runs",
+        "compare: fewer than six runs of a recipe: what is believed beforehand decides much",
+    )
     UNTESTED = "untested", "too few rows to hold some out and try the form on them"
     # of a law's table
     RISING_LOSS = "rising_loss", "loss rises with what a law lets it fall with: is it a score?", True

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.detection.alignment import Alignment, alignments
 from analysis.detection.bootstrap import BREAK_LEVEL, benjamini_hochberg, break_p_value, departure_p_value
-from analysis.detection.metrics import Other, compare
+from analysis.detection.metrics import Other, at_a_jump
 from analysis.detection.noise import noise_variance
 from analysis.detection.posterior import EMERGENT, TaskFit, find_threshold, fit_tasks
 from analysis.detection.scores import read_scores
@@ -215,7 +215,7 @@ def _with_other_metrics(drafts: list[Draft], lengths: Mapping[tuple[str, str], f
         jumps = float(other.fit.posterior.probability[EMERGENT])
         if other.each_seed is not None and other.each_seed.all_jump:
             jumps = 1.0
-        return compare(
+        return at_a_jump(
             curve, draft.threshold.middle, other.fit, jumps, lengths.get((curve.task, curve.variant))
         )
 

@@ -46,7 +46,7 @@ class Other:
         return self.early >= EARLY_SHARE and self.z >= EARLY_Z and self.jumps <= JUMP_PROBABILITY
 
 
-def compare(
+def at_a_jump(
     jump: Curve, threshold: float, other: TaskFit, jumps: float, length: float | None
 ) -> Other | None:
     """Compare `other`, whose probability of a jump is `jumps`, with `jump` below the latter's threshold.
