@@ -81,8 +81,8 @@ def scales(shape: Shape, optim: OptimConfig, rate: float, steps: int = STEPS, se
     counted = jnp.ones((ROWS, shape.context), bool)
     weight = counted / counted.size
     step = lane_step(shape, optim, jnp.zeros(ROWS, jnp.int32), 1, jnp.float32)
-    whole = map(jnp.int32, (0, NEVER, NEVER + 1, 0))
-    lane = Lane(jnp.float32(rate), jnp.float32(0), *whole, jnp.float32(0), jnp.int32(NEVER))
+    zero, none, never = jnp.int32(0), jnp.float32(0), jnp.int32(NEVER)
+    lane = Lane(jnp.float32(rate), none, zero, never, never + 1, zero, none, never)
 
     @jax.jit
     @jax.vmap

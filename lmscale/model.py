@@ -165,7 +165,9 @@ class Transformer(nn.Module):
             filled.append(cache)
             x_BTD = x_BTD + times(attended_BTD, scales.residual)
             mlp = MLP(self.shape, self.dtype, name=f"mlp_{layer}")
-            x_BTD = x_BTD + times(mlp(Norm(self.shape.norm, name=f"mlp_norm_{layer}")(x_BTD)), scales.residual)
+            x_BTD = x_BTD + times(
+                mlp(Norm(self.shape.norm, name=f"mlp_norm_{layer}")(x_BTD)), scales.residual
+            )
         unembedding = embedding.T if self.shape.tied_embeddings else _made(self, "unembedding", arrays)
         x_BTD = times(Norm(self.shape.norm, name="final_norm")(x_BTD), scales.output)
         return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32), filled
@@ -211,9 +213,7 @@ def routed(shape: Shape, dtype: Any = jnp.float32) -> Callable[..., Any]:
     def logits(params: Params, tokens: jax.Array, visible: jax.Array | None = None) -> Any:
         if KINDS[shape.mlp].routed is None:
             return plain(params, tokens, visible), []
-        (answer, _), state = network.apply(
-            {"params": params}, tokens, visible=visible, mutable=["routing"]
-        )
+        (answer, _), state = network.apply({"params": params}, tokens, visible=visible, mutable=["routing"])
         return answer, [state["routing"][f"mlp_{layer}"]["of"] for layer in range(shape.n_layer)]
 
     return logits

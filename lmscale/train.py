@@ -107,9 +107,7 @@ def _program(
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(
-        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective
-    )
+    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), average, world.data.objective)
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),

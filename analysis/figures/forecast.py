@@ -1,6 +1,6 @@
 """Draw loss against compute: every run, the law of the small ones, and the held-out target with its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class HeldOutLaw:
     said: tuple[tuple[float | None, Prediction], ...]
     below: np.ndarray
     used: np.ndarray
-    lines: dict[float, tuple[np.ndarray, np.ndarray]]
+    lines: Mapping[float, tuple[np.ndarray, np.ndarray]]
 
 
 def loss_compute(

@@ -121,16 +121,17 @@ def of_ladder(kept: Sequence[Kept], table: pd.DataFrame) -> tuple[Kept, ...]:
 
 def with_law(one: Kept, table: pd.DataFrame, source: Source) -> Kept:
     """Fit the law of a forecast again to its rows of `table`, whose columns have the names that it reads."""
-    data, p = one.content["data"], one.prediction
+    data, (said,) = one.content["data"], one.content["targets"]
+    point = {name: float(said[name]) for name in ("params", "tokens", "flops")}
     hashed = table.assign(row_hash=row_hashes(table, tasks_of(source.path), data["hashed"]))
     rows = law_rows(hashed).rows
     used = rows["row_hash"].isin(data["rows"]).to_numpy()
     if used.sum() < len(data["rows"]):
         return one
-    target = pd.DataFrame([{"params": p.params, "tokens": p.tokens, "flops": p.flops}])
+    target = pd.DataFrame([point])
     ends = pd.concat([target.assign(tokens=rows["tokens"].min()), target])
-    ends["flops"] *= ends["tokens"] / p.tokens
-    apart = (rows["params"] / p.params - 1).abs() > SAME
+    ends["flops"] *= ends["tokens"] / point["tokens"]
+    apart = (rows["params"] / point["params"] - 1).abs() > SAME
     grid = pd.concat([target, *along_tokens(pd.concat([rows[apart], ends], ignore_index=True))])
     try:
         law = extrapolate(
@@ -139,13 +140,12 @@ def with_law(one: Kept, table: pd.DataFrame, source: Source) -> Kept:
     except (UserError, TypeError):  # an edited recipe names what there is not
         return one
     losses = np.asarray([said.loss for said in law.predictions])
-    if abs(losses[0] / p.loss - 1) > AGAIN:
+    if abs(losses[0] / one.prediction.loss - 1) > AGAIN:
         return replace(one, used=used)
     grid = grid.assign(loss=losses)[1:]
-    lines = {
-        float(size): (line["flops"].to_numpy(), line["loss"].to_numpy())
-        for size, line in grid.groupby("params")
-    }
+    sizes = grid["params"].unique().tolist()
+    drawn = [grid[grid["params"].eq(size)] for size in sizes]
+    lines = {size: (d["flops"].to_numpy(), d["loss"].to_numpy()) for size, d in zip(sizes, drawn, strict=True)}
     return replace(one, used=used, fitted=law.fit, lines=lines)
 
 
