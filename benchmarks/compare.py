@@ -16,9 +16,9 @@ import pandas as pd
 
 from analysis.arrays import Array
 from analysis.forecasting.compare import Comparison, compare
-from analysis.forecasting.joint_law import Ladders, _Prior, _prior, _solve, _value_and_slopes
+from analysis.forecasting.joint_law import TwoLadders, _Prior, _prior, _solve, _value_and_slopes
 from analysis.forecasting.multiplier import _split, curve, grid, log_multipliers
-from analysis.forecasting.pairing import ladders
+from analysis.forecasting.pairing import two_ladders
 from benchmarks.splits import PUBLISHED
 
 KINDS = ("constant", "shrinking", "crossing", "null")
@@ -118,7 +118,7 @@ def made(kind: str, seed: int) -> Pair:
 def oracle(pair: Pair, found: Comparison, *, shared: bool) -> float:
     """The width of a 90% interval of the log multiplier at the target, by the Cramer-Rao bound: the form, one floor
     for both and the noise are known, and with `shared` that the exponents are the same."""
-    rows: Ladders = ladders(found.a, found.b, alone=found.paths.alone, seed=0)
+    rows: TwoLadders = two_ladders(found.a, found.b, alone=found.paths.alone, seed=0)
     k, p, n = rows.x.shape[1], rows.size, len(pair.a)
     tables = (pair.a, pair.b)
     clean = [

@@ -12,7 +12,7 @@ from analysis.cli import main
 from analysis.errors import Code, UserError
 from analysis.forecasting import compare as module
 from analysis.forecasting.compare import compare
-from analysis.forecasting.joint_law import Ladders, _value_and_slopes
+from analysis.forecasting.joint_law import TwoLadders, _value_and_slopes
 from analysis.forecasting.multiplier import Split, curve, grid, log_multipliers
 from analysis.forecasting.ranking import compare_all
 from analysis.tables.load import load_table
@@ -59,7 +59,7 @@ def ladder(
 
 def test_derivatives_and_values_agree_with_plain_differences() -> None:
     rng = np.random.default_rng(0)
-    rows = Ladders(rng.normal(size=(7, 2)), np.zeros(2), np.zeros(7), np.arange(7) > 3, (), False)
+    rows = TwoLadders(rng.normal(size=(7, 2)), np.zeros(2), np.zeros(7), np.arange(7) > 3, (), False)
     theta = np.asarray([[0.5, -1.0, -0.7, -1.1, -0.9, 0.05, 0.1, -0.1, 0.2, -0.1]])
     value, slope = _value_and_slopes(rows, theta)
     own = theta[0, :5] + rows.second[:, None] * theta[0, 5:]

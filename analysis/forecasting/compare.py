@@ -21,7 +21,7 @@ from analysis.fitting.result import html_of, notes
 from analysis.forecasting.discrepancy import FAR
 from analysis.forecasting.joint_law import Believed, believe_laws
 from analysis.forecasting.multiplier import Paths, paths_of
-from analysis.forecasting.pairing import ladders
+from analysis.forecasting.pairing import two_ladders
 from analysis.forecasting.recipes import (
     Recipe,
     about_differences,
@@ -231,7 +231,7 @@ def compare(
             f"target = {min(targets):g} (--target): below the least common budget, {budgets[0]:.4g} FLOPs"
         )
     at = np.asarray([*budgets, *sorted(targets)])
-    believed = believe_laws(ladders(first, second, alone=alone, seed=seed), DRAWS, seed)
+    believed = believe_laws(two_ladders(first, second, alone=alone, seed=seed), DRAWS, seed)
     paths = paths_of(first, second, believed, at, alone=alone, seed=seed)
     logs = paths.multipliers(at)
     multipliers = _multipliers(at, logs, level)

@@ -21,7 +21,7 @@ COEFFICIENT_DIFFERS, EXPONENT_DIFFERS, FLOOR_DIFFERS = 0.5, 0.15, 0.1
 MODELS = ((False, False, 0.3), (False, True, 0.5), (True, False, 0.05), (True, True, 0.15))
 # Noise of one run's log loss before its residuals are seen, worth so many degrees of freedom.
 NOISE, NOISE_ROWS = 0.005, 3.0
-# Standard deviations, over that of a run's own noise, of what runs share (`Ladders.shared`).
+# Standard deviations, over that of a run's own noise, of what runs share (`TwoLadders.shared`).
 SIZES = (0.0, 0.7, 1.4, 3.0)
 # Log odds against each that is shared.
 SHARING = 0.3
@@ -31,7 +31,7 @@ STEPS = 25
 
 
 @dataclass(frozen=True)
-class Ladders:
+class TwoLadders:
     """n rows of two recipes: logs `x` of the columns, about their middle `centre`, the log loss `y`, and which rows
     are of the `second`. `shared` are n x n matrices of what rows may have in common, 1 where all is."""
 
@@ -70,7 +70,7 @@ def log_loss(own: Float[Array, "... p"], x: Float[Array, "*shape k"]) -> Float[A
 
 
 def _value_and_slopes(
-    rows: Ladders, theta: Float[Array, "R q"]
+    rows: TwoLadders, theta: Float[Array, "R q"]
 ) -> tuple[Float[Array, "R n"], Float[Array, "R n q"]]:
     """Compute log loss, and its derivatives by the first law's parameters and by the second's differences."""
     p, k = rows.size, rows.x.shape[1]
@@ -91,7 +91,7 @@ class _Prior:
     error: Float[Array, " q"]
 
 
-def _prior(rows: Ladders, own_floor: bool, own_exponents: bool) -> _Prior:
+def _prior(rows: TwoLadders, own_floor: bool, own_exponents: bool) -> _Prior:
     k, least = rows.x.shape[1], float(rows.y.min())
     exponent = EXPONENT_OF_COMPUTE if rows.of_compute else EXPONENT
     own = [(least + FLOOR[0], FLOOR[1]), *[(least + TERM[0], TERM[1])] * k, *[exponent] * k]
@@ -106,7 +106,7 @@ def _prior(rows: Ladders, own_floor: bool, own_exponents: bool) -> _Prior:
 
 
 def _solve(
-    rows: Ladders,
+    rows: TwoLadders,
     prior: _Prior,
     white: Float[Array, "n n"],
     start: Float[Array, "R q"],
@@ -146,7 +146,7 @@ def _solve(
     return theta
 
 
-def believe_laws(rows: Ladders, draws: int, seed: int) -> Believed:
+def believe_laws(rows: TwoLadders, draws: int, seed: int) -> Believed:
     """Draw both laws from what is believed of them after the rows.
 
     Every draw is the likeliest pair of laws for losses and a prior's centre that are moved at random, each by its
@@ -182,7 +182,7 @@ def believe_laws(rows: Ladders, draws: int, seed: int) -> Believed:
     return Believed(laws[:, :p], laws[:, :p] + laws[:, p:], rows.centre, noise, float(own[0]), float(own[1]))
 
 
-def _evidence(rows: Ladders, prior: _Prior, white: Array, best: Array, noise: float) -> float:
+def _evidence(rows: TwoLadders, prior: _Prior, white: Array, best: Array, noise: float) -> float:
     """Approximate the log evidence of a model, up to what all models share."""
     value, slope = _value_and_slopes(rows, best[None])
     off = white @ (rows.y - value[0]) / noise
@@ -193,7 +193,7 @@ def _evidence(rows: Ladders, prior: _Prior, white: Array, best: Array, noise: fl
     return float(-0.5 * (off @ off + away @ away + volume))
 
 
-def _noise(rows: Ladders, prior: _Prior) -> tuple[Array, Array, float, float]:
+def _noise(rows: TwoLadders, prior: _Prior) -> tuple[Array, Array, float, float]:
     """Estimate the noise: its whitening matrix, the laws fitted under it, and the standard deviation of one run's
     log loss with its degrees of freedom."""
     n = len(rows.y)
@@ -218,7 +218,7 @@ def _noise(rows: Ladders, prior: _Prior) -> tuple[Array, Array, float, float]:
 
 
 def _covariance(
-    rows: Ladders, residual: Float[Array, " n"], leaning: Float[Array, "n q"], noise: float
+    rows: TwoLadders, residual: Float[Array, " n"], leaning: Float[Array, "n q"], noise: float
 ) -> Float[Array, "n n"]:
     """Average the noise's covariance, of mean variance one, over SIZES of each of `rows.shared` by likelihood.
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.spatial.distance import cdist
 
 from analysis.arrays import Array
-from analysis.forecasting.joint_law import Ladders
+from analysis.forecasting.joint_law import TwoLadders
 from analysis.forecasting.recipes import Recipe
 
 # Runs of two recipes are at one place where their sizes and tokens differ by less, as a log.
@@ -14,12 +14,12 @@ NEAR = 0.05
 MOST_ROWS = 300
 
 
-def ladders(first: Recipe, second: Recipe, *, alone: bool, seed: int) -> Ladders:
+def two_ladders(first: Recipe, second: Recipe, *, alone: bool, seed: int) -> TwoLadders:
     """Put the rows of two recipes together, with what they share.
 
     Runs of one size, tokens and seed share what their batches and the law's misfit there have in common, and so a
     difference between the recipes is known better than either. Branches of one trunk share its luck. Where a law is
-    seen to be off, its misfit is a smooth function of each recipe's own instead.
+    seen to be off, a misfit that is a smooth function of each recipe's own comes on top.
     """
     kept = [_some(recipe, seed) for recipe in (first, second)]
     names = ("flops",) if alone else ("params", "tokens")
@@ -37,7 +37,7 @@ def ladders(first: Recipe, second: Recipe, *, alone: bool, seed: int) -> Ladders
     shared: list[Array] = []
     if first.wrong or second.wrong:
         shared.append(np.exp(-0.5 * apart**2) * same)
-    elif (pairs := _pairs(apart, same, _seeds(first, second, kept))) is not None:
+    if (pairs := _pairs(apart, same, _seeds(first, second, kept))) is not None:
         shared.append(pairs)
     groups = np.concatenate(
         [
@@ -49,7 +49,7 @@ def ladders(first: Recipe, second: Recipe, *, alone: bool, seed: int) -> Ladders
     if branches.sum() > len(y):
         shared.append(branches)
     centre = x.mean(axis=0)
-    return Ladders(x - centre, centre, y, is_second, tuple(shared), alone)
+    return TwoLadders(x - centre, centre, y, is_second, tuple(shared), alone)
 
 
 def _some(recipe: Recipe, seed: int) -> Int[np.ndarray, " m"]:

@@ -38,7 +38,7 @@ BITS, LIKE = 1.0 / np.log(2.0), 0.03
 VARIES = 1.5
 # Log Bayes factor of structure in residuals above which a law is off (log 20: Kass and Raftery 1995).
 STRUCTURED = 3.0
-FEWEST, FEW = 3, 6
+FEWEST, FEW = 3, 9
 # Caveats of a recipe's own law that are its table's.
 OF_THE_TABLE = frozenset(
     [Code.MIXED_RUNS, Code.CHECKPOINTS, Code.REPEATED_RUNS, Code.RISING_LOSS, Code.PERPLEXITY, Code.UNITS,
