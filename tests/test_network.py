@@ -181,6 +181,7 @@ def test_parameters_are_the_arrays_and_flops_the_compilers(changes: dict[str, An
         counted[group] += array.size
     assert counted == parameter_groups(shape)
     tokens = jnp.zeros((4, shape.context), jnp.int32)
+    assert jax.eval_shape(model.forward(shape, jnp.bfloat16), network, tokens).dtype == jnp.float32
     forward = model.forward(shape)
     cost = jax.jit(forward).lower(network, tokens).cost_analysis()
     assert sum(forward_terms(shape).values()) * tokens.size == pytest.approx(cost["flops"], rel=0.05)
