@@ -42,9 +42,9 @@ class Average(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """taken: how many. kept: their sum, weighted, or the last of them."""
+    """number: of those that were taken. kept: their sum, weighted, or the last of them."""
 
-    taken: jax.Array
+    number: jax.Array
     kept: Any
 
 
@@ -60,7 +60,7 @@ def ema_take(config: AverageConfig, memory: Taken, params: Any, step: jax.Array)
     import jax
 
     mixed = jax.tree.map(lambda old, new: config.decay * old + (1 - config.decay) * new, memory.kept, params)
-    return Taken(memory.taken + 1, mixed)
+    return Taken(memory.number + 1, mixed)
 
 
 def ema_read(config: AverageConfig, memory: Taken, params: Any) -> Any:
@@ -68,9 +68,9 @@ def ema_read(config: AverageConfig, memory: Taken, params: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
-    weight = 1 - config.decay ** memory.taken.astype(jnp.float32)
+    weight = 1 - config.decay ** memory.number.astype(jnp.float32)
     return jax.tree.map(
-        lambda kept, now: jnp.where(memory.taken > 0, kept / jnp.maximum(weight, 1e-30), now),
+        lambda kept, now: jnp.where(memory.number > 0, kept / jnp.maximum(weight, 1e-30), now),
         memory.kept,
         params,
     )
@@ -89,11 +89,11 @@ def last_take(config: AverageConfig, memory: Taken, params: Any, step: jax.Array
     import jax
     import jax.numpy as jnp
 
-    due, place = step % config.every == 0, memory.taken % config.last
+    due, place = step % config.every == 0, memory.number % config.last
     ring = jax.tree.map(
         lambda kept, new: kept.at[place].set(jnp.where(due, new, kept[place])), memory.kept, params
     )
-    return Taken(memory.taken + due, ring)
+    return Taken(memory.number + due, ring)
 
 
 def last_read(config: AverageConfig, memory: Taken, params: Any) -> Any:
@@ -101,7 +101,7 @@ def last_read(config: AverageConfig, memory: Taken, params: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
-    filled = jnp.minimum(memory.taken, config.last)
+    filled = jnp.minimum(memory.number, config.last)
     return jax.tree.map(
         lambda kept, now: jnp.where(filled > 0, kept.sum(axis=0) / jnp.maximum(filled, 1), now),
         memory.kept,
@@ -139,4 +139,5 @@ def averages(config: AverageConfig) -> Callable[[Any, Any], Any]:
 
     from lmscale.lanes import over_lanes
 
-    return jax.jit(over_lanes(functools.partial(AVERAGES[str(config.kind)].read, config)))
+    assert config.kind
+    return jax.jit(over_lanes(functools.partial(AVERAGES[config.kind].read, config)))

@@ -81,8 +81,17 @@ def scales(shape: Shape, optim: OptimConfig, rate: float, steps: int = STEPS, se
     counted = jnp.ones((ROWS, shape.context), bool)
     weight = counted / counted.size
     step = lane_step(shape, optim, jnp.zeros(ROWS, jnp.int32), 1, jnp.float32)
-    zero, none, never = jnp.int32(0), jnp.float32(0), jnp.int32(NEVER)
-    lane = Lane(jnp.float32(rate), none, zero, never, never + 1, zero, none, never)
+    zero, never = jnp.int32(0), jnp.int32(NEVER)
+    lane = Lane(
+        peak_rate=jnp.float32(rate),
+        weight_decay=jnp.float32(0),
+        warmup_steps=zero,
+        decay_start=never,
+        decay_end=never + 1,
+        fall=zero,
+        floor=jnp.float32(0),
+        end_step=never,
+    )
 
     @jax.jit
     @jax.vmap

@@ -138,6 +138,7 @@ def test_a_killed_run_with_an_average_ends_with_the_same_bytes(tmp_path: Path, c
     assert killed.run(*overrides, fault="train.stepped:5=kill").returncode == -signal.SIGKILL
     assert killed.run(*overrides).returncode == 0
     assert killed.content() == whole.content()
-    records = [json.loads(line) for path in whole.experiment.glob("*/records.jsonl") for line in path.open()]
+    texts = [path.read_text() for path in whole.experiment.glob("*/records.jsonl")]
+    records = [json.loads(line) for text in texts for line in text.splitlines()]
     assert records and all(set(record["average"]) == {"loss", "tasks"} for record in records)
     assert any(record["average"]["loss"] != record["loss"] for record in records)
