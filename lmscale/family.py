@@ -54,7 +54,7 @@ class FamilyConfig:
     n_expert: int = 0
     top_k: int = 1
     n_shared: int = 0
-    balance_bias: float = 0.001
+    balance_bias: float = 0.01
     balance_loss: float = 0.0
 
     renamed: ClassVar = {"name": "kind"}
