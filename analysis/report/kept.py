@@ -145,7 +145,9 @@ def with_law(one: Kept, table: pd.DataFrame, source: Source) -> Kept:
     grid = grid.assign(loss=losses)[1:]
     sizes = grid["params"].unique().tolist()
     drawn = [grid[grid["params"].eq(size)] for size in sizes]
-    lines = {size: (d["flops"].to_numpy(), d["loss"].to_numpy()) for size, d in zip(sizes, drawn, strict=True)}
+    lines = {
+        size: (d["flops"].to_numpy(), d["loss"].to_numpy()) for size, d in zip(sizes, drawn, strict=True)
+    }
     return replace(one, used=used, fitted=law.fit, lines=lines)
 
 
