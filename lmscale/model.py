@@ -163,37 +163,35 @@ def _listed(shape: Shape, what: Callable[[Parameter], Any]) -> Params:
     return jax.tree.map(what, parameters(shape), is_leaf=lambda leaf: isinstance(leaf, Parameter))
 
 
-def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array]:
-    """Make (params, tokens [B, T]) -> logits [B, T, V], for one model."""
+def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[..., jax.Array]:
+    """Make (params, tokens [B, T]) -> logits [B, T, V], for one model. routings: a list that gets the
+    `experts.Routing` of each layer as it is traced."""
     network = Transformer(shape, dtype)
 
-    def logits(params: Params, tokens: jax.Array) -> jax.Array:
-        answer, _ = network.apply({"params": params}, tokens)
+    def logits(params: Params, tokens: jax.Array, routings: list[Any] | None = None) -> jax.Array:
+        if routings is None or KINDS[shape.mlp].routed is None:
+            answer, _ = network.apply({"params": params}, tokens)
+        else:
+            (answer, _), state = network.apply({"params": params}, tokens, mutable=["routing"])
+            routings += [state["routing"][f"mlp_{layer}"]["of"] for layer in range(shape.n_layer)]
         assert isinstance(answer, jax.Array)
         return answer
 
     return logits
 
 
-def routed(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], Any]:
-    """Make (params, tokens [B, T]) -> logits and the `experts.Routing` of each layer, none without experts."""
-    network, plain = Transformer(shape, dtype), forward(shape, dtype)
-
-    def logits(params: Params, tokens: jax.Array) -> Any:
-        if KINDS[shape.mlp].routed is None:
-            return plain(params, tokens), []
-        (answer, _), state = network.apply({"params": params}, tokens, mutable=["routing"])
-        return answer, [state["routing"][f"mlp_{layer}"]["of"] for layer in range(shape.n_layer)]
-
-    return logits
-
-
 def load(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array] | None:
     """Make (params, tokens [B, T]) -> the share of each layer's experts [n_layer, E]; None without experts."""
-    network = routed(shape, dtype)
     if KINDS[shape.mlp].routed is None:
         return None
-    return lambda params, tokens: jnp.stack([routing.load for routing in network(params, tokens)[1]])
+    logits = forward(shape, dtype)
+
+    def shares(params: Params, tokens: jax.Array) -> jax.Array:
+        routings: list[Any] = []
+        logits(params, tokens, routings)
+        return jnp.stack([routing.load for routing in routings])
+
+    return shares
 
 
 def decoder(shape: Shape, dtype: Any = jnp.float32) -> Decoder:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lmscale import model
-from lmscale.experts import balance_loss, rebalanced
+from lmscale.experts import Routing, balance_loss, rebalanced
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
 from lmscale.loss import component_losses, token_losses
@@ -55,13 +55,13 @@ def lane_step(
     shape: Shape, optim: OptimConfig, component_of_row: Any, n_components: int, dtype: Any
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
-    forward = model.routed(shape, dtype)
+    forward = model.forward(shape, dtype)
     groups = model.groups(shape)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        logits, routings = forward(params, tokens[:, :-1])
-        losses = token_losses(logits, tokens[:, 1:])
+        routings: list[Routing] = []  # of the layers, where there are experts
+        losses = token_losses(forward(params, tokens[:, :-1], routings=routings), tokens[:, 1:])
         total = jnp.sum(losses * weight)
         if shape.balance_loss:
             total += balance_loss(shape, routings)
