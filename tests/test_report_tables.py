@@ -219,7 +219,7 @@ def law() -> tuple[findings.Findings, findings.Law]:
     """Return findings of a plain table, from 20 resamples a fit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(findings, "extrapolate", functools.partial(extrapolate, bootstrap=20))
-        patch.setattr(findings, "_along_tokens", lambda rows: [])
+        patch.setattr(findings, "along_tokens", lambda rows: [])
         found = findings.findings(plain(), Source("runs.csv"))
     assert not isinstance(found.law, str)
     return found, found.law

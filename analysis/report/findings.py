@@ -159,10 +159,10 @@ def findings(
         source = replace(source, columns=promised[0].columns)
         table = with_both_names(table, parse_columns(source.columns, table))
     whole = table
-    target = choose_target(table)
     table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
     others = tuple(whole.index.difference(table.index, sort=False).tolist())
     kept = law_rows(table)
+    target = choose_target(table)
     held_out: HeldOut | str
     law: Law | str
     recipe = promised[0].recipe if promised else RECIPE
