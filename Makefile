@@ -8,13 +8,15 @@ PY := .venv/bin/python
 quote = '$(subst ','\'',$(1))'
 HERE := $(if $(filter ~/%,$(RUNS)),$(patsubst ~/%,$(HOME)/%,$(RUNS)),$(RUNS))
 RUN := $(call quote,$(HERE)/$(EXPERIMENT))
-LAUNCH := $(PY) -m lmscale.launch $(call quote,experiment=$(EXPERIMENT)) $(call quote,runs="$(subst ",\",$(HERE))")
+LAUNCH := $(PY) -m lmscale.launch $(call quote,experiment=$(EXPERIMENT)) $(call quote,runs="$(subst ",\",$(HERE))") $(if $(PART),$(call quote,part=$(PART)))
+# one ladder of an experiment that has several
+LADDER := $(if $(PART),--where $(call quote,part == "$(PART)"))
 .DEFAULT_GOAL := help
 comma := ,
 # the experiment's own horizon is of its own target
 AIM := target.tokens=null $(patsubst %,target.%,$(subst $(comma), ,$(TARGET)))
 # make ignores a misspelt variable, and would train another experiment
-VARIABLES := PYTHON EXPERIMENT RUNS ARGS BUDGET TARGET A B
+VARIABLES := PYTHON EXPERIMENT PART RUNS ARGS BUDGET TARGET A B
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
@@ -53,17 +55,17 @@ peek: .venv/installed ## samples of every component as text
 	@$(LAUNCH) action=peek $(ARGS)
 
 fit: .venv/installed ## fit a law to the runs
-	@$(PY) -m analysis fit $(RUN) $(ARGS)
+	@$(PY) -m analysis fit $(RUN) $(LADDER) $(ARGS)
 
 extrapolate: .venv/installed ## predict beyond them: make extrapolate BUDGET=1e14
-	@$(PY) -m analysis extrapolate $(RUN) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+	@$(PY) -m analysis extrapolate $(RUN) $(LADDER) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
 
 compare: .venv/installed ## two recipes: make compare A=adamw B=muon TARGET=1e15 (experiments, folders or files)
 	@$(if $(and $(A),$(B)),,$(error make compare A=... B=...: name two experiments, run folders or tables))$(PY) -m analysis compare \
-	  $(foreach word,$(A) $(B),$(call quote,$(if $(wildcard $(word)),$(word),$(HERE)/$(word)))) $(if $(TARGET),--target $(call quote,$(TARGET))) $(ARGS)
+	  $(foreach word,$(A) $(B),$(call quote,$(if $(wildcard $(word)),$(word),$(HERE)/$(word)))) $(if $(TARGET),--target $(call quote,$(TARGET))) $(LADDER) $(ARGS)
 
 forecast: .venv/installed ## register a prediction: TARGET=dial=128, params=1e6,tokens=2e7 or budget=1e14
-	@$(if $(filter dial=%,$(TARGET)),$(LAUNCH) action=forecast $(foreach word,$(AIM),$(call quote,$(word))) $(ARGS),$(PY) -m analysis forecast $(RUN) \
+	@$(if $(filter dial=%,$(TARGET)),$(LAUNCH) action=forecast $(foreach word,$(AIM),$(call quote,$(word))) $(ARGS),$(PY) -m analysis forecast $(RUN) $(LADDER) \
 	  $(if $(filter budget=%,$(TARGET)),--budget $(call quote,$(patsubst budget=%,%,$(TARGET))),$(if $(TARGET),--at $(call quote,$(TARGET)))) $(ARGS))
 
 verify: .venv/installed ## train the targets of all forecasts, then score them

@@ -95,6 +95,14 @@ def test_make_reads_a_tilde_as_home() -> None:
     assert f"{os.environ['HOME']}/somewhere/cpu" in shlex.split(printed)
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_chooses_one_ladder_of_several() -> None:
+    command = ["make", "-n", "-o", ".venv/installed", "PART=text", "fit", "plan"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    fit, plan = (shlex.split(line) for line in printed.splitlines())
+    assert fit[-2:] == ["--where", 'part == "text"'] and "part=text" in plan
+
+
 def test_an_ascii_terminal_gets_ascii(tmp_path: Path, corpora: Path) -> None:
     """The marks stay under their bytes: one letter for one."""
     full = launch(tmp_path, corpora, "action=peek", PYTHONIOENCODING="utf-8").stdout.splitlines()

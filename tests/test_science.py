@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_ladder import write_ladder
@@ -82,6 +83,10 @@ def test_runs_of_two_sciences_are_told_apart(case: tuple[Change, str], tmp_path:
     for part in ("2 sciences among 16 finished runs", said, "--where \"science == '"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"--where \"part == '(text|tasks)'\""):
+        finished_rows(table.assign(part=np.where(second, "tasks", "text")))
+    with pytest.raises(UserError, match=r"--where \"science == '"):
+        finished_rows(table.assign(part="text"))
 
 
 SAME: dict[str, Change] = {

@@ -218,10 +218,9 @@ def check_one_science(rows: pd.DataFrame) -> None:
     """Raise UserError where finished rows are of several sciences: how many, in what they differ, how to choose."""
     counts = _counts(rows)
     if len(counts) > 1:
-        first = next(iter(counts))
         raise UserError(
-            f"{_told(rows, counts)}; a law is of one: choose it with --where \"science == '{first}'\", or say with "
-            "--same COLUMN,... what must agree instead"
+            f'{_told(rows, counts)}; a law is of one: choose it with --where "{_choice(rows, counts)}", or say '
+            "with --same COLUMN,... what must agree instead"
         )
 
 
@@ -253,6 +252,15 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
     runs = rows["run_id"] if "run_id" in rows.columns else pd.Series(rows.index, rows.index)
     counts = runs.groupby(labels).nunique()
     return {str(k): int(v) for k, v in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))}
+
+
+def _choice(rows: pd.DataFrame, counts: Mapping[str, int]) -> str:
+    """The filter that chooses the science of the most runs: by the name of its ladder, where that is all of it."""
+    first = next(iter(counts))
+    mine = rows[COLUMN].eq(first)
+    parts = rows["part"][mine].dropna().unique() if "part" in rows else ()
+    whole = len(parts) == 1 and not rows["part"][~mine].isin(parts).any()
+    return f"part == '{parts[0]}'" if whole else f"science == '{first}'"
 
 
 def _told(rows: pd.DataFrame, counts: Mapping[str, int]) -> str:
