@@ -43,6 +43,7 @@ def trained(average: AverageConfig) -> list[State]:
     return states
 
 
+@pytest.mark.slow
 def test_an_average_in_training_is_that_of_the_weights_after_each_step_and_training_is_what_it_was() -> None:
     config = AverageConfig("ema", decay=0.7)
     states, plain = trained(config), trained(AverageConfig())

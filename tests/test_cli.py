@@ -117,4 +117,4 @@ def test_make_refuses_a_variable_that_it_does_not_know() -> None:
     )
     assert answer.returncode == 2
     assert answer.stdout == ""  # before anything is installed or trained
-    assert "experiment: no such variable; use one of PYTHON EXPERIMENT RUNS ARGS BUDGET" in answer.stderr
+    assert "experiment: no such variable; use one of PYTHON EXPERIMENT PART RUNS ARGS BUDGET" in answer.stderr

@@ -75,7 +75,13 @@ def loop(of: Shape, array: Arrays, x_ND: jax.Array) -> jax.Array:
     return y
 
 
-CASES = [{"top_k": 1}, {"top_k": 2, "n_shared": 2}, {"n_expert": 7, "top_k": 4}]
+CASES = [
+    {"top_k": 1},
+    *(
+        pytest.param(case, marks=pytest.mark.slow)
+        for case in ({"top_k": 2, "n_shared": 2}, {"n_expert": 7, "top_k": 4})
+    ),
+]
 
 
 @pytest.mark.parametrize("changes", CASES, ids=str)

@@ -129,6 +129,7 @@ def test_an_evaluation_counts_what_is_marked(worlds: dict[str, World], kind: str
         assert set(found.tasks[name]) == forced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", UNLIKE)
 def test_it_learns(worlds: dict[str, World], kind: str) -> None:
     world = worlds[kind]

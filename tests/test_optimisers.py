@@ -121,6 +121,7 @@ def test_an_optimiser_is_its_paper_s(kind: str) -> None:
         np.testing.assert_allclose(params[name], weights, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_lanes_of_several_rates_share_one_program() -> None:
     """Rates and decays are traced: each lane of a muon pack goes by its own."""
     shape = shape_of(FamilyConfig(n_layer=1, n_head=1), 8, context=8, vocab_size=16)

@@ -30,6 +30,7 @@ def shape(width: int, layers: int, kind: str) -> Shape:
     return parametrised(shape_of(FamilyConfig(n_layer=layers), width, context=16, vocab_size=50), kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", parametrisation.PARAMETRISATIONS)
 def test_at_the_base_there_is_one_network_and_one_optimiser(kind: str) -> None:
     """Same start, same logits and the same rates: what a rung of the base's size trains is the standard run."""
