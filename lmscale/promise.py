@@ -42,10 +42,12 @@ def aims_of(configs: Sequence[SweepConfig], manifests: Sequence[Manifest]) -> Ai
 
 
 def _with_floor(config: SweepConfig) -> TargetConfig:
-    """The target, its forecast with what is known of the floor of this text, in these units and windows."""
+    """The target, its forecast with what is known of the floor of this text: in these units and windows, for this
+    question."""
     data, target = config.data, config.target
-    same = (data.tokenizer, data.context) == (DataConfig.tokenizer, DataConfig.context)
-    if data.kind not in FLOORS or data.markov_order is not None or not same or "--floor" in target.options:
+    fields = ("tokenizer", "context", "markov_order", "objective", "clean")
+    same = all(getattr(data, name) == getattr(DataConfig, name) for name in fields)
+    if data.kind not in FLOORS or not same or "--floor" in target.options:
         return target
     value, error, source = FLOORS[data.kind]
     floor = ("--floor", "prior", "--floor_value", repr(value), "--floor_error", repr(error))

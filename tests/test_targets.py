@@ -66,6 +66,8 @@ def test_a_target_changes_the_order_and_no_id() -> None:
         (DataConfig(context=128), False),
         (DataConfig(tokenizer="bpe"), False),
         (DataConfig(markov_order=3), False),
+        (DataConfig(objective="masked"), False),
+        (DataConfig(clean=("dedup",)), False),
     ],
 )
 def test_the_floor_of_a_text_is_a_prior_for_that_text_and_these_units_alone(
