@@ -258,7 +258,7 @@ def _choice(rows: pd.DataFrame, counts: Mapping[str, int]) -> str:
     """The filter that chooses the science of the most runs: by the name of its ladder, where that is all of it."""
     first = next(iter(counts))
     mine = rows[COLUMN].eq(first)
-    parts = rows["part"][mine].dropna().unique() if "part" in rows else ()
+    parts = rows["part"][mine].dropna().unique().tolist() if "part" in rows else []
     whole = len(parts) == 1 and not rows["part"][~mine].isin(parts).any()
     return f"part == '{parts[0]}'" if whole else f"science == '{first}'"
 
