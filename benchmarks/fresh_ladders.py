@@ -1,8 +1,9 @@
 """How good are forecasts of fresh ladders: seeds that chose nothing, each forecast from its own runs alone.
 
-    python -m lmscale.launch experiment=ladders part=text name=fresh seed=[100,101,102] target.dial=null
-    python -m lmscale.launch experiment=ladders part=text name=fresh seed=[100] dial=[88] horizon.most_flops=null \
-        target.dial=null
+    python -m lmscale.launch experiment=ladders part=text name=fresh seed=[100,101,102] \\
+        "target={dial:null,tokens:null,cuts:[],options:[]}"
+    python -m lmscale.launch experiment=ladders part=text name=fresh seed=[100] dial=[88] horizon.most_flops=null \\
+        "target={dial:null,tokens:null,cuts:[],options:[]}"
     python -m benchmarks.fresh_ladders runs/fresh --together 1 3
 
 Every `--together` seeds are one ladder. Its targets are the runs of the widest rung, each forecast from the

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_ladder import BATCH_TOKENS, LAW, param_groups, text_loss, write_ladder
 
@@ -255,3 +257,41 @@ def test_a_forecast_that_was_edited_is_marked(folder: Path, promises: dict[float
     assert verified is not None and "was edited after it was registered" in " ".join(verified.notes)
     standings = {one.id: one.scores[0].standing for one in kept if one.scores}
     assert standings[promises[10.0]["id"]] == "changed" and standings[promises[30.0]["id"]] == "registered"
+
+
+@pytest.mark.parametrize("recipe", [{"froms": "auto"}, {"level": 7}, [3]])
+def test_a_recipe_that_was_edited_stops_no_report(
+    folder: Path, promises: dict[float, dict], recipe: object
+) -> None:
+    path = folder / "forecasts" / f"{promises[10.0]['id']}.json"
+    before = path.read_text()
+    content = json.loads(before) | {"recipe": recipe}
+    try:
+        path.write_text(json.dumps(content))
+        told = ladders(load_table(folder), Source(str(folder)))
+    finally:
+        path.write_text(before)
+    assert told.verified is not None and "was edited" in " ".join(told.verified.notes)
+    assert promises[10.0]["id"] not in {one.id for one in told.kept}
+
+
+def test_a_ladder_is_told_in_the_columns_and_by_the_recipe_of_its_forecast(
+    folder: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(folder, runs, ignore=shutil.ignore_patterns("forecasts", "report", "text-*", "tasks-*"))
+    table = load_table(runs)
+    top = table[table["params"].eq(TOP) & table["kind"].ne("trunk")].iloc[-1]
+    asked = ["--run", str(top["run_id"]), "--cut", "10", "--bootstrap", "60", "--form", "auto"]
+    assert main(["forecast", str(runs), "--columns", "params=params_nonembedding", *asked]) == 0
+    (found,) = ladders(load_table(runs), Source(str(runs))).each
+    assert found.recipe.form == "auto" and found.source.columns == "params=params_nonembedding"
+    assert found.target is not None and found.target.params == top["params_nonembedding"] < TOP
+    assert found.target.losses == tuple(
+        found.rows["loss"][found.rows["params"].eq(top["params_nonembedding"])]
+    )
+    (kept,) = found.kept
+    assert kept.used is not None and 0 < kept.used.sum() < len(found.rows)
+    assert set(found.lines) >= set(found.rows["params"][kept.used])
+    flops, losses = found.lines[found.target.params]
+    assert np.interp(found.target.flops, flops, losses) == pytest.approx(kept.prediction.loss, rel=1e-3)

@@ -33,9 +33,10 @@ _MOST_LINES = 40
 class Kept:
     """A registered forecast of one run, and the scores of the runs of its target (none: not measured yet).
 
-    `prediction` bounds one new run at 90%. `used` [rows of the ladder], `fitted` and `lines` are its rows, its law
-    (of several that are weighed, the first) and its losses along each size, fitted again; None and none where these
-    rows are gone, or the law is not the one that was registered.
+    `prediction` bounds one new run at 90%. `recipe` are the options of its law, `columns` the columns of the table
+    under the names that its law reads, such as which parameters N counts. `used` [rows of the ladder], `fitted` and
+    `lines` are its rows, its law (of several that are weighed, the first) and its losses along each size, fitted
+    again; None and none where these rows are gone, or the law is not the one that was registered.
     """
 
     id: str
@@ -43,19 +44,11 @@ class Kept:
     prediction: Prediction
     content: Mapping[str, Any]
     scores: tuple[Score, ...]
+    recipe: FitOptions
+    columns: str
     used: np.ndarray | None = None
     fitted: Fit | None = None
     lines: Mapping[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-
-    @property
-    def recipe(self) -> FitOptions:
-        """The options of its law."""
-        return replace(RECIPE, **self.content.get("recipe", {}))
-
-    @property
-    def columns(self) -> str:
-        """The columns of the table under the names that its law reads, such as which parameters N counts."""
-        return str(self.content["data"]["source"].get("columns", ""))
 
     @property
     def of_target(self) -> str:
@@ -93,10 +86,16 @@ def kept_forecasts(source: Source) -> tuple[tuple[Kept, ...], Verification | Non
     for one in found:
         mine = tuple(score for score in scored.scores if score.id == one.id)
         try:
-            kept.append(Kept(one.id, one.content["data"]["cut"], _prediction(one.content), one.content, mine))
-        except (KeyError, IndexError, TypeError, ValueError):
-            continue  # the notes of `scored` name it
+            kept.append(_kept(one.id, one.content, mine))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, UserError):
+            continue  # edited: the notes of `scored` name it
     return tuple(kept), scored
+
+
+def _kept(name: str, content: Mapping[str, Any], scores: tuple[Score, ...]) -> Kept:
+    data, recipe = content["data"], replace(RECIPE, **content.get("recipe", {}))
+    columns = str(data["source"].get("columns", ""))
+    return Kept(name, data["cut"], _prediction(content), content, scores, recipe, columns)
 
 
 def _prediction(content: Mapping[str, Any]) -> Prediction:
@@ -137,7 +136,7 @@ def with_law(one: Kept, table: pd.DataFrame, source: Source) -> Kept:
         law = extrapolate(
             rows[used].drop(columns="row_hash").reset_index(drop=True), targets=grid, **asdict(one.recipe)
         )
-    except (UserError, TypeError):  # an edited recipe names what there is not
+    except UserError:
         return one
     losses = np.asarray([said.loss for said in law.predictions])
     if abs(losses[0] / one.prediction.loss - 1) > AGAIN:

@@ -55,7 +55,9 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         found, best = ranked, ranked.comparisons[0]
     else:
         (a, first), (b, second) = tables.items()
-        tasks = () if args.by else _tasks(args.table, args.others[0], args.level, args.seed)
+        tasks = (
+            () if args.by else _tasks((args.table, first), (args.others[0], second), args.level, args.seed)
+        )
         best = found = compare(
             first,
             second,
@@ -117,12 +119,18 @@ def _split(table: pd.DataFrame, by: str, others: list[str]) -> dict[str, pd.Data
     return found
 
 
-def _tasks(first: str, second: str, level: float, seed: int) -> tuple[Moved, ...]:
-    tables = tasks_of(first), tasks_of(second)
-    if tables[0] is None or tables[1] is None:
-        return ()
+def _tasks(
+    first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame], level: float, seed: int
+) -> tuple[Moved, ...]:
+    """The thresholds of the runs that are compared, for two folders with tasks."""
+    tables = []
+    for source, runs in (first, second):
+        scores = tasks_of(source)
+        if scores is None or "run_id" not in runs:
+            return ()
+        tables.append(scores[scores["run_id"].isin(runs["run_id"])])
     try:
-        found = [emergence(t, level=level, seed=seed, draws=TASK_DRAWS) for t in tables if t is not None]
+        found = [emergence(scores, level=level, seed=seed, draws=TASK_DRAWS) for scores in tables]
     except UserError:
         # Runs of several sciences, or sizes too few for a curve: the losses are compared all the same.
         return ()
