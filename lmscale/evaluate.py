@@ -24,6 +24,7 @@ from lmscale.text.classes import CLASSES
 from lmscale.text.ngrams import ORDERS
 
 Forward = Callable[..., jax.Array]  # (params, tokens int32 [R, T]) -> logits [R, T, V]; see objective
+BLOCKS = 8  # windows side by side are of one document: a block is long beside it
 PIECE = 64  # chunks of rows between two looks at whether to go on: some seconds of a CPU at most
 
 
@@ -36,7 +37,7 @@ class Evaluation:
     items.npz. ngrams: {order: {loss, kl}}: the n-gram model's loss on the held-out text, and KL(model || n-gram)
     in nats a token, None where the vocabulary is too large to tabulate. load: by layer, the share of the first
     windows of held-out text that each expert has, None without experts. sources: of a mixture, the text loss on the
-    held-out targets of each source.
+    held-out targets of each source. blocks: the text loss on each of `BLOCKS` equal runs of the held-out windows.
     """
 
     loss: dict[str, float]
@@ -45,6 +46,7 @@ class Evaluation:
     ngrams: dict[str, dict[str, float | None]] = field(default_factory=dict)
     load: list[list[float]] | None = None
     sources: dict[str, float] = field(default_factory=dict)
+    blocks: list[float] = field(default_factory=list)
 
 
 def make_evaluator(
@@ -164,7 +166,15 @@ class Evaluator:
             }
             text = surprise[: len(self.classes)]
             sources = {name: float(text[mine].mean()) for name, mine in self.sources.items()}
-            result.append(Evaluation(self._losses(surprise), tasks, items, ngrams, loads[lane], sources))
+            blocks = [
+                float(block[counted].mean())
+                for block, counted in zip(
+                    np.array_split(text, BLOCKS), np.array_split(self.counted, BLOCKS), strict=True
+                )
+                if counted.any()
+            ]
+            losses = self._losses(surprise)
+            result.append(Evaluation(losses, tasks, items, ngrams, loads[lane], sources, blocks))
         return result
 
     def _losses(self, nll: np.ndarray) -> dict[str, float]:

@@ -140,7 +140,7 @@ def check_record(record: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
             raise RecordError(f"{field}={value!r}: must be a number from 0 up")
     fields = {"step", "tokens", "flops", "skipped_steps", "loss", "tasks", "ngrams"}
-    if unknown := set(record) - fields - {"average", "experts", "sources"}:
+    if unknown := set(record) - fields - {"average", "experts", "sources", "blocks"}:
         raise RecordError(f"fields that the schema does not have: {sorted(unknown)}")
     for layer, load in enumerate((record.get("experts") or {"load": []})["load"]):
         if not abs(math.fsum(load) - 1) <= TOTAL_TOLERANCE * len(load):

@@ -285,6 +285,7 @@ def _evaluate(
             "loss": evaluation.loss,
             "tasks": evaluation.tasks,
             "ngrams": evaluation.ngrams,
+            "blocks": evaluation.blocks,
             **({"sources": evaluation.sources} if evaluation.sources else {}),
         }
         if averaged:

@@ -65,7 +65,15 @@ def test_the_page_opens_offline(written: tuple[str, Findings]) -> None:
 
 def test_the_order_in_which_a_person_asks(written: tuple[str, Findings]) -> None:
     headings = re.findall(r"<h2 id=[^>]*>(.*?)</h2>", written[0])
-    expected = ["The fit", "The next decision", "Residuals", "Components of the loss", "Tasks", "Runs"]
+    expected = [
+        "The fit",
+        "The next decision",
+        "Residuals",
+        "Where the noise comes from",
+        "Components of the loss",
+        "Tasks",
+        "Runs",
+    ]
     assert headings == [*expected, "Rows left out", "Conventions, versions, commands"]
     text = _Page(written[0]).text
     assert text.index("Forecast") < text.index("The rule, stated beforehand") < text.index("The law behind")

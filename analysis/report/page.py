@@ -4,6 +4,7 @@ What is computed is `report.findings`; the sections are written by the other mod
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from analysis.report.conventions import conventions_section
 from analysis.report.findings import Findings, Ladders, ladders
 from analysis.report.kept import Kept
 from analysis.report.laws import law_section, next_section
+from analysis.report.noise import noise_by_rung, noise_section
 from analysis.report.pictures import Picture, calibration_picture, file_name, pictures
 from analysis.report.promises import PENDING, forecasts_section
 from analysis.report.runs import left_out_section, runs_section
@@ -84,6 +86,7 @@ def _sections(found: Findings, drawn: dict[str, str], written: date) -> list[str
         law_section(found),
         next_section(found, drawn),
         _drawn("Residuals", drawn, "residuals"),
+        noise_section(found),
         _drawn("Components of the loss", drawn, "components", "text_classes", "ngrams"),
         tasks_section(found, drawn),
         runs_section(found),
@@ -124,6 +127,7 @@ def _answer(found: Findings) -> dict[str, Any]:
         "target": None,
         "rows_left_out": [left.to_json() for left in found.left_out],
         "science": found.science,
+        "noise": [asdict(rung) for rung in noise_by_rung(found.rows)],
         "problems": list(found.problems),
     }
     if target is not None and found.kept:

@@ -76,7 +76,7 @@ def _loss_of(run: dict[str, Any]) -> str:
     seed = f", seed {run['seed']}" if "seed" in run else ""
     reason = run.get("reason")
     return (
-        f"{name}: {run['outcome']} at {_count(run.get('tokens'))} tokens, {_count(run.get('params'))} "
+        f"{name}: {run['outcome']} at {count(run.get('tokens'))} tokens, {count(run.get('params'))} "
         f"parameters{seed}: {reason if isinstance(reason, str) and reason else 'no reason was written'}"
     )
 
@@ -88,16 +88,16 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     """
     if "kind" in runs.columns:
         runs = runs[runs["kind"].ne("trunk")]
-    used = found.rows.groupby([found.rows["params"], _horizon(found.rows)]).groups
+    used = found.rows.groupby([found.rows["params"], horizon_of(found.rows)]).groups
     others = "params_nonembedding" in runs.columns
     rate = next((name for name in _RATES if name in runs.columns), None)
     rows = []
-    rungs = runs.groupby([runs["params"], _horizon(runs)])
+    rungs = runs.groupby([runs["params"], horizon_of(runs)])
     for (params, tokens), group in itertools.islice(rungs, _MOST_RUNGS):
-        row = [_count(params)]
+        row = [count(params)]
         row += [_span(group["params_nonembedding"], style.count)] if others else []
         kept = found.rows.loc[used.get((params, tokens), [])]
-        row += [_count(tokens), _span(kept["flops"], style.power)]
+        row += [count(tokens), _span(kept["flops"], style.power)]
         row += [_span(group[rate], lambda v: f"{v:.3g}")] if rate else []
         row += [_listed(group["seed"])] if "seed" in group.columns else []
         row.append(_outcomes(group))
@@ -112,8 +112,8 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     return html.paragraph(f"{title}:") + shown if len(rows) <= 40 else html.folded(title, shown)
 
 
-def _horizon(runs: pd.DataFrame) -> "pd.Series[float]":
-    """The tokens that a run was to see, where the table says so, or else those it saw."""
+def horizon_of(runs: pd.DataFrame) -> "pd.Series[float]":
+    """Return the tokens that a run was to see, where the table says so, or else those it saw."""
     if "horizon_tokens" not in runs.columns:
         return runs["tokens"]
     return pd.to_numeric(runs["horizon_tokens"], errors="coerce").fillna(runs["tokens"])
@@ -129,13 +129,13 @@ def _all_runs(runs: pd.DataFrame) -> str:
     columns: dict[str, tuple[str, Callable[[Any], str]]] = {
         "run_id": ("run", str),
         "kind": ("kind", str),
-        "params": ("N", _count),
-        "tokens": ("D", _count),
+        "params": ("N", count),
+        "tokens": ("D", count),
         "flops": ("C (FLOPs)", lambda v: style.power(v) if _is_number(v) else "-"),
         "seed": ("seed", str),
         "learning_rate": ("rate", html.number),
         "outcome": ("outcome", str),
-        "skipped_steps": ("skipped steps", _count),
+        "skipped_steps": ("skipped steps", count),
         "loss": ("loss", lambda v: html.number(v, 4)),
     }
     there = [name for name in columns if name in runs.columns]
@@ -179,5 +179,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def _count(value: Any) -> str:
+def count(value: Any) -> str:
+    """Write a count shortly; a dash for what is none."""
     return style.count(float(value)) if _is_number(value) else "-"

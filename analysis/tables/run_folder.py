@@ -23,7 +23,7 @@ STARVED = 0.1  # of an even share: an expert with less of the held-out text lear
 OUTCOMES = ("done", "diverged", "failed")
 UNFINISHED = "unfinished"
 # Part of the kept tables' fingerprint: one written by an older layout of the columns is rebuilt.
-LAYOUT = 11
+LAYOUT = 12
 _TOTAL_TOLERANCE = 1e-6
 PARTS = "parts.json"  # beside the runs of an experiment of several ladders: {run id: part}
 # What a variant's name gets where the same questions are asked after so many demonstrations.
@@ -175,6 +175,8 @@ def _run_rows(
                 losses[f"{column}_{order}"] = _float(_number(found.get(name), f"ngrams.{order}.{name}"))
         for source, found in (record.get("sources") or {}).items():
             losses[f"loss_from_{source}"] = _float(_number(found, f"sources.{source}"))
+        for number, found in enumerate(record.get("blocks") or (), 1):  # of the held-out windows
+            losses[f"loss_block_{number}"] = _float(_number(found, "blocks"))
         if "average" in record:  # the averaged weights' loss, beside the weights' own
             losses["loss_average"] = _float(record["average"]["loss"].get(data["primary"]))
         if load := (record.get("experts") or {}).get("load"):
