@@ -8,9 +8,9 @@
     python -m benchmarks.recipes table swiglu/gelu --kept losses.csv    the same rows without seconds
 
 The rule, written down before the first run: text alone, four heads, d 8 to 32, .9 and 1.8 million tokens. Rates of
-.5, 1, 2, 4 and 8 times the transfer rule's are tried at d 16 and 32 with seed 300, and further ones while the best is
-at an edge; the factor with the least sum of losses at 1.8 million tokens is that of the whole ladder, seeds 300 to
-302, and of its repetition, seeds 310 to 312.
+.5, 1, 2, 4 and 8 times the transfer rule's are tried at d 16 and 32 with seed 300, and further ones while the best
+is at an edge; the factor with the least sum of losses at 1.8 million tokens is that of the whole ladder, seeds 300
+to 302, and of its repetition, seeds 310 to 312.
 """
 
 import argparse
