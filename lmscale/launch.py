@@ -54,7 +54,8 @@ def main() -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         again = shlex.join(["python", "-m", "lmscale.launch", *typed])
-        with contextlib.suppress(OSError):  # the terminal may be what went away
+        with contextlib.suppress(OSError, UserError):  # the terminal may be what went away
+            stopping.say_farewell()
             print(f"lmscale: stopped, and nothing that was saved is lost; to go on: {again}", file=sys.stderr)
         return stopping.exit_status()
     except BrokenPipeError:
