@@ -16,7 +16,8 @@ _held: list[socket.socket] = []  # until this process ends
 def given() -> int:
     """Count the cores that a scheduler gave this job; 1 where there is none: a process a core trains faster."""
     count = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return int(count) if count.isdigit() and int(count) else 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return max(1, min(int(count), there)) if count.isdigit() else 1
 
 
 def take_core(count: int = 1) -> None:

@@ -8,6 +8,7 @@ ledger's business.
 
 import contextlib
 import dataclasses
+import getpass
 import math
 import secrets
 import socket
@@ -72,7 +73,16 @@ def note(folder: Path, packs: Sequence[str]) -> Submission:
 
 def keep(folder: Path, submission: Submission) -> None:
     """Write a submission's file."""
-    write_json(folder / "queue" / f"{submission.token}.json", dataclasses.asdict(submission))
+    write_json(_path(folder, submission.token), dataclasses.asdict(submission))
+
+
+def forget(folder: Path, token: str) -> None:
+    """Remove a submission's file: it has no jobs any more, or got none."""
+    _path(folder, token).unlink(missing_ok=True)
+
+
+def _path(folder: Path, token: str) -> Path:
+    return folder / "queue" / f"{token}.json"
 
 
 def submissions(folder: Path) -> list[Submission]:
@@ -95,7 +105,7 @@ def active(folder: Path) -> dict[str, QueuedJob]:
     submitted = {submission.token: submission for submission in submissions(folder)}
     if not submitted:
         return {}
-    lines = _ask("squeue", "-h", "-r", "-o", "%i|%T|%N|%S|%V|%j|%r").splitlines()
+    lines = _ask("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%N|%S|%V|%j|%r").splitlines()
     found: dict[str, QueuedJob] = {}
     alive = set()
     for line in lines:
@@ -109,10 +119,9 @@ def active(folder: Path) -> dict[str, QueuedJob]:
             since = started if state == "RUNNING" else queued
             found[submitted[token].packs[index]] = QueuedJob(job_id, state, nodes, since, reason)
     for token in submitted.keys() - alive:
-        path = folder / "queue" / f"{token}.json"
         with contextlib.suppress(OSError):
-            if submitted[token].job_id or time.time() - path.stat().st_mtime > _FORGET:
-                path.unlink()
+            if submitted[token].job_id or time.time() - _path(folder, token).stat().st_mtime > _FORGET:
+                forget(folder, token)
     return found
 
 

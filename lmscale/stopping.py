@@ -60,7 +60,7 @@ def asked_by_hand() -> bool:
     return _asked == signal.SIGINT and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def farewell(words: Callable[[], None] | None) -> None:
+def farewell(words: Callable[[], None]) -> None:
     """Have the leading process call this after it was stopped, when nothing else is shown any more."""
     global _last_words
     _last_words = words

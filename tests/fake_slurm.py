@@ -1,7 +1,7 @@
 """A scheduler of one machine that answers as SLURM does: sbatch, squeue, scontrol, scancel and srun, as one script.
 
-State is a folder, $FAKE_SLURM: a file a job, which a process of its own runs. `install` puts the commands on a path.
-Jobs run at once, side by side, without limits of memory or time. Real nodes are tested elsewhere (docs/cluster.md).
+State is a folder, $FAKE_SLURM: a file a job, which a process of its own runs. `install` puts the commands on a
+path. Jobs run side by side, without limits of memory or time. Real nodes are tested elsewhere (docs/cluster.md).
 """
 
 import fcntl

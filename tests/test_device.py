@@ -174,7 +174,7 @@ def taken(count: int, allowed: str, temporary: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="pins processes to cores")
 def test_each_process_takes_cores_of_its_own_whatever_its_temporary_folder(tmp_path: Path) -> None:
-    """As a scheduler's jobs have one each. The third finds none free and shares; a process that ends frees its own."""
+    """As a scheduler's jobs have one each. The third finds none free and shares; one that ends frees its own."""
     all_cores = sorted(os.sched_getaffinity(0))
     two = f"{{{', '.join(map(str, all_cores[:2]))}}}"
     with contextlib.ExitStack() as stack:
@@ -196,7 +196,8 @@ def test_each_process_takes_cores_of_its_own_whatever_its_temporary_folder(tmp_p
 
 
 def test_a_job_has_the_cores_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for said, count in (("", 1), ("4", 4), ("x", 1)):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    for said, count in (("", 1), ("4", 4), ("x", 1), ("0", 1), ("9", 6)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", said)
         assert cores.given() == count
     assert plan.settle({"lanes": []}, "cpu", 4)["cores"] == 4

@@ -24,6 +24,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from hydra_plugins.lmscale_sweeper.slurm_launcher import STOPS, farewell
 from lmscale.config import SweepConfig, base
 from lmscale.errors import UserError
 from lmscale.typed import is_list
@@ -82,7 +83,7 @@ class LmscaleSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Compose every part and point of the axes, then let `lmscale.sweep` plan, launch and answer."""
-        from lmscale import collector
+        from lmscale import collector, stopping
         from lmscale.parts import parts_of
         from lmscale.sweep import run
 
@@ -105,8 +106,15 @@ class LmscaleSweeper(Sweeper):
         elsewhere = _device_elsewhere(self.composed)
         if not elsewhere:  # what the jobs will have, jax is asked with
             os.environ.update({k: str(v) for k, v in self.composed.hydra.job.env_set.items()})
+        if self.composed.hydra.launcher._target_ == SLURM:
+            folder, stop = (
+                Path(self.composed.runs) / self.composed.name,
+                self.composed.hydra.launcher.get("stop"),
+            )
+            stopping.farewell(lambda: farewell(folder, stop or "ask"))
         values = [_plain(config) for config in composed]
-        raise SystemExit(run(values, self._launch, elsewhere, list(self.composed.hydra.overrides.task)))
+        typed = self.composed.hydra.overrides
+        raise SystemExit(run(values, self._launch, elsewhere, [*typed.hydra, *typed.task]))
 
     def _launch(self, jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
@@ -155,6 +163,8 @@ def _device_elsewhere(config: DictConfig) -> str:
     if launcher._target_ == SLURM and config.action in ("sweep", "verify"):
         if importlib.util.find_spec("submitit") is None:
             raise UserError("hydra/launcher=slurm: submitit is not installed; pip install -e '.[slurm]'")
+        if launcher.get("stop", "ask") not in STOPS:
+            raise UserError(f"hydra.launcher.stop={launcher.stop}: it must be one of {', '.join(STOPS)}")
         if shutil.which("sbatch") is None:
             raise UserError(
                 "hydra/launcher=slurm: no sbatch here; start the sweep on a machine from which jobs are submitted, "

@@ -34,8 +34,6 @@ class SlurmLauncher(Launcher):
     says."""
 
     def __init__(self, stop: str = "ask", **params: Any) -> None:
-        if stop not in STOPS:
-            raise UserError(f"hydra.launcher.stop={stop}: it must be one of {', '.join(STOPS)}")
         self.stop = stop
         self.params = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in params.items()}
 
@@ -49,11 +47,9 @@ class SlurmLauncher(Launcher):
         there = {pack: job.job_id for pack, job in scheduler.active(self.folder).items() if pack in asked}
         if there:
             print(f"attached to jobs of an earlier start: {scheduler.together(there.values())}", flush=True)
-        stopping.farewell(lambda: self._farewell(asked))
-        jobs = there | self._submit({pack: its for pack, its in asked.items() if pack not in there})
-        returns = self._wait(jobs)
-        stopping.farewell(None)
-        return returns
+        return self._wait(
+            there | self._submit({pack: its for pack, its in asked.items() if pack not in there})
+        )
 
     def _submit(self, asked: dict[str, Sequence[str]]) -> dict[str, str]:
         """Submit an array for each kind of need, in parts that SLURM takes; {pack id: job id}."""
@@ -70,7 +66,14 @@ class SlurmLauncher(Launcher):
         most = scheduler.array_size() if alike else 1
         for need, packs in alike.items():
             for at in range(0, len(packs), most):
-                jobs |= self._array(executors[need], {pack: asked[pack] for pack in packs[at : at + most]})
+                part = {pack: asked[pack] for pack in packs[at : at + most]}
+                try:
+                    jobs |= self._array(executors[need], part)
+                except UserError as error:
+                    if not jobs:
+                        raise
+                    print(f"{error}; the {len(jobs)} before these are waited for first", flush=True)
+                    return jobs
         if jobs:
             print(f"submitted {len(jobs)} jobs: {scheduler.together(jobs.values())}", flush=True)
         return jobs
@@ -103,6 +106,7 @@ class SlurmLauncher(Launcher):
         try:
             jobs = executor.map_array(job, *zip(*calls, strict=True))
         except Exception as error:  # submitit raises what sbatch said
+            scheduler.forget(self.folder, submission.token)
             said = " ".join(str(error).replace("sbatch: error: ", "").split())[:300]
             raise UserError(f"SLURM refuses the jobs: {said}") from error
         ids = [job.job_id for job in jobs]
@@ -133,7 +137,11 @@ class SlurmLauncher(Launcher):
                 if found is not None:
                     returns.append(found)
                 elif needs_work(self.folder, packs[pack]):
-                    print(f"job {job} of pack {pack} ended as {state or 'SLURM does not say'}", flush=True)
+                    log = self._job(job).paths.stderr
+                    print(
+                        f"job {job} of pack {pack} ended: {state or 'how is not known'}; its log: {log}",
+                        flush=True,
+                    )
             bad = [r for r in returns if isinstance(r._return_value, UserError)]
             if len(bad) >= IN_VAIN and len(bad) == len(returns) and left:
                 scheduler.cancel(left.values())
@@ -147,12 +155,11 @@ class SlurmLauncher(Launcher):
 
     def _return(self, job_id: str) -> JobReturn | None:
         """What a job gave back; None where it wrote nothing."""
-        import submitit
+        from submitit.core.utils import pickle_load
 
-        job: Any = submitit.SlurmJob(folder=self.params["submitit_folder"], job_id=job_id)
-        path = job.paths.result_pickle
+        job = self._job(job_id)
         try:
-            outcome, value = submitit.core.utils.pickle_load(path)
+            outcome, value = pickle_load(job.paths.result_pickle)
         except (OSError, EOFError):
             return None
         if outcome == "success":
@@ -161,22 +168,28 @@ class SlurmLauncher(Launcher):
         error = UserError(f"job {job_id} could not begin: {' '.join(last)}; its log: {job.paths.stderr}")
         return JobReturn(status=JobStatus.FAILED, _return_value=error)
 
-    def _farewell(self, asked: dict[str, Sequence[str]]) -> None:
-        """Leave the jobs in the queue, or cancel them, and say which they are and what can be done."""
-        jobs = [job.job_id for pack, job in scheduler.active(self.folder).items() if pack in asked]
-        if not jobs:
-            return
-        named = scheduler.together(jobs)
-        cancels = self.stop == "cancel" or (self.stop == "ask" and stopping.asked_by_hand() and _yes(named))
-        if cancels:
-            scheduler.cancel(jobs)
-            print(f"lmscale: scancel sent to {named}; what trains saves its state first", file=sys.stderr)
-            return
-        print(
-            f"lmscale: these jobs stay in the queue: {named}; the same command attaches to them, action=status "
-            f"says how they are, and this ends them: scancel {' '.join(sorted({j.partition('_')[0] for j in jobs}))}",
-            file=sys.stderr,
-        )
+    def _job(self, job_id: str) -> Any:
+        import submitit
+
+        return submitit.SlurmJob(folder=self.params["submitit_folder"], job_id=job_id)
+
+
+def farewell(folder: Path, stop: str) -> None:
+    """Leave the jobs of this folder in the queue, or cancel them, and say which they are and what can be done."""
+    jobs = [job.job_id for job in scheduler.active(folder).values()]
+    if not jobs:
+        return
+    named = scheduler.together(jobs)
+    if stop == "cancel" or (stop == "ask" and stopping.asked_by_hand() and _yes(named)):
+        scheduler.cancel(jobs)
+        print(f"lmscale: scancel sent to {named}; what trains saves its state first", file=sys.stderr)
+        return
+    numbers = " ".join(sorted({job.partition("_")[0] for job in jobs}))
+    print(
+        f"lmscale: these jobs stay in the queue: {named}; the same command attaches to them, action=status shows "
+        f"them, and this ends them: scancel {numbers}",
+        file=sys.stderr,
+    )
 
 
 def _yes(named: str) -> bool:
