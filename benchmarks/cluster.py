@@ -1,10 +1,11 @@
 """A sweep on two SLURM nodes of this machine, with faults: does it end with the science of one process?
 
-    python -m benchmarks.cluster [FAULTS]      20 unless said; then two leaders on one folder, and the time of a wave
+    python -m benchmarks.cluster [FAULTS]      20 unless said; then two leaders on one folder, and a wave's time
 
-A fault strikes `smoke` at a random moment of a random pack; the leader is started again where it ended before all was
-trained. The science: the spec, records, items and outcome of every run, and the pinned states, byte for byte, as one
-process trains them (hydra/launcher=basic). JSON: benchmarks/results/cluster.json.
+A fault strikes a small ladder at a random moment of a random pack; the leader is started again where it ended
+before all was trained. The science: the spec, records, items and outcome of every run, byte for byte, and the
+arrays of the pinned states, as one process trains them (hydra/launcher=basic). Results go to
+benchmarks/results/cluster.json.
 """
 
 import contextlib
@@ -13,29 +14,28 @@ import json
 import os
 import random
 import shutil
-import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.slurm_nodes import ACCOUNT, NODES, PARTITION, Cluster, nodes, wait
+from lmscale import checkpoint
+from lmscale.claim import past_claims
 from lmscale.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ("experiment=smoke", "pack.checkpoint_seconds=0.5", "pack.steps=4")
+SMALL = (*SMOKE, "dial=[8]", "seed=[0,1]", "horizon.dial=8", "horizon.multiples=[1.0]")
+LONG = (*SMOKE, "dial=[16]", "horizon.tokens=4e5", "horizon.multiples=[1.0]")
 ON_SLURM = (
-    "hydra/launcher=submitit_slurm",
+    "hydra/launcher=slurm",
     f"hydra.launcher.partition={PARTITION}",
     f"hydra.launcher.account={ACCOUNT}",
-    "hydra.launcher.timeout_min=10",
-    "hydra.launcher.mem_gb=1",
-    "hydra.launcher.cpus_per_task=1",
 )
 PATIENCE = 600.0
 
@@ -44,22 +44,39 @@ PATIENCE = 600.0
 class Sweep:
     """A folder for runs, and the processes that lead a sweep there."""
 
-    folder: Path
+    runs: Path
     corpora: Path
     cluster: Cluster | None = None  # without one, in the leader's process
+    overrides: tuple[str, ...] = SMOKE
 
     @property
     def experiment(self) -> Path:
-        return self.folder / "smoke"
+        return self.runs / "smoke"
 
-    def start(self, *overrides: str, python: Sequence[str] = ("-m", "lmscale.launch"), **environment: str) -> Any:
+    def start(
+        self, *overrides: str, python: Sequence[str] = ("-m", "lmscale.launch")
+    ) -> subprocess.Popen[str]:
         """Start a leader."""
         where = ON_SLURM if self.cluster else ("hydra/launcher=basic",)
-        command = [sys.executable, *python, *SMOKE, *where, f"runs={self.folder}", f"corpora={self.corpora}"]
+        command = [
+            sys.executable,
+            *python,
+            *self.overrides,
+            *where,
+            f"runs={self.runs}",
+            f"corpora={self.corpora}",
+        ]
         variables = dict(self.cluster.environment) if self.cluster else dict(os.environ)
-        variables |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment}
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen([*command, *overrides], cwd=ROOT, env=variables, **pipes)
+        variables |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen(
+            [*command, *overrides],
+            cwd=ROOT,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def progress(self) -> list[tuple[str, int]]:
         """Return what training has left behind so far."""
@@ -70,10 +87,14 @@ class Sweep:
         return sorted(found)
 
     def science(self) -> dict[str, bytes]:
-        """Return what two sweeps of the same science share, file by file."""
-        kinds = ("*/spec.json", "*/records.jsonl", "*/items.npz", "*/outcome.json", "packs/*/*.pinned.ckpt")
-        paths = [path for kind in kinds for path in self.experiment.glob(kind)]
-        return {str(path.relative_to(self.experiment)): path.read_bytes() for path in sorted(paths)}
+        """Return what two sweeps of the same science share."""
+        kinds = ("spec.json", "records.jsonl", "items.npz", "outcome.json")
+        paths = [path for kind in kinds for path in self.experiment.glob(f"*/{kind}")]
+        found = {str(path.relative_to(self.experiment)): path.read_bytes() for path in paths}
+        for path in self.experiment.glob("packs/*/*.pinned.ckpt"):
+            step, arrays, meta = checkpoint._decode(path)  # the rest of it names the pack's machine
+            found |= {f"{meta['lanes']} {step} {name}": array.tobytes() for name, array in arrays.items()}
+        return found
 
     def whole(self) -> bool:
         """Say if every run that was planned has ended well."""
@@ -81,27 +102,31 @@ class Sweep:
         ends = [json.loads(path.read_text())["outcome"] for path in self.experiment.glob("*/outcome.json")]
         return ends == ["done"] * len(runs) != []
 
-
-Fault = Callable[[Cluster, subprocess.Popen, str, str], None]
+    def claims(self) -> list[int]:
+        """Return how many claims each pack has had."""
+        return [row.claims for row in Ledger(self.experiment).status()]
 
 
 def fill_tmp(cluster: Cluster, node: str) -> None:
     """Put a full file system where TMPDIR is on a node, without room for a byte or a file."""
     place = cluster.tmp(node)
-    command = ("mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "tmpfs", str(place))
-    cluster.run(*command)
+    cluster.run("mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "tmpfs", str(place))
     with contextlib.suppress(OSError), (place / "all").open("wb") as file:
         file.write(bytes(1 << 20))
 
 
+Fault = Callable[[Cluster, subprocess.Popen[str], str, str], object]
 FAULTS: dict[str, Fault] = {
     "requeue": lambda cluster, leader, job, node: cluster.run("scontrol", "requeue", job),
     "scancel": lambda cluster, leader, job, node: cluster.run("scancel", job),
-    "daemon killed": lambda cluster, leader, job, node: cluster.kill_daemon(node),
+    "node's daemon killed": lambda cluster, leader, job, node: cluster.kill_daemon(node),
     "node off": lambda cluster, leader, job, node: cluster.switch_off(node),
     "leader killed": lambda cluster, leader, job, node: leader.kill(),
-    "full tmp": lambda cluster, leader, job, node: fill_tmp(cluster, node),
+    "full /tmp on a node": lambda cluster, leader, job, node: fill_tmp(cluster, node),
 }
+LIMIT = "time limit"
+# SLURM looks every 30 s: a job hears of its limit of a minute 10 to 40 s after its start
+SHORT = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
 
 
 def running(cluster: Cluster) -> list[tuple[str, str]]:
@@ -109,7 +134,7 @@ def running(cluster: Cluster) -> list[tuple[str, str]]:
     return [(job, node) for job, (state, node) in cluster.jobs().items() if state == "RUNNING"]
 
 
-def strike(sweep: Sweep, leader: subprocess.Popen, fault: Fault, rng: random.Random) -> bool:
+def strike(sweep: Sweep, leader: subprocess.Popen[str], fault: Fault, rng: random.Random) -> bool:
     """Let a fault strike a job at a random moment; False where the sweep was faster."""
     cluster = sweep.cluster
     assert cluster
@@ -120,14 +145,19 @@ def strike(sweep: Sweep, leader: subprocess.Popen, fault: Fault, rng: random.Ran
             time.sleep(0.02)
     time.sleep(rng.uniform(0, 1))
     jobs = running(cluster)
-    if not jobs:
-        return False
-    fault(cluster, leader, *rng.choice(jobs))
-    return True
+    if jobs:
+        fault(cluster, leader, *rng.choice(jobs))
+    return bool(jobs)
 
 
-def end(sweep: Sweep, leader: subprocess.Popen) -> tuple[int, str]:
-    """Wait for the leader, and start another while not all is trained; how many there were, and what they said."""
+def reached_its_limit(sweep: Sweep) -> bool:
+    """Say if a pack was given back at its time limit."""
+    ends = [claim.end or {} for path in sweep.experiment.glob("packs/*") for claim in past_claims(path)]
+    return any(end.get("end") == "released" for end in ends)
+
+
+def finish(sweep: Sweep, leader: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the leader, and start another while not all is trained: how many there were, and what they said."""
     said = leader.communicate(timeout=PATIENCE)[0]
     for starts in itertools.count(1):
         if sweep.whole() or starts == 4:
@@ -137,11 +167,129 @@ def end(sweep: Sweep, leader: subprocess.Popen) -> tuple[int, str]:
 
 
 def mend(cluster: Cluster) -> None:
-    """Undo what a fault did to the nodes."""
-    cluster.run("scancel", "--me")
+    """Undo what a fault did to the nodes, and empty the queue."""
     for node in NODES:
-        subprocess.run(["umount", "--quiet", str(cluster.tmp(node))])
-        cluster.switch_off(node)
-        cluster.start(node)
-    wait(lambda: not cluster.jobs(), 60, "an empty queue")
+        subprocess.run(["umount", "--quiet", str(cluster.tmp(node))], stderr=subprocess.DEVNULL)
+        if not cluster.is_up(node):
+            cluster.switch_off(node)
+            cluster.start(node)
+    cluster.run("scancel", "--me")
     cluster.wait_for_nodes()
+    wait(lambda: not cluster.jobs(), 60, "an empty queue")
+
+
+def alone(sweep: Sweep) -> Sweep:
+    """Train a ladder in one process."""
+    leader = sweep.start()
+    said = leader.communicate(timeout=PATIENCE)[0]
+    assert sweep.whole(), said
+    return sweep
+
+
+def struck(name: str, like: Sweep, cluster: Cluster, folder: Path, rng: random.Random) -> dict[str, Any]:
+    """Train the ladder of `like` on the cluster with a fault, and tell how it went."""
+    for attempt in itertools.count():
+        sweep = replace(like, runs=folder / f"{attempt}", cluster=cluster)
+        shutil.copytree(like.runs / ".xla", sweep.runs / ".xla")
+        began = time.perf_counter()
+        leader = sweep.start(*(SHORT if name == LIMIT else ()))
+        struck = name == LIMIT or strike(sweep, leader, FAULTS[name], rng)
+        starts, said = finish(sweep, leader)
+        seconds = time.perf_counter() - began
+        mend(cluster)
+        if struck and (name != LIMIT or reached_its_limit(sweep)):
+            same = sweep.whole() and sweep.science() == like.science()
+            if not same:
+                print(said, flush=True)
+            told = {"fault": name, "same": same, "starts": starts, "claims": sweep.claims()}
+            return {**told, "seconds": round(seconds, 1)}
+    raise AssertionError
+
+
+def two_leaders(like: Sweep, cluster: Cluster, folder: Path) -> dict[str, Any]:
+    """Start two leaders at once on one folder."""
+    sweep = replace(like, runs=folder, cluster=cluster)
+    shutil.copytree(like.runs / ".xla", sweep.runs / ".xla")
+    leaders = [sweep.start(), sweep.start()]
+    said = [leader.communicate(timeout=PATIENCE)[0] for leader in leaders]
+    statuses = [leader.returncode for leader in leaders]
+    mend(cluster)
+    same, claims = sweep.science() == like.science(), sweep.claims()
+    if statuses != [0, 0] or not same:
+        print(*said, flush=True)
+    return {"same": same, "claims": claims, "statuses": statuses}
+
+
+TIMED = """
+import time
+from lmscale import launch, waves
+inner = waves._launch
+def timed(*arguments):
+    began = time.time()
+    try:
+        return inner(*arguments)
+    finally:
+        print("WAVE", began, time.time(), flush=True)
+waves._launch = timed
+raise SystemExit(launch.main())
+"""
+
+
+def waves_of(like: Sweep, cluster: Cluster, folder: Path) -> list[dict[str, float]]:
+    """Time each wave of a sweep: in all, and from its first submission to its last end by SLURM's accounts (1 s)."""
+    sweep = replace(like, runs=folder, cluster=cluster)
+    shutil.copytree(like.runs / ".xla", sweep.runs / ".xla")
+    first = time.time()
+    said = sweep.start(python=("-c", TIMED)).communicate(timeout=PATIENCE)[0]
+    timed = [
+        [float(word) for word in line.split()[1:]] for line in said.splitlines() if line.startswith("WAVE")
+    ]
+    mend(cluster)
+    command = (
+        "sacct",
+        "-X",
+        "--noheader",
+        "--parsable2",
+        f"--starttime=now-{int(time.time() - first) + 5}seconds",
+    )
+    environment = {**cluster.environment, "SLURM_TIME_FORMAT": "%s"}
+    rows = replace(cluster, environment=environment).run(*command, "--format=Submit,End").splitlines()
+    jobs = [[float(word) for word in row.split("|")] for row in rows]
+    found = []
+    for began, ended in timed:
+        its = [job for job in jobs if began - 1 <= job[0] <= ended]
+        slurm = max(end for _, end in its) - min(submitted for submitted, _ in its)
+        found.append({"jobs": len(its), "wave": round(ended - began, 1), "slurm": slurm})
+    return found
+
+
+def measure(count: int, folder: Path) -> dict[str, Any]:
+    """Measure everything; print as it goes."""
+    small = alone(Sweep(folder / "small", folder / "corpora", overrides=SMALL))
+    long = alone(Sweep(folder / "long", folder / "corpora", overrides=LONG)) if count else small
+    result: dict[str, Any] = {"faults": []}
+    with nodes(folder / "slurm") as cluster:
+        for number, name in enumerate(itertools.islice(itertools.cycle([*FAULTS, LIMIT]), count)):
+            like = long if name == LIMIT else small
+            told = struck(name, like, cluster, folder / f"fault-{number}", random.Random(number))
+            result["faults"].append(told)
+            print(json.dumps(told), flush=True)
+        good = sum(told["same"] for told in result["faults"])
+        print(f"{good} of {count} faults end with the same science")
+        result["two leaders"] = two_leaders(small, cluster, folder / "two")
+        print("two leaders:", json.dumps(result["two leaders"]), flush=True)
+        result["waves"] = [w for n in range(3) for w in waves_of(small, cluster, folder / f"waves-{n}")]
+        for wave in result["waves"]:
+            print(
+                f"a wave of {wave['jobs']} jobs: {wave['wave']} s, {wave['slurm']} s of them SLURM's own",
+                flush=True,
+            )
+    return result
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        found = measure(int(sys.argv[1]) if sys.argv[1:] else 20, Path(name))
+    path = ROOT / "benchmarks" / "results" / "cluster.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Two SLURM nodes on this machine, with accounting: for the tests, for benchmarks.cluster, and to try docs/cluster.md.
+"""Two SLURM nodes on this machine, with accounting: for tests, benchmarks.cluster, and to try docs/cluster.md.
 
     python -m benchmarks.slurm_nodes FOLDER     brings them up, says how to use them, takes them down at Ctrl-C
 
@@ -24,11 +24,20 @@ from pathlib import Path
 
 NODES = ("n1", "n2")
 ACCOUNT, PARTITION = "lab", "short"
-_DAEMONS = ("munged", "mariadb-install-db", "mariadbd", "mariadb", "slurmdbd", "slurmctld", "slurmd", "sbatch")
+_DAEMONS = (
+    "munged",
+    "mariadb-install-db",
+    "mariadbd",
+    "mariadb",
+    "slurmdbd",
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+)
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
-# A cluster that is slow to forget costs a test minutes: cred_expire is how long a requeued job waits, SlurmdTimeout how
-# long a silent node is believed in.
+# A cluster that is slow to forget costs a test minutes. cred_expire is how long a requeued job waits (SLURM takes no
+# less than 5 s), SlurmdTimeout how long a silent node is believed in.
 _SLURM = """
 ClusterName=virtual
 SlurmctldHost={host}(127.0.0.1)
@@ -63,7 +72,7 @@ AccountingStoragePass={folder}/munge/socket
 AccountingStorageEnforce=associations,limits
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=1 RealMemory=4000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2} CPUs=1 RealMemory=4000
-PartitionName={partition} Nodes=n1,n2 Default=YES MaxTime=60 State=UP
+PartitionName={partition} Nodes=n1,n2 Default=YES MaxTime=240 State=UP
 """
 _SLURMDBD = """
 AuthType=auth/munge
@@ -81,7 +90,10 @@ StorageUser=slurm
 StoragePass={password}
 StorageLoc=slurm
 """
-_GRANT = "create user slurm@{host} identified by '{password}'; grant all on slurm.* to slurm@{host};"
+_GRANT = """
+create user slurm@'127.0.0.1' identified by '{password}'; grant all on slurm.* to slurm@'127.0.0.1';
+create user slurm@localhost identified by '{password}'; grant all on slurm.* to slurm@localhost;
+"""
 
 
 class NoCluster(Exception):
@@ -120,7 +132,7 @@ class Cluster:
     def states(self) -> dict[str, str]:
         """Return {node: its state}: idle, allocated, down."""
         rows = self.run("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines()
-        return {name: state for name, state in (row.split() for row in rows)}
+        return dict(row.split() for row in rows)
 
     def tmp(self, node: str) -> Path:
         """Return the folder that TMPDIR names in this node's jobs."""
@@ -133,6 +145,10 @@ class Cluster:
         environment = {**self.environment, "SLURMD_NODENAME": node}
         command = ["taskset", "--cpu-list", str(core), "slurmd", "-N", node]
         subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    def is_up(self, node: str) -> bool:
+        """Say if a node's daemon runs."""
+        return _alive(self.folder / f"{node}.pid") is not None
 
     def kill_daemon(self, node: str) -> None:
         """Kill a node's daemon. Its jobs go on, and SLURM, which hears of them no more, starts them elsewhere."""
@@ -159,6 +175,15 @@ class Cluster:
         return found
 
 
+def _alive(pid_file: Path) -> int | None:
+    """The process that a daemon's file names, while it lives; one that nobody waits for leaves its number."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(pid_file.read_text())
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return None if stat[stat.rindex(")") + 2] in "ZX" else pid
+    return None
+
+
 def wait(ready: object, seconds: float, what: str) -> None:
     """Wait until `ready()` is true; the commands that it runs may fail meanwhile. Raises NoCluster."""
     assert callable(ready)
@@ -173,7 +198,7 @@ def wait(ready: object, seconds: float, what: str) -> None:
 
 @contextlib.contextmanager
 def nodes(folder: Path) -> Iterator[Cluster]:
-    """Bring the nodes up in `folder`, which should be empty, and take them down. Raises NoCluster with the reason."""
+    """Bring the nodes up in `folder`, an empty one, and take them down. Raises NoCluster with the reason."""
     if reason := missing():
         raise NoCluster(reason)
     folder = folder.resolve()
@@ -208,7 +233,7 @@ def _write(folder: Path) -> None:
         (folder / "slurm.conf", _SLURM.format(**values)),
         (folder / "slurmdbd.conf", _SLURMDBD.format(**values)),
         (folder / "prolog", f'#!/bin/sh\necho "export TMPDIR={folder}/tmp-$SLURMD_NODENAME"\n'),
-        (folder / "grant.sql", "".join(_GRANT.format(**{**values, "host": h}) for h in ("'127.0.0.1'", "localhost"))),
+        (folder / "grant.sql", _GRANT.format(**values)),
         (folder / "mariadb.port", str(values["mariadb"])),
     ):
         path.write_text(content)
@@ -228,7 +253,13 @@ def _start(cluster: Cluster) -> None:
     cluster.run("mariadb-install-db", *mine, "--auth-root-authentication-method=normal", "--skip-test-db")
     port = (folder / "mariadb.port").read_text()
     files = {"socket": "socket", "pid-file": "pid", "log-error": "log"}
-    command = ["mariadbd", *mine, f"--port={port}", "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=64M"]
+    command = [
+        "mariadbd",
+        *mine,
+        f"--port={port}",
+        "--bind-address=127.0.0.1",
+        "--innodb-buffer-pool-size=64M",
+    ]
     command += [f"--{option}={database / name}" for option, name in files.items()]
     _spawn(cluster, command)
     sql = ("mariadb", "--no-defaults", f"--socket={database / 'socket'}", f"--user={user}")
@@ -261,14 +292,10 @@ def _stop(cluster: Cluster) -> None:
     for node in NODES:
         cluster.switch_off(node)
     for name in ("slurmctld.pid", "slurmdbd.pid", "mariadb/pid", "munge/pid"):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int((cluster.folder / name).read_text())
+        if pid := _alive(cluster.folder / name):
             os.kill(pid, signal.SIGTERM)
-            ends = time.monotonic() + 15
-            while Path(f"/proc/{pid}").exists() and time.monotonic() < ends:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
-                time.sleep(0.05)
+            with contextlib.suppress(NoCluster):
+                wait(lambda name=name: not _alive(cluster.folder / name), 15, f"{name}'s process ends")
 
 
 if __name__ == "__main__":

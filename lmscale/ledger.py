@@ -71,6 +71,9 @@ class Ledger:
     def __init__(self, folder: Path, lease: float = LEASE, max_tries: int = MAX_TRIES) -> None:
         self.folder, self.lease, self.max_tries = folder, lease, max_tries
         self._log: list[dict[str, Any]] = []
+        self._seen: dict[
+            Path, tuple[float, float]
+        ] = {}  # a late claim's last heartbeat, and when we saw it first
 
     def frozen(self) -> list[dict[str, Any]]:
         """Return [{"pack_id", "execution"}] in the order in which first steps froze them. A plan keeps to these."""
@@ -108,6 +111,9 @@ class Ledger:
         folder = self._pack(pack_id)
         make_folder(folder / "claims")
         past = past_claims(folder)
+        if past and self._is_late(folder, past[-1]):
+            time.sleep(self.lease / 3)
+            past = past_claims(folder)
         state = self._state(past, frozen["lanes"], folder)
         if state in ("running", "parked") or (state == "finished" and not reopen):
             return None
@@ -203,13 +209,34 @@ class Ledger:
             return "finished" if whole else "released"
         if end in ("released", "retry"):
             return "released"
-        if end is None and not is_dead(last.holder) and self._age(folder, last) < self.lease:
+        if end is None and not is_dead(last.holder) and not self._is_silent(folder, last):
             return "running"
         if in_vain(past, step, "failed") >= self.max_tries or in_vain(past, step, None) >= MAX_DEATHS:
             return "parked"
         if lanes and all((self.folder / lane / "outcome.json").exists() for lane in lanes):
             return "finished"  # it was killed before it could say so
         return "failed" if end else "stale"
+
+    def _is_silent(self, folder: Path, claim: PastClaim) -> bool:
+        """Say if a holder has given no sign of life for a lease.
+
+        Where machines write times by their own clocks (Lustre), one that is behind looks silent. So a late heartbeat
+        is also watched, by our clock alone, for as long as two take. What is ten leases old no clock explains.
+        """
+        age = self._age(folder, claim)
+        if not self.lease <= age < 10 * self.lease:
+            return age >= self.lease
+        path, now = claim_path(folder, claim.number), time.monotonic()
+        beat, since = self._seen.get(path, (None, now))
+        if beat != claim.beat:
+            self._seen[path] = (claim.beat, now)
+            return False
+        return now - since >= self.lease / 3
+
+    def _is_late(self, folder: Path, claim: PastClaim) -> bool:
+        """Say if a claim would be taken over but for the watch that `_is_silent` keeps."""
+        late = claim.end is None and not is_dead(claim.holder) and self._age(folder, claim) >= self.lease
+        return late and not self._is_silent(folder, claim)
 
     def _age(self, folder: Path, claim: PastClaim) -> float:
         """Seconds since a claim's last heartbeat.
