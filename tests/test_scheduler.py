@@ -18,7 +18,8 @@ import fake_slurm
 import pytest
 from launching import ROOT, TINY
 
-from lmscale import scheduler
+from hydra_plugins.lmscale_sweeper import slurm_launcher
+from lmscale import scheduler, stopping
 from lmscale.config import HorizonConfig, SweepConfig
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
@@ -116,6 +117,35 @@ def test_memory_and_time_are_the_plans_with_a_margin() -> None:
         "gpu",
     )
     assert scheduler.needs(many.packs[0], {})[0] > 10
+
+
+@pytest.mark.parametrize(
+    ("stop", "answer", "ends"), [("leave", "y", False), ("ask", "n", False), ("ask", "y", True)]
+)
+def test_a_person_is_asked_once_what_becomes_of_the_jobs(
+    tmp_path: Path,
+    slurm: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    stop: str,
+    answer: str,
+    ends: bool,
+) -> None:
+    slurm_launcher.farewell(tmp_path, stop)
+    assert capsys.readouterr().err == ""  # nothing is in the queue
+    submission = scheduler.note(tmp_path, ["p1", "p2"])
+    number = submit(f"lmscale.{submission.token}", 2)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    slurm_launcher.farewell(tmp_path, "leave")
+    said = capsys.readouterr().err
+    assert f"these jobs stay in the queue: {number}_[0,1]; " in said and said.endswith(f"scancel {number}\n")
+    monkeypatch.setattr(stopping, "asked_by_hand", lambda: True)
+    slurm_launcher.farewell(tmp_path, stop)
+    assert ("scancel sent" in capsys.readouterr().err) == ends
+    assert bool(scheduler.active(tmp_path)) != ends
+    monkeypatch.setattr(stopping, "asked_by_hand", lambda: False)
+    slurm_launcher.farewell(tmp_path, "cancel")
+    assert scheduler.active(tmp_path) == {}
 
 
 def test_job_numbers_are_written_short() -> None:
