@@ -136,7 +136,7 @@ def _device_files() -> list[str]:
 
 def _kept(runs: Path, requested: str) -> Device | None:
     answer = _answers(runs).get(_key(requested))
-    return Device(*answer) if answer else None
+    return Device(answer[0], answer[1]) if answer else None
 
 
 def _answers(runs: Path) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
 HELD = 2  # the first wave that waits for the forecasts to be registered
+SETTLED = ("device", "precision", "versions", "cores")  # of an execution, where the pack runs
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 
 

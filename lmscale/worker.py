@@ -30,7 +30,7 @@ from lmscale.errors import UserError
 from lmscale.jsonfiles import canonical
 from lmscale.ledger import Ledger
 from lmscale.packs import Job, log_of, log_tail, read_pack, refused
-from lmscale.plan import Pack, settle
+from lmscale.plan import SETTLED, Pack, settle
 from lmscale.typed import build
 
 _log = logging.getLogger(__name__)
@@ -67,8 +67,8 @@ def _claim_and_train(pack: Pack, context: Mapping[str, Any], config: PackConfig,
     if claim is None:
         return
     _log.info("claim %d by process %d", claim.number, os.getpid())
-    if claim.execution != pack.execution:  # it took its first step on another machine since we looked
-        return _give_back(claim, "begun elsewhere meanwhile")
+    if any(claim.execution.get(name) != pack.execution.get(name) for name in SETTLED):
+        return _give_back(claim, "begun on another machine since this one looked")
     with stopping.at_work(claim):
         _train(Job(pack, config, folder, claim), world)
 

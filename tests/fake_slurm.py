@@ -108,7 +108,9 @@ def _sbatch(folder: Path, settings: dict, arguments: list[str]) -> int:
 
 def _write(folder: Path, job: dict) -> None:
     number, _, task = job["id"].partition("_")
-    (folder / "jobs" / f"{int(number):06d}_{int(task or 0):06d}.json").write_text(json.dumps(job))
+    path = folder / "jobs" / f"{int(number):06d}_{int(task or 0):06d}.json"
+    path.with_suffix(".new").write_text(json.dumps(job))
+    path.with_suffix(".new").rename(path)  # tests read without the lock
 
 
 def _advance(folder: Path, settings: dict) -> None:

@@ -18,7 +18,8 @@ import fake_slurm
 import pytest
 from launching import ROOT, TINY
 
-from lmscale import scheduler
+from hydra_plugins.lmscale_sweeper import slurm_launcher
+from lmscale import scheduler, stopping
 from lmscale.config import HorizonConfig, SweepConfig
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
@@ -118,6 +119,35 @@ def test_memory_and_time_are_the_plans_with_a_margin() -> None:
     assert scheduler.needs(many.packs[0], {})[0] > 10
 
 
+@pytest.mark.parametrize(
+    ("stop", "answer", "ends"), [("leave", "y", False), ("ask", "n", False), ("ask", "y", True)]
+)
+def test_a_person_is_asked_once_what_becomes_of_the_jobs(
+    tmp_path: Path,
+    slurm: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    stop: str,
+    answer: str,
+    ends: bool,
+) -> None:
+    slurm_launcher.farewell(tmp_path, stop)
+    assert capsys.readouterr().err == ""  # nothing is in the queue
+    submission = scheduler.note(tmp_path, ["p1", "p2"])
+    number = submit(f"lmscale.{submission.token}", 2)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    slurm_launcher.farewell(tmp_path, "leave")
+    said = capsys.readouterr().err
+    assert f"these jobs stay in the queue: {number}_[0,1]; " in said and said.endswith(f"scancel {number}\n")
+    monkeypatch.setattr(stopping, "asked_by_hand", lambda: True)
+    slurm_launcher.farewell(tmp_path, stop)
+    assert ("scancel sent" in capsys.readouterr().err) == ends
+    assert bool(scheduler.active(tmp_path)) != ends
+    monkeypatch.setattr(stopping, "asked_by_hand", lambda: False)
+    slurm_launcher.farewell(tmp_path, "cancel")
+    assert scheduler.active(tmp_path) == {}
+
+
 def test_job_numbers_are_written_short() -> None:
     assert scheduler.together(["12_0", "12_3", "13"]) == "12_[0,3] 13"
 
@@ -162,16 +192,16 @@ class Cluster:
         self.environment["PYTHONPATH"] = f"{folder / 'login'}:{ROOT}"
         self.experiment = folder / "runs" / "smoke"
 
-    def start(self, *overrides: str, launcher: str = "slurm") -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "lmscale.launch", *TINY, f"hydra/launcher={launcher}"]
+    def start(self, *overrides: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lmscale.launch", *TINY, "hydra/launcher=slurm"]
         command += [f"runs={self.folder}/runs", f"corpora={self.corpora}", *overrides]
-        if launcher != "joblib":  # the nodes have jax
+        if not any("setup" in override for override in overrides):  # the nodes have jax
             command += [f"hydra.launcher.setup=['export PYTHONPATH={ROOT}']"]
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=ROOT, env=self.environment, start_new_session=True, **pipes)
 
-    def run(self, *overrides: str, **how: Any) -> subprocess.CompletedProcess[str]:
-        process = self.start(*overrides, **how)
+    def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*overrides)
         out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -247,9 +277,6 @@ def test_a_login_node_without_jax_trains_a_ladder_in_arrays(cluster: Cluster) ->
     assert about["job"] in {job["id"] for job in cluster.jobs()}
     assert "dial=[8]" in about["overrides"] and "hydra/launcher=slurm" in about["overrides"]
     assert about["device_kind"] == "cpu" and claims[0]["holder"]["host"] == os.uname().nodename
-    assert scheduler.submissions(cluster.experiment) == [] or all(
-        job["state"] == "COMPLETED" for job in cluster.jobs()
-    )
     planned = cluster.run("seed=[0,1]", "action=plan")
     assert planned.returncode == 0 and "device: cpu is expected" in planned.stdout
     assert cluster.run("seed=[0,1]").stdout.startswith("4 runs in 4 packs; 4 done before\n")
@@ -304,10 +331,11 @@ def test_cancelled_jobs_end_the_sweep(cluster: Cluster) -> None:
 @needs_submitit
 @pytest.mark.slow
 def test_jobs_that_no_node_can_begin_are_one_line_with_the_node(cluster: Cluster) -> None:
-    """The nodes see no corpus."""
+    """Where the corpus should be, the nodes have something else."""
     cluster.corpora = cluster.folder / "texts"
-    setup = f"hydra.launcher.setup=['export PYTHONPATH={ROOT}','mv {cluster.corpora} {cluster.folder}/away']"
-    ended = cluster.run(setup)
+    away = [f"mv {cluster.corpora} {cluster.folder}/away", f"touch {cluster.corpora}"]
+    setup = ",".join(f"'{line}'" for line in (f"export PYTHONPATH={ROOT}", *away))
+    ended = cluster.run(f"hydra.launcher.setup=[{setup}]")
     assert ended.returncode == 2 and ended.stderr.startswith(f"lmscale: on {os.uname().nodename}: "), (
         ended.stderr
     )

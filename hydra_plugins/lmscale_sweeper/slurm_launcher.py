@@ -119,7 +119,7 @@ class SlurmLauncher(Launcher):
         left, returns, cancelled = dict(jobs), [], []
         pause, asked = SOONEST, time.monotonic()
         while left:
-            time.sleep(1)
+            time.sleep(max(1.0, len(left) / 500))  # a file a run is looked at
             left = {pack: job for pack, job in left.items() if needs_work(self.folder, packs[pack])}
             if time.monotonic() - asked < pause:
                 continue
