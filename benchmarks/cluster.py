@@ -1,15 +1,14 @@
 """A sweep on two SLURM nodes of this machine, with faults: does it end with the science of one process?
 
-    python -m benchmarks.cluster [FAULTS]      20 unless said; then two leaders on one folder, and a wave's time
+    python -m benchmarks.cluster [FAULTS]      21 unless said; then two leaders on one folder, and a wave's time
 
-A fault strikes a small ladder at a random moment of a random pack; the leader is started again where it ended
-before all was trained. The science: the spec, records, items and outcome of every run, byte for byte, and the
-arrays of the pinned states, as one process trains them (hydra/launcher=basic). Results go to
-benchmarks/results/cluster.json.
+Faults of seven kinds strike a small ladder one after another, each at a random moment and a random job. The leader
+is started again where it ended before all was trained. The science: the spec, records, items and outcome of every
+run, byte for byte, and the arrays of the pinned states, as one process trains them (hydra/launcher=basic).
+Results go to benchmarks/results/cluster.json.
 """
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -30,8 +29,14 @@ from lmscale.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ("experiment=smoke", "pack.checkpoint_seconds=0.5", "pack.steps=4")
-SMALL = (*SMOKE, "dial=[8]", "seed=[0,1]", "horizon.dial=8", "horizon.multiples=[1.0]")
-LONG = (*SMOKE, "dial=[16]", "horizon.tokens=4e5", "horizon.multiples=[1.0]")
+SMALL = (
+    *SMOKE,
+    "dial=[8]",
+    "seed=[0,1]",
+    "horizon.dial=8",
+    "horizon.multiples=[1.0]",
+    "data.heldout_rows=16",
+)
 ON_SLURM = (
     "hydra/launcher=slurm",
     f"hydra.launcher.partition={PARTITION}",
@@ -102,6 +107,11 @@ class Sweep:
         ends = [json.loads(path.read_text())["outcome"] for path in self.experiment.glob("*/outcome.json")]
         return ends == ["done"] * len(runs) != []
 
+    def limits(self) -> int:
+        """Count the claims that were given back, as a job does before its time limit."""
+        ends = [claim.end or {} for path in self.experiment.glob("packs/*") for claim in past_claims(path)]
+        return sum(end.get("end") == "released" for end in ends)
+
     def claims(self) -> list[int]:
         """Return how many claims each pack has had."""
         return [row.claims for row in Ledger(self.experiment).status()]
@@ -115,18 +125,31 @@ def fill_tmp(cluster: Cluster, node: str) -> None:
         file.write(bytes(1 << 20))
 
 
+def lose(cluster: Cluster, node: str, how: Callable[[str], None]) -> None:
+    """Lose a node, and wait until SLURM knows and starts its jobs elsewhere."""
+    how(node)
+    wait(lambda: cluster.states()[node].startswith("down"), 60, f"{node} is down")
+
+
+def end_soon(cluster: Cluster, job: str) -> None:
+    """Lower a running job's time limit so that SLURM, which looks every 30 s, warns it now."""
+    ran = cluster.run(
+        "squeue", "--noheader", f"--jobs={job}", "--format=%M"
+    ).strip()  # [hours:]minutes:seconds
+    minutes = sum(60**n * int(word) for n, word in enumerate(reversed(ran.split(":")))) // 60
+    cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
+
+
 Fault = Callable[[Cluster, subprocess.Popen[str], str, str], object]
 FAULTS: dict[str, Fault] = {
     "requeue": lambda cluster, leader, job, node: cluster.run("scontrol", "requeue", job),
     "scancel": lambda cluster, leader, job, node: cluster.run("scancel", job),
-    "node's daemon killed": lambda cluster, leader, job, node: cluster.kill_daemon(node),
-    "node off": lambda cluster, leader, job, node: cluster.switch_off(node),
+    "node's daemon killed": lambda cluster, leader, job, node: lose(cluster, node, cluster.kill_daemon),
+    "node off": lambda cluster, leader, job, node: lose(cluster, node, cluster.switch_off),
     "leader killed": lambda cluster, leader, job, node: leader.kill(),
+    "time limit": lambda cluster, leader, job, node: end_soon(cluster, job),
     "full /tmp on a node": lambda cluster, leader, job, node: fill_tmp(cluster, node),
 }
-LIMIT = "time limit"
-# SLURM looks every 30 s: a job hears of its limit of a minute 10 to 40 s after its start
-SHORT = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
 
 
 def running(cluster: Cluster) -> list[tuple[str, str]]:
@@ -134,47 +157,43 @@ def running(cluster: Cluster) -> list[tuple[str, str]]:
     return [(job, node) for job, (state, node) in cluster.jobs().items() if state == "RUNNING"]
 
 
-def strike(sweep: Sweep, leader: subprocess.Popen[str], fault: Fault, rng: random.Random) -> bool:
+def strike(sweep: Sweep, leader: subprocess.Popen[str], name: str, rng: random.Random) -> bool:
     """Let a fault strike a job at a random moment; False where the sweep was faster."""
     cluster = sweep.cluster
     assert cluster
     wait(lambda: running(cluster) or leader.poll() is not None, PATIENCE, "a job runs")
-    for _ in range(rng.randrange(8)):
+    for _ in range(rng.randrange(5)):
         before = sweep.progress()
         while sweep.progress() == before and leader.poll() is None:
-            time.sleep(0.02)
-    time.sleep(rng.uniform(0, 1))
+            time.sleep(0.05)
+    time.sleep(rng.uniform(0, 3))
     jobs = running(cluster)
-    if jobs:
-        fault(cluster, leader, *rng.choice(jobs))
-    return bool(jobs)
-
-
-def reached_its_limit(sweep: Sweep) -> bool:
-    """Say if a pack was given back at its time limit."""
-    ends = [claim.end or {} for path in sweep.experiment.glob("packs/*") for claim in past_claims(path)]
-    return any(end.get("end") == "released" for end in ends)
-
-
-def finish(sweep: Sweep, leader: subprocess.Popen[str]) -> tuple[int, str]:
-    """Wait for the leader, and start another while not all is trained: how many there were, and what they said."""
-    said = leader.communicate(timeout=PATIENCE)[0]
-    for starts in itertools.count(1):
-        if sweep.whole() or starts == 4:
-            return starts, said
-        said += f"--- start {starts + 1}\n" + sweep.start().communicate(timeout=PATIENCE)[0]
-    raise AssertionError
+    if not jobs or leader.poll() is not None:
+        return False
+    job, node = rng.choice(jobs)
+    limits = sweep.limits()
+    FAULTS[name](cluster, leader, job, node)
+    if name != "time limit":
+        return True
+    wait(lambda: job not in dict(running(cluster)), PATIENCE, "the job is warned or ends")
+    return sweep.limits() > limits
 
 
 def mend(cluster: Cluster) -> None:
-    """Undo what a fault did to the nodes, and empty the queue."""
+    """Start the nodes that were lost."""
     for node in NODES:
-        subprocess.run(["umount", "--quiet", str(cluster.tmp(node))], stderr=subprocess.DEVNULL)
         if not cluster.is_up(node):
             cluster.switch_off(node)
             cluster.start(node)
-    cluster.run("scancel", "--me")
     cluster.wait_for_nodes()
+
+
+def empty(cluster: Cluster) -> None:
+    """Leave the nodes whole and the queue empty."""
+    mend(cluster)
+    for node in NODES:
+        subprocess.run(["umount", "--quiet", str(cluster.tmp(node))], stderr=subprocess.DEVNULL)
+    cluster.run("scancel", "--me")
     wait(lambda: not cluster.jobs(), 60, "an empty queue")
 
 
@@ -186,24 +205,32 @@ def alone(sweep: Sweep) -> Sweep:
     return sweep
 
 
-def struck(name: str, like: Sweep, cluster: Cluster, folder: Path, rng: random.Random) -> dict[str, Any]:
-    """Train the ladder of `like` on the cluster with a fault, and tell how it went."""
-    for attempt in itertools.count():
-        sweep = replace(like, runs=folder / f"{attempt}", cluster=cluster)
-        shutil.copytree(like.runs / ".xla", sweep.runs / ".xla")
-        began = time.perf_counter()
-        leader = sweep.start(*(SHORT if name == LIMIT else ()))
-        struck = name == LIMIT or strike(sweep, leader, FAULTS[name], rng)
-        starts, said = finish(sweep, leader)
-        seconds = time.perf_counter() - began
-        mend(cluster)
-        if struck and (name != LIMIT or reached_its_limit(sweep)):
-            same = sweep.whole() and sweep.science() == like.science()
-            if not same:
-                print(said, flush=True)
-            told = {"fault": name, "same": same, "starts": starts, "claims": sweep.claims()}
-            return {**told, "seconds": round(seconds, 1)}
-    raise AssertionError
+def beset(
+    names: Sequence[str], like: Sweep, cluster: Cluster, folder: Path, rng: random.Random
+) -> dict[str, Any]:
+    """Train the ladder of `like` on the cluster while these faults strike it, as many as do before it has ended."""
+    sweep = replace(like, runs=folder, cluster=cluster)
+    shutil.copytree(like.runs / ".xla", sweep.runs / ".xla")
+    began, left, said, starts = time.perf_counter(), list(names), "", 1
+    leader = sweep.start()
+    while True:
+        if left and strike(sweep, leader, left[0], rng):
+            print(f"  {left.pop(0)} after {time.perf_counter() - began:.0f} s", flush=True)
+            wait(lambda: len(cluster.jobs()) == 0 or running(cluster), PATIENCE, "jobs go on")
+            mend(cluster)
+        if left and leader.poll() is None:
+            continue
+        said += leader.communicate(timeout=PATIENCE)[0]
+        if sweep.whole() or starts == 4 + len(names):
+            break
+        leader, starts, said = sweep.start(), starts + 1, f"{said}--- start {starts + 1}\n"
+    seconds = round(time.perf_counter() - began)
+    empty(cluster)
+    same = sweep.whole() and sweep.science() == like.science()
+    if not same:
+        print(said, flush=True)
+    struck = list(names[: len(names) - len(left)])
+    return {"faults": struck, "same": same, "starts": starts, "claims": sweep.claims(), "seconds": seconds}
 
 
 def two_leaders(like: Sweep, cluster: Cluster, folder: Path) -> dict[str, Any]:
@@ -213,7 +240,7 @@ def two_leaders(like: Sweep, cluster: Cluster, folder: Path) -> dict[str, Any]:
     leaders = [sweep.start(), sweep.start()]
     said = [leader.communicate(timeout=PATIENCE)[0] for leader in leaders]
     statuses = [leader.returncode for leader in leaders]
-    mend(cluster)
+    empty(cluster)
     same, claims = sweep.science() == like.science(), sweep.claims()
     if statuses != [0, 0] or not same:
         print(*said, flush=True)
@@ -236,7 +263,7 @@ raise SystemExit(launch.main())
 
 
 def waves_of(like: Sweep, cluster: Cluster, folder: Path) -> list[dict[str, float]]:
-    """Time each wave of a sweep: in all, and from its first submission to its last end by SLURM's accounts (1 s)."""
+    """Time each wave of a sweep: in all, and from first submission to last end by SLURM's accounts (1 s)."""
     sweep = replace(like, runs=folder, cluster=cluster)
     shutil.copytree(like.runs / ".xla", sweep.runs / ".xla")
     first = time.time()
@@ -265,31 +292,32 @@ def waves_of(like: Sweep, cluster: Cluster, folder: Path) -> list[dict[str, floa
 
 def measure(count: int, folder: Path) -> dict[str, Any]:
     """Measure everything; print as it goes."""
+    rng = random.Random(0)
+    left = [name for _ in range(-(-count // len(FAULTS))) for name in rng.sample(list(FAULTS), len(FAULTS))][
+        :count
+    ]
     small = alone(Sweep(folder / "small", folder / "corpora", overrides=SMALL))
-    long = alone(Sweep(folder / "long", folder / "corpora", overrides=LONG)) if count else small
-    result: dict[str, Any] = {"faults": []}
+    result: dict[str, Any] = {"sweeps": []}
     with nodes(folder / "slurm") as cluster:
-        for number, name in enumerate(itertools.islice(itertools.cycle([*FAULTS, LIMIT]), count)):
-            like = long if name == LIMIT else small
-            told = struck(name, like, cluster, folder / f"fault-{number}", random.Random(number))
-            result["faults"].append(told)
+        while left:
+            number = len(result["sweeps"])
+            told = beset(left[: len(FAULTS)], small, cluster, folder / f"sweep-{number}", rng)
+            left = left[len(told["faults"]) :]
+            result["sweeps"].append(told)
             print(json.dumps(told), flush=True)
-        good = sum(told["same"] for told in result["faults"])
+        good = sum(len(told["faults"]) for told in result["sweeps"] if told["same"])
         print(f"{good} of {count} faults end with the same science")
         result["two leaders"] = two_leaders(small, cluster, folder / "two")
         print("two leaders:", json.dumps(result["two leaders"]), flush=True)
         result["waves"] = [w for n in range(3) for w in waves_of(small, cluster, folder / f"waves-{n}")]
         for wave in result["waves"]:
-            print(
-                f"a wave of {wave['jobs']} jobs: {wave['wave']} s, {wave['slurm']} s of them SLURM's own",
-                flush=True,
-            )
+            print(f"a wave of {wave['jobs']} jobs: {wave['wave']} s, {wave['slurm']} s of them SLURM's own")
     return result
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        found = measure(int(sys.argv[1]) if sys.argv[1:] else 20, Path(name))
+        found = measure(int(sys.argv[1]) if sys.argv[1:] else 21, Path(name))
     path = ROOT / "benchmarks" / "results" / "cluster.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")

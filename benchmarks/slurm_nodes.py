@@ -36,8 +36,8 @@ _DAEMONS = (
 )
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
-# A cluster that is slow to forget costs a test minutes. cred_expire is how long a requeued job waits (SLURM takes no
-# less than 5 s), SlurmdTimeout how long a silent node is believed in.
+# A cluster that is slow to forget costs a test minutes. cred_expire is how long a requeued job waits (no less than
+# 5 s are taken), SlurmdTimeout how long a silent node is believed in.
 _SLURM = """
 ClusterName=virtual
 SlurmctldHost={host}(127.0.0.1)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -190,15 +191,14 @@ def create(
 
 
 def check_links(folder: Path) -> None:
-    """Raise DiskError where this folder cannot hold a ledger: where there are no hard links, or where one to a name
-    that is taken does not fail."""
+    """Raise DiskError where this folder cannot hold a ledger: where there are no hard links from one folder to
+    another, or where one to a name that is taken does not fail."""
     make_folder(folder)
-    name = folder / f".links.{secrets.token_hex(6)}"
-    try:
-        create(name, [b""])
+    with explained(folder, "link files in"), tempfile.TemporaryDirectory(prefix=".links-", dir=folder) as name:
+        source, target = Path(name) / "file", Path(name) / "other" / "file"
+        target.parent.mkdir()
+        source.touch()
+        os.link(source, target)
         with contextlib.suppress(FileExistsError):
-            create(name, [b""])
-            raise disk_error(OSError(errno.ENOTSUP, "A hard link has replaced a file"), name, "link")
-    finally:
-        with contextlib.suppress(OSError):
-            name.unlink()
+            os.link(source, target)
+            raise OSError(errno.ENOTSUP, "a hard link has replaced a file")

@@ -17,7 +17,7 @@ from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
 from lmscale.device import Device, expected, forget, found, unused_card
-from lmscale.durable import make_folder
+from lmscale.durable import check_links, make_folder
 from lmscale.errors import UserError
 from lmscale.jsonfiles import write_json
 from lmscale.ladder import chosen, same_runs
@@ -235,6 +235,7 @@ def train_targets(sweep: Sweep, launch: Launch) -> int:
 def train_missing(sweep: Sweep, launch: Launch) -> int:
     """Train what is missing, wave after wave; 0, or 1 when a run failed."""
     first, plan = sweep.configs[0], sweep.plan()
+    check_links(sweep.folder)
     if _free(sweep, plan):
         plan = sweep.plan()
     write_specs(sweep.folder, plan.runs)
