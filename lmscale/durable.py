@@ -194,7 +194,10 @@ def check_links(folder: Path) -> None:
     """Raise DiskError where this folder cannot hold a ledger: where there are no hard links from one folder to
     another, or where one to a name that is taken does not fail."""
     make_folder(folder)
-    with explained(folder, "link files in"), tempfile.TemporaryDirectory(prefix=".links-", dir=folder) as name:
+    with (
+        explained(folder, "link files in"),
+        tempfile.TemporaryDirectory(prefix=".links-", dir=folder) as name,
+    ):
         source, target = Path(name) / "file", Path(name) / "other" / "file"
         target.parent.mkdir()
         source.touch()

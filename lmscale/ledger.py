@@ -220,8 +220,8 @@ class Ledger:
     def _is_silent(self, folder: Path, claim: PastClaim) -> bool:
         """Say if a holder has given no sign of life for a lease.
 
-        Where machines write times by their own clocks (Lustre), one that is behind looks silent. So a late heartbeat
-        is also watched, by our clock alone, for as long as two take. What is ten leases old no clock explains.
+        Where machines write times by their own clocks (Lustre), one that is behind looks silent. So a late
+        heartbeat is also watched, by our clock alone, for as long as two take. No clock explains ten leases.
         """
         age = self._age(folder, claim)
         if not self.lease <= age < 10 * self.lease:

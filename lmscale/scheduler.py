@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import getpass
 import math
+import re
 import secrets
 import socket
 import subprocess
@@ -31,6 +32,8 @@ BASE_GB = 2.0  # Python, jax, compilation
 START_MINUTES = 10.0  # to start and to compile
 LEAST_MINUTES = 30  # requests are this, or twice, four times, ... as long, so that alike packs are one array
 UNKNOWN_MINUTES = 120  # where no speed is known
+# SLURM's reasons, where a site lets jobs wait that it could refuse (EnforcePartLimits=NO, the default)
+_HOPELESS = re.compile(r"Partition(Time|Node)Limit|BadConstraints|(Assoc|QOS)\w+PerJob(Limit)?")
 _FORGET = 600.0  # seconds after which a submission that has no job never got one
 
 
@@ -56,6 +59,11 @@ class QueuedJob:
     nodes: str
     since: str
     reason: str
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Say if it asks for more than any job may have there: waiting does not help."""
+        return self.state == "PENDING" and bool(_HOPELESS.fullmatch(self.reason))
 
     def __str__(self) -> str:
         where = f" on {self.nodes}" if self.nodes else f" ({self.reason})"

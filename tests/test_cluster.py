@@ -1,4 +1,4 @@
-"""A sweep on two real SLURM nodes, through a bad day (benchmarks/slurm_nodes.py); skipped where there is no SLURM."""
+"""A sweep on two real SLURM nodes, through a bad day (benchmarks/slurm_nodes.py); skipped where no SLURM is."""
 
 import shutil
 import time
@@ -61,11 +61,14 @@ def test_two_waves_with_a_requeue_a_cancelled_job_a_dead_daemon_and_a_dead_leade
     empty(cluster)
 
 
-def test_a_partition_that_is_not_there_is_one_line_and_nothing_is_queued(
-    tmp_path: Path, cluster: Cluster, reference: Sweep
+REFUSED = {"partition=nowhere": "invalid partition", "timeout_min=500": "(PartitionTimeLimit)"}
+
+
+@pytest.mark.parametrize("asked", REFUSED)
+def test_what_the_site_does_not_allow_is_one_line_and_nothing_stays_queued(
+    tmp_path: Path, cluster: Cluster, reference: Sweep, asked: str
 ) -> None:
-    sweep = Sweep(tmp_path / "runs", reference.corpora, cluster)
-    leader = sweep.start("hydra.launcher.partition=nowhere")
+    leader = Sweep(tmp_path / "runs", reference.corpora, cluster).start(f"hydra.launcher.{asked}")
     said = leader.communicate(timeout=120)[0]
-    assert leader.returncode == 2 and "invalid partition" in said.lower()
-    assert cluster.jobs() == {}
+    assert leader.returncode == 2 and REFUSED[asked] in said.splitlines()[-1]
+    wait(lambda: cluster.jobs() == {}, 30, "an empty queue")

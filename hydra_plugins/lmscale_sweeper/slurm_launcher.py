@@ -143,6 +143,13 @@ class SlurmLauncher(Launcher):
             if left and not runs and not trained and len(bad) == len(returns) >= IN_VAIN:
                 scheduler.cancel(left.values())
                 return returns
+            if left and all(alive[pack].is_hopeless for pack in left):
+                scheduler.cancel(left.values())
+                reasons = ", ".join(sorted({alive[pack].reason for pack in left}))
+                raise UserError(
+                    f"SLURM would never start jobs {scheduler.together(left.values())} ({reasons}), so they are "
+                    "cancelled: give less, hydra.launcher.timeout_min=... or mem_gb=..., or another partition"
+                )
         if cancelled:
             raise UserError(
                 f"jobs {scheduler.together(cancelled)} were cancelled (scancel), no other is left: the sweep ends "
