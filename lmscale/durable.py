@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +43,8 @@ class DiskError(UserError):
 
 
 _EVERYWHERE = (
+    errno.ENOTSUP,
+    errno.ENOSYS,
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -58,6 +61,9 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only: choose another folder, or mount it for writing",
     errno.EACCES: "no permission: choose another folder, or make this one writable",
     errno.EPERM: "not permitted: choose another folder (one on a file system with hard links)",
+    errno.ENOTSUP: "choose a folder on a file system with hard links (not an object store, not FAT)",
+    errno.ENOSYS: "choose a folder on a file system with hard links (not an object store, not FAT)",
+    errno.ESTALE: "a file server has forgotten it (was it served anew?): start again; it goes on where it was",
     errno.ENOENT: "its folder is gone (deleted meanwhile?): start again and it is made anew",
     errno.ENOTDIR: "a file stands where a folder should be: move it away",
     errno.EISDIR: "a folder stands where a file should be: move it away",
@@ -138,7 +144,7 @@ def _written(
         sync_folder(path.parent)
         faults.point(f"{kind}.kept")
     except OSError as error:
-        if fence and error.errno == errno.ENOENT:
+        if fence and error.errno in (errno.ENOENT, errno.ESTALE):
             fence.check()  # the staging folder went because the claim did
         if isinstance(error, FileExistsError):
             raise
@@ -146,6 +152,20 @@ def _written(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def _answered_twice(path: Path, temporary: Path, fence: Fence | None) -> Iterator[None]:
+    """Pass over an error about what has been done. A server whose answer was lost is asked again, and says that
+    the name is taken or the source gone: our file stands there then (open(2) has this of NFS, under O_EXCL)."""
+    mine = temporary.stat()
+    try:
+        yield
+    except (FileExistsError, FileNotFoundError):
+        if fence:
+            fence.check()
+        if not path.exists() or not os.path.samestat(mine, path.stat()):
+            raise
 
 
 def replace(
@@ -156,7 +176,7 @@ def replace(
     Faults may be asked for at `kind`.writing, .written, .synced, .checked, .renamed and .kept.
     Raises DiskError, and LostClaim where the fence says so.
     """
-    with _written(path, chunks, fence, kind) as temporary:
+    with _written(path, chunks, fence, kind) as temporary, _answered_twice(path, temporary, fence):
         temporary.replace(path)
 
 
@@ -166,5 +186,22 @@ def create(
     """Put a file with this content at `path` where none is. Of all who try, on any machine that shares the
     folder, one succeeds; the others get FileExistsError (a hard link, so the content is whole at once).
     """
-    with _written(path, chunks, fence, kind) as temporary:
+    with _written(path, chunks, fence, kind) as temporary, _answered_twice(path, temporary, fence):
         os.link(temporary, path)
+
+
+def check_links(folder: Path) -> None:
+    """Raise DiskError where this folder cannot hold a ledger: where there are no hard links from one folder to
+    another, or where one to a name that is taken does not fail."""
+    make_folder(folder)
+    with (
+        explained(folder, "link files in"),
+        tempfile.TemporaryDirectory(prefix=".links-", dir=folder) as name,
+    ):
+        source, target = Path(name) / "file", Path(name) / "other" / "file"
+        target.parent.mkdir()
+        source.touch()
+        os.link(source, target)
+        with contextlib.suppress(FileExistsError):
+            os.link(source, target)
+            raise OSError(errno.ENOTSUP, "a hard link has replaced a file")

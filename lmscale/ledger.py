@@ -60,6 +60,7 @@ class PackStatus:
     tries: int = 0
     holder: str | None = None
     age: float | None = None  # seconds since the last heartbeat
+    since: str | None = None  # when the last claim was made, by its holder's clock
     reason: str | None = None
     log_tail: str | None = None
 
@@ -70,6 +71,9 @@ class Ledger:
     def __init__(self, folder: Path, lease: float = LEASE, max_tries: int = MAX_TRIES) -> None:
         self.folder, self.lease, self.max_tries = folder, lease, max_tries
         self._log: list[dict[str, Any]] = []
+        self._seen: dict[
+            Path, tuple[float, float]
+        ] = {}  # a late claim's last heartbeat, and when we saw it first
 
     def frozen(self) -> list[dict[str, Any]]:
         """Return [{"pack_id", "execution"}] in the order in which first steps froze them. A plan keeps to these."""
@@ -81,8 +85,19 @@ class Ledger:
                 entries[entry["pack_id"]] = {name: entry[name] for name in ("pack_id", "execution")}
         return list(entries.values())
 
-    def claim(self, pack_id: str, execution: Mapping[str, Any], reopen: bool = False) -> Claim | None:
-        """Claim a pack. execution["lanes"] are its run ids; it is frozen when the claim says so, not yet.
+    def thawed(self) -> set[str]:
+        """Return the ids of the packs whose executions were given up."""
+        return {entry["thawed"] for entry in self._read_log() if "thawed" in entry}
+
+    def claim(
+        self,
+        pack_id: str,
+        execution: Mapping[str, Any],
+        reopen: bool = False,
+        about: Mapping[str, Any] | None = None,
+    ) -> Claim | None:
+        """Claim a pack. execution["lanes"] are its run ids; it is frozen when the claim says so, not yet. about:
+        what the claim's file is to tell of its holder besides.
 
         None where it is held by a live process, parked, finished (all its runs having an outcome.json), or
         where one of its runs is frozen in another pack. `reopen`: a finished pack too: the caller knows of
@@ -96,11 +111,14 @@ class Ledger:
         folder = self._pack(pack_id)
         make_folder(folder / "claims")
         past = past_claims(folder)
+        if past and self._is_late(folder, past[-1]):
+            time.sleep(self.lease / 3)
+            past = past_claims(folder)
         state = self._state(past, frozen["lanes"], folder)
         if state in ("running", "parked") or (state == "finished" and not reopen):
             return None
         number = past[-1].number + 1 if past else 1
-        content = self._content(folder, frozen["lanes"])
+        content = {**self._content(folder, frozen["lanes"]), "about": about}
         try:
             create(claim_path(folder, number), [canonical(content).encode()], kind="claim")
         except FileExistsError:
@@ -166,13 +184,16 @@ class Ledger:
             tries=in_vain(past, newest_step(folder), "failed"),
             holder=f"{last.holder.get('host')}:{last.holder.get('pid')}",
             age=self._age(folder, last),
+            since=last.at,
             reason=end.get("reason"),
             log_tail=end.get("log_tail"),
         )
 
     def _content(self, folder: Path, lanes: Sequence[str]) -> dict[str, Any]:
         """The content of a claim's file."""
-        return {"holder": this_process(), "lanes": list(lanes), "from_step": newest_step(folder)}
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        step = newest_step(folder)
+        return {"holder": this_process(), "lanes": list(lanes), "from_step": step, "at": at}
 
     def _pack(self, pack_id: str) -> Path:
         return self.folder / "packs" / pack_id
@@ -188,13 +209,34 @@ class Ledger:
             return "finished" if whole else "released"
         if end in ("released", "retry"):
             return "released"
-        if end is None and not is_dead(last.holder) and self._age(folder, last) < self.lease:
+        if end is None and not is_dead(last.holder) and not self._is_silent(folder, last):
             return "running"
         if in_vain(past, step, "failed") >= self.max_tries or in_vain(past, step, None) >= MAX_DEATHS:
             return "parked"
         if lanes and all((self.folder / lane / "outcome.json").exists() for lane in lanes):
             return "finished"  # it was killed before it could say so
         return "failed" if end else "stale"
+
+    def _is_silent(self, folder: Path, claim: PastClaim) -> bool:
+        """Say if a holder has given no sign of life for a lease.
+
+        Where machines write times by their own clocks (Lustre), one that is behind looks silent. So a late
+        heartbeat is also watched, by our clock alone, for as long as two take. No clock explains ten leases.
+        """
+        age = self._age(folder, claim)
+        if not self.lease <= age < 10 * self.lease:
+            return age >= self.lease
+        path, now = claim_path(folder, claim.number), time.monotonic()
+        beat, since = self._seen.get(path, (None, now))
+        if beat != claim.beat:
+            self._seen[path] = (claim.beat, now)
+            return False
+        return now - since >= self.lease / 3
+
+    def _is_late(self, folder: Path, claim: PastClaim) -> bool:
+        """Say if a claim would be taken over but for the watch that `_is_silent` keeps."""
+        late = claim.end is None and not is_dead(claim.holder) and self._age(folder, claim) >= self.lease
+        return late and not self._is_silent(folder, claim)
 
     def _age(self, folder: Path, claim: PastClaim) -> float:
         """Seconds since a claim's last heartbeat.
@@ -240,14 +282,15 @@ class Ledger:
         return asked
 
     def _freeze(self, pack_id: str, execution: dict[str, Any]) -> bool:
-        """Freeze a pack's execution if it is not; False where another pack has one of its runs.
+        """Freeze a pack's execution if it is not; False where another pack has one of its runs, or where the pack
+        was frozen with another execution meanwhile.
 
         Every entry of the log is appended with all before it seen, so two plans cannot both have a run.
         """
         make_folder(self.folder / "frozen")
-        while self._execution(pack_id, execution) is not None:
+        while (stands := self._execution(pack_id, execution)) is not None:
             if any(entry["pack_id"] == pack_id for entry in self.frozen()):
-                return True
+                return stands == execution
             at = datetime.now(UTC).isoformat(timespec="milliseconds")  # a forecast of a run must be older
             self._append({"pack_id": pack_id, "execution": execution, "frozen_at": at})
         return False

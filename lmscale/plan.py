@@ -1,14 +1,15 @@
 """Runs -> packs in waves: how the runs of a sweep are computed, before anything is. No jax.
 
 What a run *is* (`RunSpec`) is its science; how it is computed (`Pack.execution`) is kept apart, and the ledger
-freezes it at the first claim.
+freezes it at the first step. Packs that run elsewhere are planned open: with the device that is expected of those
+machines, without precision and versions, which `settle` adds where the pack runs.
 """
 
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,21 +21,29 @@ from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
 HELD = 2  # the first wave that waits for the forecasts to be registered
+SETTLED = ("device", "precision", "versions", "cores")  # of an execution, where the pack runs
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good."""
+    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good. named:
+    the id that it was planned under, where its execution has been settled since."""
 
     wave: int
     execution: dict[str, Any]
     runs: tuple[RunSpec, ...]
     pins: tuple[int, ...] = ()
+    named: str = ""
 
     @functools.cached_property
     def pack_id(self) -> str:
-        return short_hash(self.execution)
+        return self.named or short_hash(self.execution)
+
+    @property
+    def is_open(self) -> bool:
+        """What it runs on is not known before it runs."""
+        return "versions" not in self.execution
 
     @property
     def end_steps(self) -> tuple[int, ...]:
@@ -72,13 +81,16 @@ def make_plan(
     device: str,
     frozen: Iterable[Mapping[str, Any]] = (),
     besides: Iterable[RunSpec] = (),
+    elsewhere: bool = False,
+    thawed: Collection[str] = (),
 ) -> Plan:
     """Make one plan of all compositions. A run in a frozen pack stays there; the others are packed anew.
 
     device: cpu, gpu or tpu. frozen: the ledger's [{"pack_id", "execution"}]; packs whose runs are not all
-    among these configurations are left out. besides: runs that no composition has. Where compositions name
-    targets, what no forecast may use waits until the forecasts are registered: the targets' rungs, and whatever
-    else can fill the cores while these train.
+    among these configurations are left out. besides: runs that no composition has. elsewhere: other machines train
+    them, of which `device` is expected. thawed: packs that were given up, whose states no new pack may take for its
+    own. Where compositions name targets, what no forecast may use waits until the forecasts are registered: the
+    targets' rungs, and whatever else can fill the cores while these train.
     """
     runs: dict[str, RunSpec] = {}
     pack_of: dict[str, Any] = {}
@@ -100,12 +112,12 @@ def make_plan(
     for spec in runs.values():
         if spec.trunk is not None:
             pins.setdefault(spec.trunk, set()).add(spec.decay_start or 0)
-    groups: list[tuple[list[str], dict[str, Any]]] = []
+    groups: list[tuple[list[str], dict[str, Any], str]] = []
     for entry in frozen:
         lanes = [lane for lane in entry["execution"]["lanes"] if lane in runs]
         if lanes and len(lanes) == len(entry["execution"]["lanes"]):
-            groups.append((lanes, dict(entry["execution"])))
-    placed = {lane for lanes, _ in groups for lane in lanes}
+            groups.append((lanes, dict(entry["execution"]), entry["pack_id"]))
+    placed = {lane for lanes, _, _ in groups for lane in lanes}
     alike: dict[str, list[str]] = {}
     for run_id, spec in runs.items():
         if run_id not in placed:
@@ -116,10 +128,11 @@ def make_plan(
         width = _lanes(config, device)
         for at in range(0, len(ids), width):
             lanes = ids[at : at + width]
-            groups.append((lanes, _execution(lanes, device, config.steps)))
+            execution = {"lanes": lanes, "device": device, "steps": config.steps}
+            groups.append((lanes, _anew(execution, thawed) if elsewhere else settle(execution, device), ""))
     packs = [
-        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes))
-        for lanes, execution in groups
+        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes), named)
+        for lanes, execution, named in groups
     ]
     return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))), part_of)
 
@@ -153,9 +166,18 @@ def _lanes(config: Any, device: str) -> int:
     return min(int(config.lanes), int(config.max_lanes))
 
 
-def _execution(lanes: list[str], device: str, steps: int) -> dict[str, Any]:
+def settle(execution: Mapping[str, Any], device: str, cores: int = 1) -> dict[str, Any]:
+    """Say how a pack is computed on this machine: on `device`, by what is installed here, on so many cores."""
     precision = "float32" if device == "cpu" else "bfloat16"
-    return {"lanes": lanes, "device": device, "precision": precision, "steps": steps, "versions": versions()}
+    several = {"cores": cores} if device == "cpu" and cores > 1 else {}  # they decide the order of sums
+    return {**execution, "device": device, "precision": precision, "versions": versions(), **several}
+
+
+def _anew(execution: dict[str, Any], thawed: Collection[str]) -> dict[str, Any]:
+    """An open execution whose id no pack had that was given up."""
+    while short_hash(execution) in thawed:
+        execution = {**execution, "restart": execution.get("restart", 0) + 1}
+    return execution
 
 
 @functools.cache
@@ -168,10 +190,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool) -> Pack:
+def _pack(
+    runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool, named: str
+) -> Pack:
     """Trunks first (wave 0), then the branches that start from them (wave 1); held ones after both, likewise."""
     after = HELD if held else 0
     if runs[0].kind == TRUNK:
         kept = sorted(set().union(*(pins.get(run.run_id, set()) for run in runs)))
-        return Pack(after, execution, tuple(runs), tuple(kept))
-    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs))
+        return Pack(after, execution, tuple(runs), tuple(kept), named=named)
+    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs), named=named)

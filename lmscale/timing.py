@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import resource
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class Timer:
             "flops_per_second": rate * spec.flops_per_token,
             "memory_bytes": _memory(),
             "train_loss": self.loss if self.loss is None or np.isfinite(self.loss) else None,
+            "host": socket.gethostname(),
             "process": os.getpid(),
         }
         for run in self.pack.runs:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ def check_execution(pack: Pack) -> None:
     """Raise UserError where this process cannot give a pack the device and the versions of its execution."""
     planned = {"device": pack.execution["device"], **pack.execution["versions"]}
     here = {"device": jax.default_backend(), **versions()}
+    if (cores := pack.execution.get("cores", 1)) > 1:
+        planned["cores"], here["cores"] = cores, min(cores, len(os.sched_getaffinity(0)))
     changed = [key for key in {**planned, **here} if planned.get(key) != here.get(key)]
     different = [f"{key} {planned.get(key, 'unset')}, here {here.get(key, 'unset')}" for key in changed]
     if different:

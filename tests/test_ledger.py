@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -307,3 +308,34 @@ def test_of_processes_that_race_one_gets_each_pack(tmp_path: Path) -> None:
 def test_a_pack_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="pack id"):
         Ledger(tmp_path).claim(name, EXECUTION)
+
+
+def test_a_living_holder_with_a_clock_a_minute_behind_keeps_its_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the machines, not the file server, date the files: its heartbeats are real, and look old."""
+    monkeypatch.setattr("lmscale.ledger.is_dead", lambda holder: False)
+    first = Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION)
+    first._ended.set()
+    path, stop = first.folder / "claims" / "000001.json", threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(0.1):
+            behind = time.time() - 1.0
+            os.utime(path, (behind, behind))
+
+    beats = threading.Thread(target=beat)
+    beats.start()
+    try:
+        time.sleep(0.15)
+        leader = Ledger(tmp_path, lease=0.6)
+        for _ in range(8):
+            assert states(leader) == ["running"]
+            time.sleep(0.05)
+        assert Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION) is None
+    finally:
+        stop.set()
+        beats.join()
+    first.check()
+    time.sleep(0.3)
+    assert Ledger(tmp_path, lease=0.6).claim("p1", EXECUTION).number == 2  # it has fallen silent
