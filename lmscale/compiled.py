@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lmscale import source_stamp
+from lmscale import compilations, source_stamp
 from lmscale.durable import make_folder, replace
 from lmscale.jsonfiles import canonical
 from lmscale.plan import versions
@@ -89,6 +90,7 @@ class KeptFunction:
 
     def _from_disk(self, path: Path, trees: Trees, arguments: tuple[Any, ...]) -> Program | None:
         """Read a program and try it. What is damaged or cannot run is deleted."""
+        began = time.perf_counter()
         try:
             program = _unpack(path, path.read_bytes(), trees)
             self._try(program, arguments)
@@ -99,6 +101,7 @@ class KeptFunction:
             _delete(path)
             return None
         self._read.append(path)
+        compilations.count(read=1, seconds=time.perf_counter() - began)
         return program
 
     def _compiled(self, path: Path, trees: Trees, arguments: tuple[Any, ...]) -> Program:

@@ -19,22 +19,36 @@ from lmscale.ladder import run_specs, target_run
 from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
+AUTO = "auto"  # a width that is measured where the pack is trained
 HELD = 2  # the first wave that waits for the forecasts to be registered
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good."""
+    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good. named:
+    the id that it was planned under, where its execution has been settled since."""
 
     wave: int
     execution: dict[str, Any]
     runs: tuple[RunSpec, ...]
     pins: tuple[int, ...] = ()
+    named: str = ""
 
     @functools.cached_property
     def pack_id(self) -> str:
-        return short_hash(self.execution)
+        return self.named or short_hash(self.execution)
+
+    @property
+    def is_settled(self) -> bool:
+        """Say if it is known how many of its runs are trained at a time."""
+        return self.execution.get("width") != AUTO
+
+    @property
+    def width(self) -> int:
+        """Count the runs that are trained at a time, each in a lane; the others wait for a lane that ends. All of
+        them where that is not settled."""
+        return int(self.execution.get("width", len(self.runs))) if self.is_settled else len(self.runs)
 
     @property
     def end_steps(self) -> tuple[int, ...]:
@@ -100,12 +114,12 @@ def make_plan(
     for spec in runs.values():
         if spec.trunk is not None:
             pins.setdefault(spec.trunk, set()).add(spec.decay_start or 0)
-    groups: list[tuple[list[str], dict[str, Any]]] = []
+    groups: list[tuple[list[str], dict[str, Any], str]] = []
     for entry in frozen:
         lanes = [lane for lane in entry["execution"]["lanes"] if lane in runs]
         if lanes and len(lanes) == len(entry["execution"]["lanes"]):
-            groups.append((lanes, dict(entry["execution"])))
-    placed = {lane for lanes, _ in groups for lane in lanes}
+            groups.append((lanes, dict(entry["execution"]), entry["pack_id"]))
+    placed = {lane for lanes, _, _ in groups for lane in lanes}
     alike: dict[str, list[str]] = {}
     for run_id, spec in runs.items():
         if run_id not in placed:
@@ -113,13 +127,15 @@ def make_plan(
             alike.setdefault(short_hash(program), []).append(run_id)
     for ids in alike.values():
         config = pack_of[ids[0]]
-        width = _lanes(config, device)
-        for at in range(0, len(ids), width):
-            lanes = ids[at : at + width]
-            groups.append((lanes, _execution(lanes, device, config.steps)))
+        width = _width(config, device)
+        most = 1 if width == 1 else config.max_lanes
+        for at in range(0, len(ids), most):
+            lanes = ids[at : at + most]
+            waiting = {} if len(lanes) == 1 or (width != AUTO and width >= len(lanes)) else {"width": width}
+            groups.append((lanes, {**_execution(lanes, device, config.steps), **waiting}, ""))
     packs = [
-        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes))
-        for lanes, execution in groups
+        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes), named)
+        for lanes, execution, named in groups
     ]
     return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))), part_of)
 
@@ -147,9 +163,11 @@ def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
     }
 
 
-def _lanes(config: Any, device: str) -> int:
-    if config.lanes == "auto":
-        return 1 if device == "cpu" else int(config.max_lanes)
+def _width(config: Any, device: str) -> Any:
+    """How many runs of a shape go at a time; AUTO where that is to be measured. On a CPU more lanes than one have
+    been slower at every size (docs/performance.md), so nothing is measured there."""
+    if config.lanes == AUTO:
+        return 1 if device == "cpu" or config.max_lanes == 1 else AUTO
     return min(int(config.lanes), int(config.max_lanes))
 
 
@@ -168,10 +186,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool) -> Pack:
+def _pack(
+    runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool, named: str
+) -> Pack:
     """Trunks first (wave 0), then the branches that start from them (wave 1); held ones after both, likewise."""
     after = HELD if held else 0
     if runs[0].kind == TRUNK:
         kept = sorted(set().union(*(pins.get(run.run_id, set()) for run in runs)))
-        return Pack(after, execution, tuple(runs), tuple(kept))
-    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs))
+        return Pack(after, execution, tuple(runs), tuple(kept), named=named)
+    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs), named=named)

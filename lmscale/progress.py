@@ -52,6 +52,7 @@ class Display:
         self.stop.set()
         self.thread.join()
         self._report()
+        self._say_programs()
         if self.live:
             self.live.stop()
         try:
@@ -105,13 +106,23 @@ class Display:
         outcome = read_json(self.folder / run.run_id / "outcome.json")
         tokens = short(outcome["tokens"]) if outcome["tokens"] else "-"
         part = f"{self.plan.part_of[run.run_id]} " if run.run_id in self.plan.part_of else ""
-        loss, speed = (
-            ("-", "-") if line is None else (_loss(line["train_loss"]), short(mean_speed(pack, line)))
-        )
+        loss, speed = ("-", "-") if line is None else (_loss(line["train_loss"]), short(mean_speed(line)))
         return (
             f"{outcome['outcome']}: {part}{run.kind} dial {run.dial} seed "
             f"{', '.join(str(r.seed) for r in pack.runs)} at {tokens} tokens, train loss {loss}, {speed} tokens/s"
         )
+
+    def _say_programs(self) -> None:
+        """Say how many programs the packs of this session needed, as their last lines have it."""
+        lines = [
+            last_timing(self.folder, p) for p in self.plan.packs if p.pack_id in self.said - self.done_before
+        ]
+        found = [line["programs"] for line in lines if line]
+        if found:
+            compiled, read, seconds = (
+                sum(one[name] for one in found) for name in ("compiled", "read", "seconds")
+            )
+            self.say(f"{compiled} programs compiled, {read} read from the cache, {duration(seconds)}")
 
     def _left(self, done: set[str]) -> str:
         """Time left, from the FLOPs a second of this session; '-' before any is known."""

@@ -9,7 +9,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, collector, faults, jsonfiles, model, records, stopping
+from lmscale import checkpoint, collector, faults, jsonfiles, model, records, slots, stopping, widths
 from lmscale.average import AverageConfig, average_of, averages
 from lmscale.compiled import KeptFunction
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.guard import PATIENCE
-from lmscale.lanes import Lane
+from lmscale.lanes import Lane, in_lane
 from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
 from lmscale.plan import Pack, versions
-from lmscale.restore import Start, begin, meta_of, on_device, restore, to_arrays
+from lmscale.restore import (
+    Start,
+    begin,
+    begin_records,
+    begin_run,
+    fresh,
+    meta_of,
+    on_device,
+    restore,
+    to_arrays,
+)
 from lmscale.schedule import SCHEDULES, TRUNK, traced
 from lmscale.shape import Shape
 from lmscale.spec import RunSpec, evaluation_steps
@@ -37,6 +47,7 @@ from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
 FAR_ABOVE = 2.0  # times ln V, from which on a last loss is no result
+PROBE = 0.2  # seconds of dispatches by which a number of lanes is judged
 GRACE = 3.0  # seconds that an evaluation goes on for after a request to stop
 _log = logging.getLogger(__name__)
 
@@ -49,6 +60,11 @@ def configure_jax(cache: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def settled(job: Job, world: World) -> Job:
+    """Settle how many lanes a claimed pack has, by its speed here where nobody said."""
+    return widths.settled(job, lambda width: _speed(job.pack, world, _program_of(job.pack, world), width))
+
+
 def train(job: Job, world: World) -> None:
     """Train what is missing of a claimed pack, to the outcome of each of its runs.
 
@@ -56,31 +72,54 @@ def train(job: Job, world: World) -> None:
     saved, but amid an evaluation), DiskError, CheckpointMismatch, or whatever went wrong; the claim is the
     caller's to end.
     """
-    spec = job.pack.runs[0]
-    precision = job.pack.execution["precision"]
-    average = average_of(spec.evaluation)
-    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average)
+    clock, program = Clock(), _program_of(job.pack, world)
     try:
-        return _train(job, world, program)
+        return _train(job, world, program, clock)
     except jax.errors.JaxRuntimeError as error:
         # Whether it was the program's doing cannot be told, and the error may come long after its call. Without
         # it the pack goes on from its last checkpoint, and what then fails is a failure of the pack.
         if not program.distrust():
             raise
         _log.warning("pack %s goes on with its step compiled again: %s", job.pack.pack_id, error)
-    _train(job, world, program)
+    _train(job, world, program, clock)
 
 
-def _train(job: Job, world: World, program: KeptFunction) -> None:
+def _train(job: Job, world: World, program: KeptFunction, clock: Clock) -> None:
     pack = job.pack
-    spec, precision = pack.runs[0], pack.execution["precision"]
-    numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
-    lanes = on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
-    start = restore(job)
-    clock = Clock(time.perf_counter())
     # made when it is first asked for: a process that resumes is then at its first step sooner
-    evaluator = functools.partial(_evaluator, world, spec.shape, precision)
-    _finish(job, _loop(job, world, program, evaluator, lanes, start, clock))
+    evaluator = functools.partial(_evaluator, world, pack.runs[0].shape, pack.execution["precision"])
+    for _ in slots.rounds(pack):
+        start = restore(job)
+        clock.begin()
+        state, lanes = _loop(job, world, program, evaluator, start, clock)
+        for lane, run in enumerate(lanes):
+            _finish(job, state, lane, pack.runs[run])
+        if all(outcome_path(job, run).exists() for run in pack.runs):
+            break
+    faults.point("train.finished")
+    checkpoint.remove(job.claim.folder)
+
+
+def _numbers(pack: Pack, lanes: Sequence[int]) -> Lane:
+    """The traced numbers of the runs that the lanes have, on the device."""
+    numbers = [lane_numbers(pack.runs[run], pack.end_steps[run]) for run in lanes]
+    return on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
+
+
+def _speed(pack: Pack, world: World, program: KeptFunction, width: int) -> float:
+    """Measure the tokens a second of so many lanes of a pack by its first steps: the best of some dispatches."""
+    lanes, count = range(width), pack.execution["steps"]
+    batches = _batches(pack, world, lanes, np.zeros(len(pack.runs), int), Clock())
+    state, took = fresh(pack, lanes), []
+    state, _ = program(state, numbers := _numbers(pack, lanes), batches, np.int32(1))  # compiled, and tried
+    jax.block_until_ready(state)
+    began = time.perf_counter()
+    while len(took) < 2 or time.perf_counter() - began < PROBE:
+        at = time.perf_counter()
+        state, _ = program(state, numbers, batches, np.int32(count))
+        jax.block_until_ready(state)
+        took.append(time.perf_counter() - at)
+    return width * count * pack.runs[0].batch_tokens / min(took)
 
 
 def check_execution(pack: Pack) -> None:
@@ -94,6 +133,12 @@ def check_execution(pack: Pack) -> None:
             f"pack {pack.pack_id} was begun or planned with {'; '.join(different)}: have these again to go on with "
             "it (pack.device=... names a device), or start over what it has not finished: retry=true"
         )
+
+
+def _program_of(pack: Pack, world: World) -> KeptFunction:
+    spec, precision = pack.runs[0], pack.execution["precision"]
+    average = average_of(spec.evaluation)
+    return _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average)
 
 
 @functools.lru_cache(maxsize=4)
@@ -155,20 +200,29 @@ def lane_numbers(spec: RunSpec, end: int) -> Lane:
 
 @dataclass(frozen=True)
 class Grid:
-    """At which steps something happens, a lane: evaluations, and the pins of the pack."""
+    """At which steps something happens, a run: evaluations, and the pins of the pack."""
 
     evaluations: tuple[frozenset[int], ...]
-    ends: tuple[int, ...]
+    ends: np.ndarray
     pins: frozenset[int]
 
-    def next_stop(self, steps: np.ndarray) -> int:
-        """Count the steps until something happens in some lane that still runs."""
+    def next_stop(self, lanes: Sequence[int], steps: np.ndarray) -> int:
+        """Count the steps until something happens to some run that still has a lane to run in."""
         stops = [
-            min(stop for stop in (*marks, *self.pins, end) if stop > step) - step
-            for step, marks, end in zip(steps.tolist(), self.evaluations, self.ends, strict=True)
-            if step < end
+            min(stop for stop in (*self.evaluations[run], *self.pins, self.ends[run]) if stop > steps[run])
+            - steps[run]
+            for run in lanes
+            if steps[run] < self.ends[run]
         ]
-        return min(stops, default=0)
+        return int(min(stops, default=0))
+
+    def due(self, lanes: Sequence[int], before: np.ndarray, steps: np.ndarray) -> list[int]:
+        """List the lanes whose runs have come to an evaluation."""
+        return [
+            lane
+            for lane, run in enumerate(lanes)
+            if before[run] < steps[run] and steps[run] in self.evaluations[run]
+        ]
 
 
 def _grid(pack: Pack) -> Grid:
@@ -176,7 +230,7 @@ def _grid(pack: Pack) -> Grid:
         frozenset(evaluation_steps(run, start, end))
         for run, start, end in zip(pack.runs, pack.start_steps, pack.end_steps, strict=True)
     ]
-    return Grid(tuple(marks), pack.end_steps, frozenset(pack.pins))
+    return Grid(tuple(marks), np.asarray(pack.end_steps), frozenset(pack.pins))
 
 
 def _loop(
@@ -184,73 +238,92 @@ def _loop(
     world: World,
     program: Any,
     evaluator: Callable[[], Evaluator],
-    lanes: Lane,
     start: Start,
     clock: Clock,
-) -> State:
+) -> tuple[State, list[int]]:
+    """Train the runs that have lanes, and those that get one when another has ended. Returns the last state and
+    whose it is, lane by lane."""
     pack, grid, state, begun = job.pack, _grid(job.pack), start.state, False
-    ends = np.asarray(grid.ends)
-    steps = _steps(state, ends)
+    lanes, ends = start.slots, grid.ends
+    steps = _steps(job, start, ends)
     timer = Timer(job.folder, pack, steps)
     saved_at = time.perf_counter()
-    batches = _batches(pack, world, steps, clock)
+    numbers, batches = _numbers(pack, lanes), _batches(pack, world, lanes, steps, clock)
+    waiting = slots.refills(pack, lanes, range(len(lanes)), (steps >= ends).tolist())
     with checkpoint.Saver() as saver:
-        while (left := grid.next_stop(steps)) > 0:
-            count = min(left, pack.execution["steps"])
-            state, metrics = program(state, lanes, batches, np.int32(count))
+        while (left := grid.next_stop(lanes, steps)) > 0 or waiting:
+            count = min(max(left, 1), pack.execution["steps"])
+            faults.point("train.step")
+            state, metrics = program(state, numbers, batches, np.int32(count))
             collector.wake()
             if not begun:
                 jax.block_until_ready(state)  # nothing is frozen or written before the device has run a step
                 begin(job, start)
                 begun, saved_at = True, time.perf_counter()
-            before, steps = steps, np.minimum(steps + count, ends)
-            if grid.next_stop(steps):
-                batches = _batches(pack, world, steps, clock)  # while the device works
-            due = [
-                i for i, marks in enumerate(grid.evaluations) if before[i] < steps[i] and steps[i] in marks
-            ]
-            if due:
-                _evaluate(job, evaluator, state, steps, due, clock)
-            step, asked = _checkpoint_step(pack, steps), stopping.requested()
-            pinned = step in grid.pins
+            before, steps = steps, steps.copy()
+            steps[lanes] = np.minimum(steps[lanes] + count, ends[lanes])
+            free = [lane for lane, run in enumerate(lanes) if steps[run] >= ends[run]]
+            refills = slots.refills(pack, lanes, free, (steps >= ends).tolist())
+            had, lanes = lanes, [dict(refills).get(lane, run) for lane, run in enumerate(lanes)]
+            if refills or grid.next_stop(lanes, steps):
+                batches = _batches(pack, world, lanes, steps, clock)  # while the device works
+            if due := grid.due(had, before, steps):
+                _evaluate(job, evaluator, state, had, steps, due, clock)
+            for lane, run in refills:
+                _finish(job, state, lane, pack.runs[had[lane]])
+                begin_records(job, run, None)
+                state = in_lane(state, begin_run(job, run), np.int32(lane))
+                faults.point("train.refilled")
+            if refills:
+                numbers = _numbers(pack, lanes)
+            step, asked = _checkpoint_step(pack, lanes, steps), stopping.requested()
+            pinned = step % slots.ROUND in grid.pins
             if pinned or asked or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
-                _save(job, saver, state, step, pinned, clock)
+                _save(job, saver, state, lanes, step, pinned, clock)
                 saved_at = time.perf_counter()
-            timer.tick(steps, metrics, clock)
+            timer.tick(had, steps, metrics, clock)
             faults.point("train.stepped")
             if asked:
                 saver.wait()
-                raise stopping.Interrupted(f"interrupted at step {step}")
-            if timer.diverged is not None:
-                steps = np.where(timer.diverged, ends, steps)  # the device stopped them already
+                raise stopping.Interrupted(f"interrupted at step {step % slots.ROUND}")
+            steps[timer.diverged] = ends[timer.diverged]  # the device stopped them already
+            waiting = slots.refills(pack, lanes, range(len(lanes)), (steps >= ends).tolist())
         if not begun:  # a process ended after its last step and before its outcome
             begin(job, start)
         began = time.perf_counter()
         saver.wait()
         clock.saving += time.perf_counter() - began
     timer.write(steps, clock)
-    return state
+    return state, lanes
 
 
-def _steps(state: State, ends: np.ndarray) -> np.ndarray:
-    """Return the step of every lane, as the loop counts: one that has diverged is at its end."""
-    diverged = np.asarray(state.guard.skipped_in_row) >= PATIENCE
-    return np.where(diverged, ends, np.asarray(state.step)).astype(int)
+def _steps(job: Job, start: Start, ends: np.ndarray) -> np.ndarray:
+    """Return the step of every run, as the loop counts: one that has ended or diverged is at its end."""
+    ended = [outcome_path(job, run).exists() for run in job.pack.runs]
+    steps = np.where(ended, ends, job.pack.start_steps)
+    diverged = np.asarray(start.state.guard.skipped_in_row) >= PATIENCE
+    steps[start.slots] = np.where(diverged, ends[start.slots], np.asarray(start.state.step))
+    return steps
 
 
-def _checkpoint_step(pack: Pack, steps: np.ndarray) -> int:
-    """The number of a pack's checkpoint, which must only grow: the step of a trunk's living lanes, which go
-    together; else the steps of all lanes added up, for they begin and end each at its own."""
-    return int(steps.min() if pack.pins else steps.sum())
+def _checkpoint_step(pack: Pack, lanes: Sequence[int], steps: np.ndarray) -> int:
+    """The number of a pack's checkpoint, which must only grow: of trunks their round and the step of the living
+    lanes, which go together; else the steps of all runs added up, for they begin and end each at its own."""
+    if not pack.pins:
+        return int(steps.sum())
+    at = next(n for n, runs in enumerate(slots.rounds(pack)) if lanes[0] in runs)
+    return at * slots.ROUND + int(steps[lanes].min())
 
 
-def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple[np.ndarray, ...]:
-    """The next batches of every lane: [steps of a dispatch, lanes, ...]."""
+def _batches(
+    pack: Pack, world: World, lanes: Sequence[int], steps: np.ndarray, clock: Clock
+) -> tuple[np.ndarray, ...]:
+    """The next batches of every lane's run: [steps of a dispatch, lanes, ...]. steps: of all runs."""
     began = time.perf_counter()
     count = pack.execution["steps"]
     parts = [
-        world.batches(run.data_seed, int(step), count, run.batch_multiple)
-        for run, step in zip(pack.runs, steps, strict=True)
+        world.batches(pack.runs[run].data_seed, int(steps[run]), count, pack.runs[run].batch_multiple)
+        for run in lanes
     ]
     stacked = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
     clock.data += time.perf_counter() - began
@@ -261,11 +334,12 @@ def _evaluate(
     job: Job,
     evaluator: Callable[[], Evaluator],
     state: State,
+    lanes: Sequence[int],
     steps: np.ndarray,
     due: list[int],
     clock: Clock,
 ) -> None:
-    """Evaluate the pack and append a record to the run of each lane that is due and has not diverged."""
+    """Evaluate the lanes and append a record to the run of each that is due and has not diverged."""
     jax.block_until_ready(state)  # what the device is still at is no cost of evaluating
     began = time.perf_counter()
     skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
@@ -275,10 +349,10 @@ def _evaluate(
     for lane in due:
         if in_row[lane] >= PATIENCE:
             continue
-        spec, evaluation = job.pack.runs[lane], evaluations[lane]
-        tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
+        spec, step, evaluation = job.pack.runs[lanes[lane]], int(steps[lanes[lane]]), evaluations[lane]
+        tokens = (step - int(skipped[lane])) * spec.batch_tokens
         record = {
-            "step": int(steps[lane]),
+            "step": step,
             "tokens": tokens,
             "flops": tokens * spec.flops_per_token,
             "skipped_steps": int(skipped[lane]),
@@ -294,7 +368,7 @@ def _evaluate(
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id
         records.append(folder / "records.jsonl", record, job.claim)
-        if steps[lane] == spec.horizon_steps:
+        if step == spec.horizon_steps:
             jsonfiles.write_npz(folder / "items.npz", evaluation.items, job.claim)
     clock.evaluating += time.perf_counter() - began
 
@@ -307,11 +381,22 @@ def _give_way() -> None:
         raise stopping.Interrupted("interrupted amid an evaluation, which is done again")
 
 
-def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bool, clock: Clock) -> None:
+def _save(
+    job: Job,
+    saver: checkpoint.Saver,
+    state: State,
+    lanes: Sequence[int],
+    step: int,
+    pinned: bool,
+    clock: Clock,
+) -> None:
     jax.block_until_ready(state)  # what the device is still at is no cost of saving
     began = time.perf_counter()
     keep, meta = job.config.checkpoints, meta_of(job)
-    saver.save(job.claim.folder, step, to_arrays(state), meta, pinned=pinned, keep=keep, fence=job.claim)
+    arrays = to_arrays(state)
+    if job.pack.width < len(job.pack.runs):
+        arrays[slots.NAME] = np.asarray(lanes, np.int32)
+    saver.save(job.claim.folder, step, arrays, meta, pinned=pinned, keep=keep, fence=job.claim)
     clock.saving += time.perf_counter() - began
 
 
@@ -339,24 +424,19 @@ def _no_result(job: Job, spec: RunSpec) -> str | None:
     )
 
 
-def _finish(job: Job, state: State) -> None:
-    """outcome.json of every lane that lacks it; the checkpoints that nobody starts from are removed."""
-    rows = np.asarray(state.guard.skipped_in_row)
-    skipped, steps = np.asarray(state.guard.skipped), np.asarray(state.step)
-    for lane, spec in enumerate(job.pack.runs):
-        if outcome_path(job, spec).exists():
-            continue
-        reason: str | None
-        if rows[lane] >= PATIENCE:
-            reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
-        else:
-            reason = _no_result(job, spec)
-        outcome = "diverged" if reason else "done"
-        tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
-        jsonfiles.write_json(
-            outcome_path(job, spec),
-            {"outcome": outcome, "reason": reason, "step": int(steps[lane]), "tokens": tokens},
-            job.claim,
-        )
-    faults.point("train.finished")
-    checkpoint.remove(job.claim.folder)
+def _finish(job: Job, state: State, lane: int, spec: RunSpec) -> None:
+    """Write the outcome of the run that a lane has, if it lacks it."""
+    if outcome_path(job, spec).exists():
+        return
+    in_row, skipped, step = (
+        int(np.asarray(array)[lane])
+        for array in (state.guard.skipped_in_row, state.guard.skipped, state.step)
+    )
+    reason: str | None
+    if in_row >= PATIENCE:
+        reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {step}"
+    else:
+        reason = _no_result(job, spec)
+    tokens = (step - skipped) * spec.batch_tokens
+    outcome = {"outcome": "diverged" if reason else "done", "reason": reason, "step": step, "tokens": tokens}
+    jsonfiles.write_json(outcome_path(job, spec), outcome, job.claim)

@@ -5,6 +5,7 @@ Kept from `launch` so that workers, which unpickle the application, import what 
 """
 
 import contextlib
+import dataclasses
 import faulthandler
 import functools
 import hashlib
@@ -49,11 +50,13 @@ def train_job(values: Mapping[str, Any]) -> None:
     with _logged(folder / "packs" / pack.pack_id), collector.resting():
         with _everybodys("training cannot start here"):
             world = _start(pack, context, runs / ".xla")
-        claim = Ledger(folder, max_tries=config.tries).claim(pack.pack_id, pack.execution)
-        if claim is not None:
+        ledger = Ledger(folder, max_tries=config.tries)
+        while (claim := ledger.claim(pack.pack_id, pack.execution)) is not None:
             _log.info("claim %d by process %d", claim.number, os.getpid())
+            own = dataclasses.replace(pack, execution=claim.execution, named=pack.pack_id)
             with stopping.at_work(claim):
-                _train(Job(pack, config, folder, claim), world)
+                if _train(Job(own, config, folder, claim), world, ledger):
+                    break
 
 
 def _start(pack: Pack, context: Mapping[str, Any], compiled: Path) -> World:
@@ -70,12 +73,14 @@ def _start(pack: Pack, context: Mapping[str, Any], compiled: Path) -> World:
     return world
 
 
-def _train(job: Job, world: World) -> None:
-    """Train a claimed pack, and end its claim as the training ended."""
-    from lmscale import train
+def _train(job: Job, world: World, ledger: Ledger) -> bool:
+    """Train a claimed pack, and end its claim as the training ended. False: there is less room than it has lanes,
+    so that it is to be claimed again, with fewer."""
+    from lmscale import train, widths
 
     claim = job.claim
     try:
+        job = train.settled(job, world)
         train.train(job, world)
         claim.finish()
     except LostClaim as lost:
@@ -85,6 +90,10 @@ def _train(job: Job, world: World) -> None:
         raise
     except Exception as error:
         _log.info("%s", traceback.format_exc())
+        if job.pack.is_settled and job.pack.width > 1 and lacks_memory(_brief(error)):
+            with contextlib.suppress(LostClaim, DiskError):
+                widths.narrow(job, ledger, _brief(error))
+            return False
         own = isinstance(error, DiskError) and not error.is_everywhere
         if isinstance(error, UserError) and not own:
             _give_back(claim, str(error))
@@ -94,6 +103,7 @@ def _train(job: Job, world: World) -> None:
             _give_back(claim, reason)
             raise UserError(reason) from error
         _fail(claim, f"{type(error).__name__}: {error}")
+    return True
 
 
 @contextlib.contextmanager
