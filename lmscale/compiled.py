@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -52,12 +53,22 @@ class KeptFunction:
         self._ready: dict[Any, Program] = {}
         self._read: list[Path] = []  # the files that are in use
         self._uses_disk = True
+        self._making = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
+        return self._made(arguments, self._program)(*arguments)
+
+    def prepare(self, *arguments: Any) -> None:
+        """Compile for arguments of these shapes, in whatever thread: a call that comes meanwhile waits for it."""
+        self._made(arguments, lambda arguments: self._jitted.lower(*arguments).compile())
+
+    def _made(self, arguments: tuple[Any, ...], make: Callable[[tuple[Any, ...]], Program]) -> Program:
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
         if shapes not in self._ready:
-            self._ready[shapes] = self._program(arguments)
-        return self._ready[shapes](*arguments)
+            with self._making:
+                if shapes not in self._ready:
+                    self._ready[shapes] = make(arguments)
+        return self._ready[shapes]
 
     def distrust(self) -> bool:
         """Delete the programs that were read from the disk, and leave all compiling to jax from now on. Returns

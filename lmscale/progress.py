@@ -109,7 +109,7 @@ class Display:
         loss, speed = ("-", "-") if line is None else (_loss(line["train_loss"]), short(mean_speed(line)))
         return (
             f"{outcome['outcome']}: {part}{run.kind} dial {run.dial} seed "
-            f"{', '.join(str(r.seed) for r in pack.runs)} at {tokens} tokens, train loss {loss}, {speed} tokens/s"
+            f"{_seeds(pack)} at {tokens} tokens, train loss {loss}, {speed} tokens/s"
         )
 
     def _say_programs(self) -> None:
@@ -151,7 +151,7 @@ class Display:
             table.add_row(
                 str(run.dial),
                 run.kind,
-                ",".join(str(r.seed) for r in pack.runs),
+                _seeds(pack),
                 f"{line['step']}/{line['end_step']}",
                 _loss(line["train_loss"]),
                 short(line["tokens_per_second"]),
@@ -165,6 +165,11 @@ def _hush() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def _seeds(pack: Pack) -> str:
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.seed for run in pack.runs))
+    return f"{seeds} ({len(pack.runs)} runs)" if len(pack.runs) > 1 else seeds
 
 
 def _loss(value: float | None) -> str:

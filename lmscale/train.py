@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from lmscale.compiled import KeptFunction
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
+from lmscale.following import next_pack
 from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane, in_lane
 from lmscale.optim import OptimConfig
@@ -98,6 +100,18 @@ def _train(job: Job, world: World, program: KeptFunction, clock: Clock) -> None:
             break
     faults.point("train.finished")
     checkpoint.remove(job.claim.folder)
+
+
+def prepare_next(job: Job, world: World) -> None:
+    """Compile the step of the pack that comes next. What goes wrong there shows when it is trained."""
+    try:
+        if (pack := next_pack(job)) is not None:
+            lanes, steps = range(pack.width), np.zeros(len(pack.runs), int)
+            batches = _batches(pack, world, lanes, steps, Clock())
+            state = jax.eval_shape(functools.partial(fresh, pack, lanes))
+            _program_of(pack, world).prepare(state, _numbers(pack, lanes), batches, np.int32(1))
+    except Exception as error:
+        _log.info("the next pack's program is not compiled ahead: %s", error)
 
 
 def _numbers(pack: Pack, lanes: Sequence[int]) -> Lane:
@@ -260,6 +274,8 @@ def _loop(
                 jax.block_until_ready(state)  # nothing is frozen or written before the device has run a step
                 begin(job, start)
                 begun, saved_at = True, time.perf_counter()
+                if jax.default_backend() != "cpu":  # there it would take this process's core
+                    threading.Thread(target=prepare_next, args=(job, world), name="next program").start()
             before, steps = steps, steps.copy()
             steps[lanes] = np.minimum(steps[lanes] + count, ends[lanes])
             free = [lane for lane, run in enumerate(lanes) if steps[run] >= ends[run]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from lmscale import checkpoint, slots
+from lmscale import checkpoint, faults, slots
 from lmscale.device import lacks_memory
 from lmscale.errors import UserError
 from lmscale.jsonfiles import read_json, write_json
@@ -45,6 +45,18 @@ def settled(job: Job, speed: Callable[[int], float]) -> Job:
     return dataclasses.replace(job, pack=pack)
 
 
+def known(runs: Path, pack: Pack) -> int | None:
+    """Return the number of lanes that `settled` would choose without measuring; None where it would measure."""
+
+    def unknown(width: int) -> float:
+        raise LookupError(width)
+
+    found = kept(runs / KEPT, key_of(pack))
+    with contextlib.suppress(LookupError):
+        return min(fastest(found["speeds"], len(pack.runs), unknown), found.get("most", len(pack.runs)))
+    return None
+
+
 def fastest(
     known: dict[str, float],
     most: int,
@@ -55,14 +67,13 @@ def fastest(
     more as long as it gains. What is known is not measured again. One is among those that are compared, so that
     lanes are never slower than one at a time."""
     found, width, before = dict(known), 1, 0.0
-    while width <= most:
+    while True:
         if str(width) not in found:
             found[str(width)] = _measured(speed, width)
             keep(found)
-        if found[str(width)] < GAIN * before:
-            break
-        before, width = found[str(width)], width * GROWTH
-    return max((w for w in map(int, found) if w <= most), key=lambda w: (found[str(w)], -w), default=1)
+        if width == most or found[str(width)] < GAIN * before:
+            return max((w for w in map(int, found) if w <= most), key=lambda w: (found[str(w)], -w))
+        before, width = found[str(width)], min(width * GROWTH, most)
 
 
 def _measured(speed: Callable[[int], float], width: int) -> float:
@@ -86,6 +97,7 @@ def narrow(job: Job, ledger: Ledger, reason: str) -> None:
     pack, half = job.pack, job.pack.width // 2
     job.claim.check()
     keep(job.folder.parent / KEPT, key_of(pack), most=half)
+    faults.point("narrow.kept")
     ended = [outcome_path(job, run).exists() for run in pack.runs]
     done = (
         slots.round_at(pack, ended) * slots.ROUND
@@ -93,7 +105,9 @@ def narrow(job: Job, ledger: Ledger, reason: str) -> None:
     for step, pinned, path in checkpoint.saved(job.claim.folder):
         if not pinned or step >= done:
             path.unlink(missing_ok=True)
+    faults.point("narrow.removed")
     ledger.thaw(pack.pack_id)
+    faults.point("narrow.thawed")
     job.claim.release(f"out of memory with {pack.width} lanes, {half} from now on: {reason}")
 
 

@@ -1,14 +1,23 @@
 """Packs of more runs than lanes: what a lane is given, what a kill or a lack of memory leaves, what is compiled."""
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from launching import composed
 
-from lmscale import faults, sweep, train, worker
+from lmscale import checkpoint, faults, slots, sweep, train, widths, worker
+from lmscale.config import SweepConfig
+from lmscale.data.scan import draft_manifest
 from lmscale.device import Device
 from lmscale.ledger import Ledger
+from lmscale.packs import Job, outcome_path
+from lmscale.plan import make_plan
+from lmscale.schedule import TRUNK
+from lmscale.typed import build
 
 TINY = (
     "tasks=none",
@@ -79,10 +88,19 @@ def executions(folder: Path) -> list[dict[str, Any]]:
     return [entry["execution"] for entry in Ledger(folder / "smoke").frozen()]
 
 
+COMPILED: Counter[str] = Counter()
+
+
+def note(event: str, seconds: float, **about: Any) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        COMPILED[str(about.get("fun_name"))] += 1
+
+
 @pytest.fixture(scope="module")
 def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seeds of two horizons each: eight runs in two lanes, never disturbed."""
     folder = tmp_path_factory.mktemp("whole")
+    jax.monitoring.register_event_duration_secs_listener(note)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
         patch.setattr(worker, "take_core", lambda: None)
@@ -106,6 +124,44 @@ def test_a_run_has_the_bytes_that_it_has_in_any_lane_and_beside_any_other(
     assert apart == found
 
 
+def rates(values: dict[str, Any], count: int) -> dict[str, Any]:
+    """Changes that make the sweep one of so many rates, one horizon, one seed."""
+    factors = [2 ** (4 * n / count - 2) for n in range(count)]
+    horizon = {**values["horizon"], "multiples": [0.5]}
+    return {"plan": {**values["plan"], "kind": "tune", "factors": factors}, "horizon": horizon, "seed": [0]}
+
+
+def test_a_sweep_of_rates_compiles_one_step_and_says_so(
+    values: dict[str, Any], whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the rate, the program is that of the eight runs of `whole`; these needed one step, one evaluation,
+    and what begins a run."""
+    large = ("jit(run)", "jit(program)", "jit(init_lane)", "jit(in_lane)")
+    before = COMPILED.copy()
+    assert [before[name] for name in large] == [1, 1, 2, 1]
+    assert run(values, tmp_path, 2, **rates(values, 12)) == 0
+    assert COMPILED == before
+    assert len(executions(tmp_path)) == 1
+    assert len(results(tmp_path)) == 36
+    assert "0 programs compiled, 0 read from the cache" in capsys.readouterr().out
+    path = next(path for path in whole.glob("smoke/*/timing.jsonl") if path.stat().st_size)
+    line = json.loads(path.read_text().splitlines()[-1])
+    assert line["programs"]["compiled"] + line["programs"]["read"] <= sum(before.values())
+    assert line["lanes"] == 2
+
+
+@pytest.mark.slow
+def test_256_rates_of_a_size_are_one_command_and_one_compilation(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    before = COMPILED.copy()
+    assert run(values, tmp_path, 16, **rates(values, 256)) == 0
+    assert COMPILED["jit(run)"] - before["jit(run)"] == 1
+    assert sum(COMPILED.values()) - sum(before.values()) <= 12
+    assert [(len(found["lanes"]), found["width"]) for found in executions(tmp_path)] == [(64, 16)] * 4
+    assert len(results(tmp_path)) == 3 * 256
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -120,3 +176,121 @@ def test_a_queue_that_crashes_ends_with_the_same_bytes(
     assert results(tmp_path) == results(whole)
     assert executions(tmp_path) == executions(whole)
     assert not list(tmp_path.glob("smoke/packs/*/*.ckpt"))
+
+
+def test_trunks_go_in_rounds_and_their_branches_find_their_states(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    """Three trunks in two lanes. A horizon that is added later opens both rounds again."""
+    wsd = {"schedule": {**values["schedule"], "kind": "wsd"}}
+    longer = {**values["horizon"], "multiples": [0.5, 1.0, 1.5]}
+    fault = "train.stepped:3=crash,train.stepped:9=crash"
+    assert run(values, tmp_path / "rounds", 2, fault, seed=[0, 1, 2], **wsd) == 0
+    assert run(values, tmp_path / "rounds", 2, fault, seed=[0, 1, 2], horizon=longer, **wsd) == 0
+    together: dict[str, bytes] = results(tmp_path / "rounds")
+    apart: dict[str, bytes] = {}
+    for seeds in ([2, 1], [0, 3]):
+        folder = tmp_path / str(seeds[0])
+        assert run(values, folder, 2, seed=seeds, horizon=longer, **wsd) == 0
+        apart |= results(folder)
+    assert len(together) == 9 * 3 + 3 * 2  # branches; trunks, which have no items
+    assert together == {name: apart[name] for name in together}
+
+
+@pytest.mark.parametrize(
+    "fault", ["train.step:1=ENOMEM", "train.stepped:7=ENOMEM", "train.refilled:1=ENOMEM"]
+)
+def test_a_pack_that_runs_out_of_memory_goes_on_with_half_the_lanes(
+    values: dict[str, Any], whole: Path, tmp_path: Path, fault: str
+) -> None:
+    """Before its first step, after it, and when a run has ended, which stays; two lanes are those of `whole`."""
+    assert run(values, tmp_path, 4, fault, seed=[0, 1, 2, 3]) == 0
+    (execution,) = executions(tmp_path)
+    assert execution["width"] == 2
+    (kept,) = json.loads((tmp_path / widths.KEPT).read_text()).values()
+    assert kept == {"most": 2}
+    (row,) = Ledger(tmp_path / "smoke").status()
+    assert (row.state, row.claims, row.tries) == ("finished", 2, 0)
+    found, ended = results(tmp_path), executed(tmp_path, 4)
+    assert bool(ended) == fault.startswith("train.refilled")
+    assert found.keys() == results(whole).keys()
+    assert {name: data for name, data in found.items() if name.split("/")[0] not in ended} == {
+        name: data for name, data in results(whole).items() if name.split("/")[0] not in ended
+    }
+    # the next sweep of this shape begins with two
+    assert run(values, tmp_path, 4, seed=[4, 5]) == 0
+    assert [found["width"] for found in executions(tmp_path)] == [2, 2]
+
+
+def executed(folder: Path, width: int) -> set[str]:
+    """The runs that were trained in so many lanes."""
+    paths = folder.glob("smoke/*/execution.json")
+    return {path.parent.name for path in paths if json.loads(path.read_text())["width"] == width}
+
+
+def test_a_kill_amid_halving_leaves_what_can_be_halved_again(tmp_path: Path) -> None:
+    """Six trunks in rounds of four; the second round's pinned state goes, the first's stays."""
+    config = build(SweepConfig, composed("tasks=none", "seed=[0,1,2,3,4,5]", "pack.lanes=4"))
+    plan = make_plan([config], [draft_manifest(config.data, config.tasks)], "cpu")
+    pack = plan.packs[0]
+    assert (pack.runs[0].kind, len(pack.runs), pack.width) == (TRUNK, 6, 4)
+    ledger = Ledger(tmp_path / "smoke")
+    claim = ledger.claim(pack.pack_id, pack.execution)
+    assert claim is not None
+    claim.freeze()
+    job = Job(pack, config.pack, tmp_path / "smoke", claim)
+    for run in pack.runs[:4]:
+        outcome_path(job, run).parent.mkdir()
+        outcome_path(job, run).write_text("{}")
+    at = [slots.ROUND * n + step for n, step in ((0, 8), (0, 12), (1, 8), (1, 10))]
+    for number, pinned in zip(at, (True, True, True, False), strict=True):
+        checkpoint.save(claim.folder, number, {}, {}, pinned=pinned)
+    kept = []
+    for point in ("narrow.kept", "narrow.removed", "narrow.thawed"):
+        faults._plan = faults.parse(f"{point}=crash")
+        faults._passed.clear()
+        try:
+            with pytest.raises(faults.InjectedCrash):
+                widths.narrow(job, ledger, "no memory")
+        finally:
+            faults._plan = None
+        kept.append(([step for step, _, _ in checkpoint.saved(claim.folder)], len(ledger.frozen())))
+        assert widths.kept(tmp_path / widths.KEPT, widths.key_of(job.pack))["most"] == 2
+    assert kept == [(at, 1), (at[:2], 1), (at[:2], 0)]
+    widths.narrow(job, ledger, "no memory")
+    assert ledger.status()[0].state == "released"
+
+
+class TestFastest:
+    """The choice among measured speeds."""
+
+    @staticmethod
+    def of(speeds: dict[int, float], most: int = 64) -> tuple[int, list[int]]:
+        asked: list[int] = []
+
+        def speed(width: int) -> float:
+            asked.append(width)
+            if speeds[width] == 0:
+                raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+            return speeds[width]
+
+        return widths.fastest({}, most, speed), asked
+
+    def test_more_lanes_are_tried_as_long_as_they_gain(self) -> None:
+        assert self.of({1: 100, 4: 300, 16: 500, 64: 510}) == (64, [1, 4, 16, 64])
+        assert self.of({1: 100, 4: 104}) == (4, [1, 4])
+        assert self.of({1: 100, 4: 80}) == (1, [1, 4])
+        assert self.of({1: 100, 4: 300, 16: 250}) == (4, [1, 4, 16])
+
+    def test_a_number_that_does_not_fit_is_none(self) -> None:
+        assert self.of({1: 100, 4: 300, 16: 0}) == (4, [1, 4, 16])
+        with pytest.raises(RuntimeError):
+            self.of({1: 0})
+
+    def test_never_more_than_runs(self) -> None:
+        assert self.of({1: 100, 4: 300, 6: 350}, most=6) == (6, [1, 4, 6])
+        assert self.of({1: 100}, most=1) == (1, [1])
+
+    def test_what_is_known_is_not_measured(self) -> None:
+        known = {"1": 100.0, "4": 300.0, "16": 290.0}
+        assert widths.fastest(known, 64, lambda width: pytest.fail("measured")) == 4
