@@ -9,7 +9,7 @@ import jax
 import pytest
 from launching import composed
 
-from lmscale import checkpoint, faults, slots, sweep, train, widths, worker
+from lmscale import checkpoint, faults, plan, slots, sweep, train, widths, worker
 from lmscale.config import SweepConfig
 from lmscale.data.scan import draft_manifest
 from lmscale.device import Device
@@ -140,7 +140,7 @@ def test_a_sweep_of_rates_compiles_one_step_and_says_so(
     before = COMPILED.copy()
     assert [before[name] for name in large] == [1, 1, 2, 1]
     assert run(values, tmp_path, 2, **rates(values, 12)) == 0
-    assert COMPILED == before
+    assert before == COMPILED
     assert len(executions(tmp_path)) == 1
     assert len(results(tmp_path)) == 36
     assert "0 programs compiled, 0 read from the cache" in capsys.readouterr().out
@@ -231,8 +231,8 @@ def executed(folder: Path, width: int) -> set[str]:
 def test_a_kill_amid_halving_leaves_what_can_be_halved_again(tmp_path: Path) -> None:
     """Six trunks in rounds of four; the second round's pinned state goes, the first's stays."""
     config = build(SweepConfig, composed("tasks=none", "seed=[0,1,2,3,4,5]", "pack.lanes=4"))
-    plan = make_plan([config], [draft_manifest(config.data, config.tasks)], "cpu")
-    pack = plan.packs[0]
+    planned = make_plan([config], [draft_manifest(config.data, config.tasks)], "cpu")
+    pack = planned.packs[0]
     assert (pack.runs[0].kind, len(pack.runs), pack.width) == (TRUNK, 6, 4)
     ledger = Ledger(tmp_path / "smoke")
     claim = ledger.claim(pack.pack_id, pack.execution)
@@ -294,3 +294,20 @@ class TestFastest:
     def test_what_is_known_is_not_measured(self) -> None:
         known = {"1": 100.0, "4": 300.0, "16": 290.0}
         assert widths.fastest(known, 64, lambda width: pytest.fail("measured")) == 4
+
+
+@pytest.mark.slow
+def test_lanes_are_measured_once_where_a_pack_is_trained(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator, with one and two lanes to compare."""
+    monkeypatch.setattr(plan, "_width", lambda config, device: plan.AUTO)
+    two = {"pack": {**values["pack"], "max_lanes": 2}}
+    assert run({**values, **two}, tmp_path, "auto", seed=[0, 1]) == 0
+    (kept,) = json.loads((tmp_path / widths.KEPT).read_text()).values()
+    assert kept["speeds"].keys() == {"1", "2"} and min(kept["speeds"].values()) > 0
+    best = max(kept["speeds"], key=kept["speeds"].get)
+    assert [found.get("width", 2) for found in executions(tmp_path)] == [int(best)] * 2
+    monkeypatch.setattr(train, "_speed", lambda *_: pytest.fail("measured again"))
+    assert run({**values, **two}, tmp_path, "auto", seed=[2]) == 0
+    assert len(executions(tmp_path)) == 3
