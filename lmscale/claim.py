@@ -38,6 +38,7 @@ class PastClaim:
     from_step: int
     end: dict[str, Any] | None
     beat: float  # the mtime: its last heartbeat
+    at: str | None = None  # when it was made, by its holder's clock; None in older files
 
 
 @dataclass
@@ -161,7 +162,8 @@ def past_claims(folder: Path) -> list[PastClaim]:
             ended = read_claim(end) if end.exists() else None
             lanes = tuple(content.get("lanes", ()))
             beat = path.stat().st_mtime
-            found.append(PastClaim(number, content["holder"], lanes, content["from_step"], ended, beat))
+            at = content.get("at")
+            found.append(PastClaim(number, content["holder"], lanes, content["from_step"], ended, beat, at))
     return found
 
 

@@ -87,12 +87,13 @@ class EvaluationConfig:
 class PackConfig:
     """The computing of runs, never what they compute.
 
-    lanes: runs of one shape trained in one program; `auto` is 1 on a CPU, where a process a core is faster,
-    and as many as there are up to max_lanes on an accelerator. steps: the most steps in a dispatch.
+    lanes: runs of one shape trained at a time in one program; `auto` is 1 on a CPU, where a process a core is
+    faster, and measured on an accelerator, once for each shape and device. max_lanes: the most runs of a pack that
+    has more lanes than one; the others wait for a lane that ends. steps: the most steps in a dispatch.
     """
 
     lanes: int | str = "auto"
-    max_lanes: int = 64
+    max_lanes: int = 256
     steps: int = 16
     device: str = "auto"
     checkpoint_seconds: float = 30.0

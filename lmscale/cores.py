@@ -1,54 +1,75 @@
-"""A core for each training process of this machine, by locks on files in the temporary folder."""
+"""Cores and cards for the training processes of this machine: each holds its own until it ends.
+
+What is held is a name among the kernel's sockets (Linux's abstract ones): it goes with its process, and jobs with
+temporary folders of their own see one another, which files in these folders would not.
+"""
 
 import contextlib
-import fcntl
 import os
-import tempfile
+import socket
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
-_core: IO[str] | None = None  # the lock on this process's core, held until it ends
+_held: list[socket.socket] = []  # until this process ends
 
 
-def take_core() -> None:
-    """Pin this process to a core of its own and to one thread, before jax starts its pools.
+def given() -> int:
+    """Count the cores that a scheduler gave this job; 1 where there is none: a process a core trains faster."""
+    count = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return max(1, min(int(count), there)) if count.isdigit() else 1
 
-    Two single-threaded processes train 1.26 to 2 times as fast as one process of two threads. Where every core
-    is taken already, or no lock can be had (`trouble` says why), the process shares all of them.
+
+def take_core(count: int = 1) -> None:
+    """Pin this process to `count` cores of its own, with a thread for each, before jax starts its pools.
+
+    Two single-threaded processes train 1.26 to 2 times as fast as one process of two threads. Where fewer cores are
+    free, the process shares all that it may use.
     """
-    global _core
     os.environ["JAX_PLATFORMS"] = "cpu"
     flag = "--xla_cpu_multi_thread_eigen=false"
-    if flag not in os.environ.get("XLA_FLAGS", ""):
+    if count == 1 and flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-    if _core is not None or not hasattr(os, "sched_setaffinity"):
+    if _held or not hasattr(os, "sched_setaffinity"):
         return
-    with contextlib.suppress(OSError):  # the leading process says so, once
-        _core = _free_core()
+    cores = _take([f"core-{core}" for core in sorted(os.sched_getaffinity(0))], count)
+    if len(cores) == count:
+        os.sched_setaffinity(0, {int(core.removeprefix("core-")) for core in cores})
 
 
-def _free_core() -> IO[str] | None:
-    for core in sorted(os.sched_getaffinity(0)):
-        lock = _lock_path(core).open("a")
+def cards() -> list[str]:
+    """List the NVIDIA cards that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    found = Path("/dev").glob("nvidia[0-9]*")
+    return sorted((path.name.removeprefix("nvidia") for path in found), key=int)
+
+
+def take_card(names: Sequence[str]) -> None:
+    """See one of these cards alone, which no other process of ours has; all of them where none is free."""
+    taken = _take([f"card-{name}" for name in names], 1)
+    if taken:
+        os.environ["CUDA_VISIBLE_DEVICES"] = taken[0].removeprefix("card-")
+
+
+def _take(names: Sequence[str], count: int) -> list[str]:
+    """Hold `count` of these names, or else none."""
+    taken: dict[str, socket.socket] = {}
+    for name in names:
+        if len(taken) == count:
+            break
+        held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        os.sched_setaffinity(0, {core})
-        return lock
-    return None
-
-
-def _lock_path(core: int) -> Path:
-    return Path(tempfile.gettempdir()) / f"lmscale-{os.getuid()}-core-{core}.lock"
-
-
-def trouble() -> str | None:
-    """Give a sentence where the locks cannot be had: then the processes share the cores, and training is slower."""
-    try:
-        for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else ():
-            _lock_path(core).open("a").close()
-    except OSError as error:
-        return f"no core is kept for each process ({error}): training goes on, some slower"
-    return None
+            held.bind(f"\0lmscale-{os.getuid()}-{name}")
+        except OSError:
+            held.close()
+        else:
+            taken[name] = held
+    if len(taken) < count:
+        for held in taken.values():
+            with contextlib.suppress(OSError):
+                held.close()
+        return []
+    _held.extend(taken.values())
+    return list(taken)

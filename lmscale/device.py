@@ -1,7 +1,7 @@
 """The device that jax has here. jax is asked, in a process that is thrown away: a file under /dev says that there
 is a card and not that this jax can use it, and a flag that XLA does not know aborts the process that asks.
 
-The answer is kept in the runs folder until the versions, the environment or the machine change. A plan, which has
+The answers, one for each set of versions, environment and machine, are kept in the runs folder. A plan, which has
 no time to ask and writes nothing, guesses where there is no answer, and says so. No jax is imported here.
 """
 
@@ -24,6 +24,7 @@ from lmscale.errors import UserError
 from lmscale.jsonfiles import digest, read_json, write_json
 
 KEPT = ".device.json"
+MOST_KEPT = 64  # machines and environments
 PATIENCE = 300.0  # seconds after which jax is said to hang
 MORE_MEMORY = (
     "it needs more memory: free some, raise the limit (ulimit -v), or train fewer packs at a time "
@@ -39,7 +40,6 @@ _LACKS_MEMORY = re.compile(
     r"|start new thread|pthread_create|Resource temporarily unavailable"
 )
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b|[FE]\d{4} |terminate called")
-_ERROR = re.compile(r"[\w.]*(Error|Exception|Exit)\b|[FE]\d{4} |terminate called")
 _VARIABLES = ("JAX_", "XLA_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "TPU_", "LD_", "TF_")
 _FILES = ("nvidia[0-9]*", "dxg", "kfd", "accel[0-9]*", "vfio/[0-9]*")
 _LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_NPROC", "RLIMIT_NOFILE", "RLIMIT_STACK")
@@ -47,11 +47,13 @@ _LIMITS = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_NPROC", "RLIMIT_NOFILE", "RLIMIT_
 
 @dataclass(frozen=True)
 class Device:
-    """platform: cpu, gpu or tpu. kind: jax's name of it. said: False for a guess."""
+    """platform: cpu, gpu or tpu. kind: jax's name of it. said: False for a guess. elsewhere: it is expected of
+    other machines, each of which is asked before it trains."""
 
     platform: str
     kind: str = ""
     said: bool = True
+    elsewhere: bool = False
 
 
 def lacks_memory(text: str) -> bool:
@@ -79,9 +81,8 @@ def found(requested: str, runs: Path) -> Device:
     if kept is None:
         with contextlib.suppress(OSError, UserError):  # the answer is needed, its keeping is not
             runs.mkdir(parents=True, exist_ok=True)
-            write_json(
-                runs / KEPT, {"key": _key(requested), "platform": device.platform, "kind": device.kind}
-            )
+            answers = _answers(runs) | {_key(requested): [device.platform, device.kind]}
+            write_json(runs / KEPT, dict(list(answers.items())[-MOST_KEPT:]))
     return device
 
 
@@ -104,7 +105,7 @@ def unused_card(requested: str, device: Device) -> str | None:
 
 def _remedy(platform: str) -> str:
     return {
-        "gpu": "for an NVIDIA card: .venv/bin/pip install -e '.[cuda]'",
+        "gpu": "for an NVIDIA card: .venv/bin/pip install -e '.[cuda]' ('.[cuda12]' for drivers before 580)",
         "tpu": "for a TPU: .venv/bin/pip install -e '.[tpu]'",
         "cpu": "take JAX_PLATFORMS out of the environment",
     }[platform]
@@ -134,13 +135,17 @@ def _device_files() -> list[str]:
 
 
 def _kept(runs: Path, requested: str) -> Device | None:
+    answer = _answers(runs).get(_key(requested))
+    return Device(answer[0], answer[1]) if answer else None
+
+
+def _answers(runs: Path) -> dict[str, list[str]]:
+    """What jax said before: {key: [platform, kind]}, the oldest first; none where the file is damaged."""
     try:
         kept = read_json(runs / KEPT)
-        if kept["key"] == _key(requested):
-            return Device(kept["platform"], kept["kind"])
-    except (UserError, ValueError, KeyError, TypeError):
-        pass  # none, or damaged
-    return None
+        return {key: answer for key, answer in kept.items() if isinstance(answer, list) and len(answer) == 2}
+    except (UserError, ValueError, AttributeError):
+        return {}
 
 
 @functools.cache

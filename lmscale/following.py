@@ -17,7 +17,7 @@ def next_pack(job: Job) -> Pack | None:
     data = job.pack.runs[0].data["content_hash"]
     packs = [pack for pack in packs if pack.runs[0].data["content_hash"] == data]
     pack = min(packs, key=lambda pack: (pack.wave, -pack.flops), default=None)
-    if pack is None or pack.is_settled:
+    if pack is None or pack.has_width:
         return pack
     width = widths.known(job.folder.parent, pack) or 1
     return dataclasses.replace(pack, execution={**pack.execution, "width": width}, named=pack.pack_id)

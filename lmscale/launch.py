@@ -54,7 +54,8 @@ def main() -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         again = shlex.join(["python", "-m", "lmscale.launch", *typed])
-        with contextlib.suppress(OSError):  # the terminal may be what went away
+        with contextlib.suppress(OSError, UserError):  # the terminal may be what went away
+            stopping.say_farewell()
             print(f"lmscale: stopped, and nothing that was saved is lost; to go on: {again}", file=sys.stderr)
         return stopping.exit_status()
     except BrokenPipeError:
@@ -66,7 +67,7 @@ def main() -> int:
     except OverrideParseException as error:
         return _refuse(_unreadable(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(_unknown_key(error) or str(error))
+        return _refuse(_unknown_key(error) or _missing_launcher(error) or str(error))
     except RecursionError:
         return _refuse("the arguments, or a file of sweeps/, are nested deeper than can be read")
     except OSError as error:
@@ -135,6 +136,17 @@ def _unknown_key(error: Exception) -> str | None:
         parent = named[1][: named[1].find(f".{key}") + 1]
         return f"{named[1]}: unknown key; {nearest(parent, str(key), known)}" if known else None
     return unknown_key(SweepConfig, named[1]) if named else None
+
+
+def _missing_launcher(error: Exception) -> str | None:
+    """Hydra lists the launchers that are there; those that are not may be an extra of ours."""
+    named = re.search(r"Could not find 'hydra/launcher/(\w+)'", str(error))
+    extra = (
+        {"ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}.get(named[1]) if named else None
+    )
+    return (
+        f"hydra/launcher={named[1]}: not installed; pip install -e '.[{extra}]'" if named and extra else None
+    )
 
 
 def _refuse(message: str) -> int:

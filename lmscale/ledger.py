@@ -60,6 +60,7 @@ class PackStatus:
     tries: int = 0
     holder: str | None = None
     age: float | None = None  # seconds since the last heartbeat
+    since: str | None = None  # when the last claim was made, by its holder's clock
     reason: str | None = None
     log_tail: str | None = None
 
@@ -81,8 +82,19 @@ class Ledger:
                 entries[entry["pack_id"]] = {name: entry[name] for name in ("pack_id", "execution")}
         return list(entries.values())
 
-    def claim(self, pack_id: str, execution: Mapping[str, Any], reopen: bool = False) -> Claim | None:
-        """Claim a pack. execution["lanes"] are its run ids; it is frozen when the claim says so, not yet.
+    def thawed(self) -> set[str]:
+        """Return the ids of the packs whose executions were given up."""
+        return {entry["thawed"] for entry in self._read_log() if "thawed" in entry}
+
+    def claim(
+        self,
+        pack_id: str,
+        execution: Mapping[str, Any],
+        reopen: bool = False,
+        about: Mapping[str, Any] | None = None,
+    ) -> Claim | None:
+        """Claim a pack. execution["lanes"] are its run ids; it is frozen when the claim says so, not yet. about:
+        what the claim's file is to tell of its holder besides.
 
         None where it is held by a live process, parked, finished (all its runs having an outcome.json), or
         where one of its runs is frozen in another pack. `reopen`: a finished pack too: the caller knows of
@@ -100,7 +112,7 @@ class Ledger:
         if state in ("running", "parked") or (state == "finished" and not reopen):
             return None
         number = past[-1].number + 1 if past else 1
-        content = self._content(folder, frozen["lanes"])
+        content = {**self._content(folder, frozen["lanes"]), "about": about}
         try:
             create(claim_path(folder, number), [canonical(content).encode()], kind="claim")
         except FileExistsError:
@@ -167,13 +179,16 @@ class Ledger:
             tries=in_vain(past, newest_step(folder), "failed"),
             holder=f"{last.holder.get('host')}:{last.holder.get('pid')}",
             age=self._age(folder, last),
+            since=last.at,
             reason=end.get("reason"),
             log_tail=end.get("log_tail"),
         )
 
     def _content(self, folder: Path, lanes: Sequence[str]) -> dict[str, Any]:
         """The content of a claim's file."""
-        return {"holder": this_process(), "lanes": list(lanes), "from_step": newest_step(folder)}
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        step = newest_step(folder)
+        return {"holder": this_process(), "lanes": list(lanes), "from_step": step, "at": at}
 
     def _pack(self, pack_id: str) -> Path:
         return self.folder / "packs" / pack_id
@@ -241,14 +256,15 @@ class Ledger:
         return asked
 
     def _freeze(self, pack_id: str, execution: dict[str, Any]) -> bool:
-        """Freeze a pack's execution if it is not; False where another pack has one of its runs.
+        """Freeze a pack's execution if it is not; False where another pack has one of its runs, or where the pack
+        was frozen with another execution meanwhile.
 
         Every entry of the log is appended with all before it seen, so two plans cannot both have a run.
         """
         make_folder(self.folder / "frozen")
-        while self._execution(pack_id, execution) is not None:
+        while (stands := self._execution(pack_id, execution)) is not None:
             if any(entry["pack_id"] == pack_id for entry in self.frozen()):
-                return True
+                return stands == execution
             at = datetime.now(UTC).isoformat(timespec="milliseconds")  # a forecast of a run must be older
             self._append({"pack_id": pack_id, "execution": execution, "frozen_at": at})
         return False

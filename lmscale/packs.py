@@ -1,7 +1,8 @@
 """A pack in its folder: what a worker must know of it, its log, the files of its runs."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from lmscale.claim import Claim
 from lmscale.config import PackConfig
 from lmscale.durable import make_folder
+from lmscale.errors import UserError
 from lmscale.jsonfiles import read_json, write_json
 from lmscale.plan import Pack
 from lmscale.spec import RunSpec, spec_of
@@ -39,7 +41,27 @@ def read_pack(folder: Path, pack_id: str) -> tuple[Pack, dict[str, Any]]:
     found = read_json(folder / "packs" / pack_id / "pack.json")
     lanes = found["execution"]["lanes"]
     runs = tuple(spec_of(read_json(folder / lane / "spec.json")) for lane in lanes)
-    return Pack(found["wave"], found["execution"], runs, tuple(found["pins"])), found
+    return Pack(found["wave"], found["execution"], runs, tuple(found["pins"]), named=pack_id), found
+
+
+@contextlib.contextmanager
+def refused(folder: Path, pack_id: str) -> Iterator[None]:
+    """Note that the body raised a UserError: a machine could not have the execution of this pack. Whoever plans
+    with retry=true on another machine, and has no jax to compare with, starts such a pack over."""
+    note = refusal(folder, pack_id)
+    try:
+        yield
+    except UserError as error:
+        with contextlib.suppress(OSError):
+            note.write_text(f"{error}\n")
+        raise
+    with contextlib.suppress(OSError):
+        note.unlink(missing_ok=True)
+
+
+def refusal(folder: Path, pack_id: str) -> Path:
+    """Return the path of that note."""
+    return folder / "packs" / pack_id / "refused.txt"
 
 
 def log_of(folder: Path) -> Path:

@@ -1,14 +1,15 @@
 """Runs -> packs in waves: how the runs of a sweep are computed, before anything is. No jax.
 
 What a run *is* (`RunSpec`) is its science; how it is computed (`Pack.execution`) is kept apart, and the ledger
-freezes it at the first claim.
+freezes it at the first step. Packs that run elsewhere are planned open: with the device that is expected of those
+machines, without precision and versions, which `settle` adds where the pack runs.
 """
 
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +22,7 @@ from lmscale.spec import RunSpec, short_hash
 
 AUTO = "auto"  # a width that is measured where the pack is trained
 HELD = 2  # the first wave that waits for the forecasts to be registered
+SETTLED = ("device", "precision", "versions", "cores")  # of an execution, where the pack runs
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 
 
@@ -40,7 +42,7 @@ class Pack:
         return self.named or short_hash(self.execution)
 
     @property
-    def is_settled(self) -> bool:
+    def has_width(self) -> bool:
         """Say if it is known how many of its runs are trained at a time."""
         return self.execution.get("width") != AUTO
 
@@ -48,7 +50,12 @@ class Pack:
     def width(self) -> int:
         """Count the runs that are trained at a time, each in a lane; the others wait for a lane that ends. All of
         them where that is not settled."""
-        return int(self.execution.get("width", len(self.runs))) if self.is_settled else len(self.runs)
+        return int(self.execution.get("width", len(self.runs))) if self.has_width else len(self.runs)
+
+    @property
+    def is_open(self) -> bool:
+        """What it runs on is not known before it runs."""
+        return "versions" not in self.execution
 
     @property
     def end_steps(self) -> tuple[int, ...]:
@@ -86,13 +93,16 @@ def make_plan(
     device: str,
     frozen: Iterable[Mapping[str, Any]] = (),
     besides: Iterable[RunSpec] = (),
+    elsewhere: bool = False,
+    thawed: Collection[str] = (),
 ) -> Plan:
     """Make one plan of all compositions. A run in a frozen pack stays there; the others are packed anew.
 
     device: cpu, gpu or tpu. frozen: the ledger's [{"pack_id", "execution"}]; packs whose runs are not all
-    among these configurations are left out. besides: runs that no composition has. Where compositions name
-    targets, what no forecast may use waits until the forecasts are registered: the targets' rungs, and whatever
-    else can fill the cores while these train.
+    among these configurations are left out. besides: runs that no composition has. elsewhere: other machines train
+    them, of which `device` is expected. thawed: packs that were given up, whose states no new pack may take for its
+    own. Where compositions name targets, what no forecast may use waits until the forecasts are registered: the
+    targets' rungs, and whatever else can fill the cores while these train.
     """
     runs: dict[str, RunSpec] = {}
     pack_of: dict[str, Any] = {}
@@ -132,7 +142,8 @@ def make_plan(
         for at in range(0, len(ids), most):
             lanes = ids[at : at + most]
             waiting = {} if len(lanes) == 1 or (width != AUTO and width >= len(lanes)) else {"width": width}
-            groups.append((lanes, {**_execution(lanes, device, config.steps), **waiting}, ""))
+            execution = {"lanes": lanes, "device": device, "steps": config.steps, **waiting}
+            groups.append((lanes, _anew(execution, thawed) if elsewhere else settle(execution, device), ""))
     packs = [
         _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes), named)
         for lanes, execution, named in groups
@@ -171,9 +182,18 @@ def _width(config: Any, device: str) -> Any:
     return min(int(config.lanes), int(config.max_lanes))
 
 
-def _execution(lanes: list[str], device: str, steps: int) -> dict[str, Any]:
+def settle(execution: Mapping[str, Any], device: str, cores: int = 1) -> dict[str, Any]:
+    """Say how a pack is computed on this machine: on `device`, by what is installed here, on so many cores."""
     precision = "float32" if device == "cpu" else "bfloat16"
-    return {"lanes": lanes, "device": device, "precision": precision, "steps": steps, "versions": versions()}
+    several = {"cores": cores} if device == "cpu" and cores > 1 else {}  # they decide the order of sums
+    return {**execution, "device": device, "precision": precision, "versions": versions(), **several}
+
+
+def _anew(execution: dict[str, Any], thawed: Collection[str]) -> dict[str, Any]:
+    """An open execution whose id no pack had that was given up."""
+    while short_hash(execution) in thawed:
+        execution = {**execution, "restart": execution.get("restart", 0) + 1}
+    return execution
 
 
 @functools.cache

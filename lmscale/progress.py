@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from lmscale.errors import UserError
 from lmscale.jsonfiles import read_json
+from lmscale.ledger import Ledger
 from lmscale.plan import Pack, Plan
 from lmscale.speeds import last_timing, mean_speed, record_speeds
 from lmscale.tables import duration, short
@@ -57,7 +59,15 @@ class Display:
             self.live.stop()
         try:
             done = self._done() - self.done_before
-            record_speeds(self.folder, [pack for pack in self.plan.packs if pack.pack_id in done])
+            begun = {entry["pack_id"]: entry["execution"] for entry in Ledger(self.folder).frozen()}
+            record_speeds(  # of the device that each had, which a plan for other machines did not know
+                self.folder,
+                [
+                    replace(pack, execution=begun.get(pack.pack_id, pack.execution), named=pack.pack_id)
+                    for pack in self.plan.packs
+                    if pack.pack_id in done
+                ],
+            )
         except UserError:
             if error is None:  # else a full disk would say that of the speeds, and not what it stopped
                 raise
@@ -102,7 +112,7 @@ class Display:
                 self.live.update(self._table(done, left))
 
     def _ended(self, pack: Pack) -> str:
-        run, line = pack.runs[0], last_timing(self.folder, pack)
+        run, line = pack.runs[0], last_timing(self.folder, pack.runs[0].run_id)
         outcome = read_json(self.folder / run.run_id / "outcome.json")
         tokens = short(outcome["tokens"]) if outcome["tokens"] else "-"
         part = f"{self.plan.part_of[run.run_id]} " if run.run_id in self.plan.part_of else ""
@@ -114,9 +124,8 @@ class Display:
 
     def _say_programs(self) -> None:
         """Say how many programs the packs of this session needed, as their last lines have it."""
-        lines = [
-            last_timing(self.folder, p) for p in self.plan.packs if p.pack_id in self.said - self.done_before
-        ]
+        ended = [pack for pack in self.plan.packs if pack.pack_id in self.said - self.done_before]
+        lines = [last_timing(self.folder, pack.runs[0].run_id) for pack in ended]
         found = [line["programs"] for line in lines if line]
         if found:
             compiled, read, seconds = (
@@ -137,14 +146,15 @@ class Display:
         return duration((time.time() - self.began) * left / spent) if spent else "-"
 
     def _running(self, done: set[str]) -> Sequence[tuple[Pack, dict[str, Any]]]:
-        lines = [(p, last_timing(self.folder, p)) for p in self.plan.packs if p.pack_id not in done]
+        waiting = [pack for pack in self.plan.packs if pack.pack_id not in done]
+        lines = [(pack, last_timing(self.folder, pack.runs[0].run_id)) for pack in waiting]
         return [(pack, line) for pack, line in lines if line and line["step"] < line["end_step"]]
 
     def _table(self, done: set[str], left: str) -> Any:
         from rich.table import Table
 
         table = Table(title=f"{len(done)} of {len(self.plan.packs)} packs done, {left} left", box=None)
-        for name in ("rung", "kind", "seed", "step", "loss", "tokens/s", "GFLOP/s"):
+        for name in ("rung", "kind", "seed", "step", "loss", "tokens/s", "GFLOP/s", "on"):
             table.add_column(name, justify="right")
         for pack, line in self._running(done):
             run = pack.runs[0]
@@ -156,6 +166,7 @@ class Display:
                 _loss(line["train_loss"]),
                 short(line["tokens_per_second"]),
                 f"{line['flops_per_second'] / 1e9:.1f}",
+                line.get("host", ""),
             )
         return table
 

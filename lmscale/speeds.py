@@ -37,7 +37,7 @@ def record_speeds(folder: Path, packs: Iterable[Pack]) -> None:
     speeds = speeds_of(folder.parent)
     before = dict(speeds)
     for pack in packs:
-        line = last_timing(folder, pack)
+        line = last_timing(folder, pack.runs[0].run_id)
         if line and line["seconds"] > 5 and (speed := mean_speed(line)):
             speeds[speed_key(pack, line["lanes"])] = speed
     if speeds != before:
@@ -49,9 +49,9 @@ def mean_speed(line: dict[str, Any]) -> int:
     return max(0, round(line["tokens"] / max(line["seconds"], 1e-9)))
 
 
-def last_timing(folder: Path, pack: Pack) -> dict[str, Any] | None:
-    """Read the last line of a pack's timing.jsonl, if it has one."""
-    path = folder / pack.runs[0].run_id / "timing.jsonl"
+def last_timing(folder: Path, run_id: str) -> dict[str, Any] | None:
+    """Read the last line of a run's timing.jsonl, if it has one."""
+    path = folder / run_id / "timing.jsonl"
     try:
         lines = path.read_text().splitlines()
         return json.loads(lines[-1]) if lines else None

@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP: while packs train they are a request, which each pack fulfils by saving its state
 and giving its claim back. At any other time they end the process at once; then there is nothing to save.
 
-A signal that the parent had ignored (`nohup`, a job that a script left in the background) stays ignored.
+A signal that the parent had ignored (`nohup`, a job that a script left in the background) stays ignored. The signal
+by which submitit hears of a time limit or a preemption is a request too; submitit queues the job again after it.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -22,6 +23,9 @@ _follows = False
 _asked: int | None = None  # the signal
 _since = 0.0  # time.monotonic() when it came first
 _work: "Work | None" = None  # what this process is at
+_last_words: Callable[[], None] | None = None  # of the leading process, when it is stopped
+_requeue: Callable[[int, FrameType | None], object] | None = None  # submitit's own handler of its signal
+_of_submitit: int | None = None  # that signal, once it has come
 
 
 class Work(Protocol):
@@ -51,6 +55,23 @@ def exit_status() -> int:
     return 128 + (_asked or signal.SIGINT)
 
 
+def asked_by_hand() -> bool:
+    """Say if it was Ctrl-C, by somebody who can be asked what to do."""
+    return _asked == signal.SIGINT and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def farewell(words: Callable[[], None]) -> None:
+    """Have the leading process call this after it was stopped, when nothing else is shown any more."""
+    global _last_words
+    _last_words = words
+
+
+def say_farewell() -> None:
+    """Call what was given to `farewell`."""
+    if _last_words is not None:
+        _last_words()
+
+
 def lead() -> None:
     """Lead, as the process that a person started: a signal ends it as Ctrl-C does."""
     global _leads
@@ -62,14 +83,28 @@ def lead() -> None:
 def follow(parent: int | None = None) -> None:
     """Follow, as a worker that trains packs: a signal is a request, and the end of the process that started it ends
     it too. parent: the pid of that process; without it, that of the process which is the parent now."""
-    global _follows
+    global _follows, _requeue
     if _leads or _follows or threading.current_thread() is not threading.main_thread():
         return
     _follows = True
     for number in _heeded():
         signal.signal(number, _note)
+    if os.environ.get("SUBMITIT_EXECUTOR"):
+        number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", signal.SIGUSR2)
+        before = signal.signal(number, _note_submitit)
+        _requeue = before if callable(before) else None
     parent = os.getppid() if parent is None else parent
     threading.Thread(target=_watch, args=(parent,), name="parent watch", daemon=True).start()
+
+
+def hand_on() -> None:
+    """Let submitit queue this job again, which ends the process, where it was its signal that stopped the work. It
+    returns where nothing is to be queued: another signal, or the last of the job's time limits."""
+    if _of_submitit is not None and _requeue is not None:
+        with contextlib.suppress(
+            Exception
+        ):  # submitit's word for "timed out too many times", or no scheduler
+            _requeue(_of_submitit, None)
 
 
 @contextlib.contextmanager
@@ -110,6 +145,12 @@ def _note(number: int, frame: FrameType | None) -> None:
     global _asked, _since
     _since = _since if requested() else time.monotonic()
     _asked = number
+
+
+def _note_submitit(number: int, frame: FrameType | None) -> None:
+    global _of_submitit
+    _of_submitit = number
+    _note(number, frame)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

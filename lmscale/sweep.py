@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale import checkpoint, cores, promise
+from lmscale import checkpoint, promise, scheduler
 from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
@@ -23,8 +23,9 @@ from lmscale.jsonfiles import write_json
 from lmscale.ladder import chosen, same_runs
 from lmscale.ledger import Ledger
 from lmscale.outcomes import needs_work, others, outcome_of
+from lmscale.packs import refusal
 from lmscale.parts import write_parts
-from lmscale.plan import HELD, Plan, make_plan, versions
+from lmscale.plan import HELD, Pack, Plan, make_plan, versions
 from lmscale.progress import Display
 from lmscale.spec import RunSpec, write_specs
 from lmscale.speeds import speeds_of
@@ -42,16 +43,23 @@ class Sweep:
     folder: Path
     device: Device
     besides: tuple[RunSpec, ...] = ()  # runs that no composition has
+    typed: tuple[str, ...] = ()  # the overrides
 
     def plan(self) -> Plan:
-        frozen = Ledger(self.folder).frozen()
-        return make_plan(self.configs, self.manifests, self.device.platform, frozen, self.besides)
+        ledger, device = Ledger(self.folder), self.device
+        frozen, thawed = ledger.frozen(), ledger.thawed()
+        return make_plan(
+            self.configs, self.manifests, device.platform, frozen, self.besides, device.elsewhere, thawed
+        )
 
 
-def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) -> int:
+def run(
+    values: Sequence[Mapping[str, Any]], launch: Launch, elsewhere: str = "", typed: Sequence[str] = ()
+) -> int:
     """Do what `action` says with every composition; the exit status. Nothing is written before all is valid.
 
-    here: the jobs of `launch` run on this machine, so that what it has is what they will have.
+    elsewhere: the jobs of `launch` run on other machines, which have this device as far as is known; '': they run
+    here, so that what this machine has is what they will have. typed: the overrides, to be kept with the runs.
     """
     configs = tuple(build(SweepConfig, value) for value in values)
     first = configs[0]
@@ -59,12 +67,14 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
         if len({getattr(config, field) for config in configs}) > 1:
             raise UserError(f"{field}: cannot be an axis of a sweep; give it one value")
     runs = Path(first.runs)
-    device = expected(first.pack.device, runs)
+    asked = first.pack.device
+    if elsewhere:
+        device = Device(elsewhere if asked == "auto" else asked, said=False, elsewhere=True)
+    else:
+        device = expected(asked, runs)
     for config in configs:
         check(config, device)
-    if not here and first.pack.device == "auto":
-        device = dataclasses.replace(device, said=False)
-    elif first.action in ("sweep", "verify") and here:
+    if first.action in ("sweep", "verify") and not elsewhere:
         _check_machine()
         device = found(first.pack.device, runs)
     manifests = tuple(scan(config.data, config.tasks, Path(config.corpora)) for config in configs)
@@ -74,7 +84,7 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
     left_out = [line for manifest in manifests for line in manifest.tasks_left_out]
     for reason in dict.fromkeys([*left_out, *(line for plan in plans for line in plan.left_out)]):
         print(f"lmscale: left out: {reason}", file=sys.stderr)
-    sweep = Sweep(configs, manifests, runs / first.name, device)
+    sweep = Sweep(configs, manifests, runs / first.name, device, typed=tuple(typed))
     if first.action == "sweep":
         return train_missing(sweep, launch)
     if first.action == "verify":
@@ -94,7 +104,8 @@ def check(config: SweepConfig, device: Device) -> None:
     """Plan against an imaginary corpus: what is wrong with shapes and horizons shows before any scanning."""
     from lmscale.data.scan import draft_manifest
 
-    make_plan([config], [draft_manifest(config.data, config.tasks)], device.platform)
+    manifest = draft_manifest(config.data, config.tasks)
+    make_plan([config], [manifest], device.platform, elsewhere=device.elsewhere)
 
 
 def _check_machine() -> None:
@@ -137,7 +148,9 @@ def show_plan(sweep: Sweep) -> int:
             f"target: dial {run.dial} at {run.horizon_tokens:,} tokens, {run.flops:.3g} FLOPs; wave {HELD} waits "
             f"for its forecast from runs of at most this share of its compute: {cuts}"
         )
-    if not sweep.device.said:
+    if sweep.device.elsewhere:
+        print(f"device: {sweep.device.platform} is expected; jax is asked where each pack runs")
+    elif not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
     return 0
 
@@ -149,7 +162,9 @@ def own_trunks(sweep: Sweep, plan: Plan) -> str:
         for config in sweep.configs
     ]
     flops = sum(pack.flops for pack in plan.packs)
-    less = sum(pack.flops for pack in make_plan(shared, sweep.manifests, sweep.device.platform).packs)
+    device = sweep.device
+    plan_of_less = make_plan(shared, sweep.manifests, device.platform, elsewhere=device.elsewhere)
+    less = sum(pack.flops for pack in plan_of_less.packs)
     return (
         f"transfer.horizon_exponent: each horizon has a rate, and so a trunk of its own: {flops:.3g} FLOPs, "
         f"{flops / less:.2f} times the {less:.3g} of shared trunks"
@@ -168,7 +183,12 @@ def write_candidates(sweep: Sweep) -> int:
 
 def show_status(sweep: Sweep) -> int:
     """Print what of the plan is done, running, failed (make status)."""
-    print(status_table(sweep.plan(), sweep.folder))
+    jobs: dict[str, str] = {}
+    try:
+        jobs = {pack: str(job) for pack, job in scheduler.active(sweep.folder).items()}
+    except UserError as error:
+        print(f"{error}; what is queued there is not shown")
+    print(status_table(sweep.plan(), sweep.folder, jobs))
     return 0
 
 
@@ -225,6 +245,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
             "tasks": dataclasses.asdict(config.tasks),
             "pack": dataclasses.asdict(config.pack),
             "corpora": config.corpora,
+            "overrides": list(sweep.typed),
         }
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)
     }
@@ -235,15 +256,15 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
         promise.register(sweep.folder, aims, display.say)
 
     with Display(plan, sweep.folder) as display:
+        here = not sweep.device.elsewhere
         for line in (
-            unused_card(first.pack.device, sweep.device),
-            cores.trouble(),
+            unused_card(first.pack.device, sweep.device) if here else None,
             others(sweep.folder, plan),
         ):
             if line:
                 display.say(line)
         try:
-            Session(sweep.folder, plan, ledger, contexts, launch, display, register).train()
+            Session(sweep.folder, plan, ledger, contexts, launch, display, register, not here).train()
         except UserError:
             forget(sweep.folder.parent)
             raise
@@ -263,8 +284,7 @@ def _free(sweep: Sweep, plan: Plan) -> bool:
     for pack in plan.packs:
         if retry:
             ledger.retry(pack.pack_id)
-        other_device = sweep.device.said and pack.execution["device"] != sweep.device.platform
-        if not other_device and pack.execution["versions"] == versions():
+        if pack.is_open or not _is_beyond(sweep, pack):
             continue
         depends = (
             states.get(pack.pack_id) == "running"
@@ -274,3 +294,11 @@ def _free(sweep: Sweep, plan: Plan) -> bool:
             ledger.thaw(pack.pack_id)
             changed = True
     return changed
+
+
+def _is_beyond(sweep: Sweep, pack: Pack) -> bool:
+    """Say if the pack's execution cannot be had: by this machine, or by the one that was last to try."""
+    if sweep.device.elsewhere:
+        return refusal(sweep.folder, pack.pack_id).exists()
+    other_device = sweep.device.said and pack.execution["device"] != sweep.device.platform
+    return other_device or pack.execution["versions"] != versions()

@@ -1,18 +1,22 @@
 """The plan and the ledger as tables for a terminal. Reads; decides nothing."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lmscale.data.manifest import passes
+from lmscale.errors import UserError
 from lmscale.experts import starving
 from lmscale.family import parameter_conventions
 from lmscale.jsonfiles import read_json
-from lmscale.ledger import Ledger
+from lmscale.ledger import Ledger, PackStatus
+from lmscale.packs import read_pack
 from lmscale.plan import Plan
 from lmscale.records import read_records
 from lmscale.spec import RunSpec
-from lmscale.speeds import speed_key
+from lmscale.speeds import last_timing, speed_key
 
 PLURAL = {"run": "runs", "trunk": "trunks", "branch": "branches"}
 
@@ -126,8 +130,9 @@ def memory_bytes(run: RunSpec) -> int:
     return 16 * sum(run.params.values()) + 2 * shape.n_layer * a_layer + 4 * logits
 
 
-def status_table(plan: Plan, folder: Path) -> str:
-    """Write the ledger in words: a line for each rung, then what failed or diverged and why."""
+def status_table(plan: Plan, folder: Path, jobs: Mapping[str, str] | None = None) -> str:
+    """Write the ledger in words: a line for each rung; what runs where, and what waits in a scheduler's queue
+    (`jobs`: words by pack id); then what failed or diverged and why."""
     by_rung: dict[tuple[str, int, str], Counter[str]] = {}
     for run_id, run in plan.runs.items():
         rung = (plan.part_of.get(run_id, ""), run.dial, run.kind)
@@ -138,11 +143,18 @@ def status_table(plan: Plan, folder: Path) -> str:
     ]
     header = ("part", "dial", "kind", "runs")
     lines = aligned(header, table) if plan.part_of else aligned(header[1:], [row[1:] for row in table])
-    packs = {pack.pack_id: pack for pack in plan.packs}
+    waiting = dict(jobs or {})
     for row in Ledger(folder).status():
-        if row.pack_id in packs and row.state not in ("finished", "frozen", "released"):
+        runs = [plan.runs[lane] for lane in row.lanes if lane in plan.runs]
+        if runs and row.state == "running":
+            job = waiting.pop(row.pack_id, "")
+            lines.append(f"{_named(row.pack_id, runs)}: {_running(folder, row)}{job and f'; {job}'}")
+        elif runs and row.state not in ("finished", "frozen", "released"):
             detail = f": {row.reason}" if row.reason else f" by {row.holder}"
             lines.append(f"pack {row.pack_id} {row.state}{detail}")
+    for pack_id, words in waiting.items():
+        with contextlib.suppress(UserError, KeyError):  # a folder from which the pack was removed
+            lines.append(f"{_named(pack_id, read_pack(folder, pack_id)[0].runs)}: {words}")
     for run_id in plan.runs:
         path = folder / run_id / "outcome.json"
         if path.exists() and (outcome := read_json(path))["outcome"] != "done":
@@ -153,6 +165,23 @@ def status_table(plan: Plan, folder: Path) -> str:
         if evaluated and (said := starving(evaluated[-1]["experts"]["load"])):
             lines.append(f"run {run_id} at step {evaluated[-1]['step']}: {said}")
     return "\n".join(lines)
+
+
+def _named(pack_id: str, runs: Sequence[RunSpec]) -> str:
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))
+    return f"pack {pack_id} (dial {runs[0].dial}, {runs[0].kind}, seed {seeds})"
+
+
+def _running(folder: Path, row: PackStatus) -> str:
+    """Say where a claimed pack runs, since when, how far it is."""
+    since = ""
+    if row.since:
+        at = datetime.fromisoformat(row.since)
+        took = duration(max(0.0, (datetime.now(UTC) - at).total_seconds()))
+        since = f" since {at.astimezone():%Y-%m-%d %H:%M:%S} ({took})"
+    timing = last_timing(folder, row.lanes[0])
+    step = f", step {timing['step']} of {timing['end_step']}" if timing else ""
+    return f"running on {row.holder}{since}{step}"
 
 
 def state_of(folder: Path, run_id: str) -> str:

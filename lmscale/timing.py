@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import resource
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -88,6 +89,7 @@ class Timer:
             "memory_bytes": _memory(),
             "train_loss": self.loss if self.loss is None or np.isfinite(self.loss) else None,
             "programs": dataclasses.asdict(done.since(clock.programs)),
+            "host": socket.gethostname(),
             "process": os.getpid(),
         }
         for run in {0, *self.seen}:  # of the first one, the pack's

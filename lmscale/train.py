@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -62,9 +63,9 @@ def configure_jax(cache: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def settled(job: Job, world: World) -> Job:
+def with_width(job: Job, world: World) -> Job:
     """Settle how many lanes a claimed pack has, by its speed here where nobody said."""
-    return widths.settled(job, lambda width: _speed(job.pack, world, _program_of(job.pack, world), width))
+    return widths.decided(job, lambda width: _speed(job.pack, world, _program_of(job.pack, world), width))
 
 
 def train(job: Job, world: World) -> None:
@@ -140,6 +141,8 @@ def check_execution(pack: Pack) -> None:
     """Raise UserError where this process cannot give a pack the device and the versions of its execution."""
     planned = {"device": pack.execution["device"], **pack.execution["versions"]}
     here = {"device": jax.default_backend(), **versions()}
+    if (cores := pack.execution.get("cores", 1)) > 1:
+        planned["cores"], here["cores"] = cores, min(cores, len(os.sched_getaffinity(0)))
     changed = [key for key in {**planned, **here} if planned.get(key) != here.get(key)]
     different = [f"{key} {planned.get(key, 'unset')}, here {here.get(key, 'unset')}" for key in changed]
     if different:

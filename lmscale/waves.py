@@ -3,6 +3,7 @@
 What became of each pack is in the ledger and in the run folders; a launcher only says that it has ended.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from lmscale.device import MORE_MEMORY
 from lmscale.durable import disk_error
 from lmscale.errors import UserError
 from lmscale.jsonfiles import write_json
-from lmscale.ledger import Ledger, PackStatus
+from lmscale.ledger import MAX_DEATHS, Ledger, PackStatus
 from lmscale.outcomes import end_branches, has_trunks, is_done, needs_work, outcome_of, reopen
 from lmscale.packs import log_of, log_tail, write_pack
 from lmscale.plan import HELD, Pack, Plan
@@ -31,7 +32,8 @@ DEATHS = (
 @dataclass(frozen=True)
 class Session:
     """One start of a sweep. contexts: what a worker must know, by the data's content hash. register: makes the
-    forecasts that are not registered yet, before the first run that waits for them."""
+    forecasts that are not registered yet, before the first run that waits for them. elsewhere: the jobs run on
+    other machines, and a signal to this process is none to them."""
 
     folder: Path
     plan: Plan
@@ -40,6 +42,7 @@ class Session:
     launch: Launch
     display: Display
     register: Callable[[], None]
+    elsewhere: bool = False
 
     def train(self) -> None:
         """Train what is missing. Raises UserError for what is everybody's trouble, with nothing parked by it."""
@@ -61,7 +64,7 @@ def _train_wave(session: Session, wave: Sequence[Pack], before: Any) -> None:
         else:
             write_pack(folder, pack, session.contexts[pack.runs[0].data["content_hash"]])
     tried: list[Any] = []  # the ledger as it was when a launch began: one that changes nothing is the last
-    deaths = 0
+    deaths = vain = 0
     while True:
         for pack in wave:
             end_branches(folder, pack)
@@ -77,7 +80,13 @@ def _train_wave(session: Session, wave: Sequence[Pack], before: Any) -> None:
             tried.append(seen)
             at = _progress(session)
             lived = _launch(session, ready, seen)
-            deaths = 0 if lived or _progress(session) != at else deaths + 1
+            moved = _progress(session) != at
+            deaths = 0 if lived or moved else deaths + 1
+            vain = 0 if moved else vain + 1
+            if vain >= max(MAX_DEATHS, ledger.max_tries):
+                row = next((row for row in ledger.status() if row.pack_id == ready[0].pack_id), None)
+                why = _why(row) if row else "no job has begun"
+                raise UserError(f"{vain} launches in a row came to nothing: {ready[0].pack_id}: {why}")
             if deaths >= DEATHS and _progress(session) == before:
                 _stop_for_deaths(session, ready)
         elif held:
@@ -106,7 +115,7 @@ def _launch(session: Session, packs: Sequence[Pack], seen: list[tuple[str, int]]
     """One call of the launcher; False where a worker died in it. Raises UserError for what concerns all packs."""
     errors: list[Exception] = []
     lived = True
-    with stopping.patiently():
+    with contextlib.nullcontext() if session.elsewhere else stopping.patiently():
         try:
             errors = session.launch([f"pack_{pack.pack_id}" for pack in packs])
         except UserError:

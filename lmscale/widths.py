@@ -26,15 +26,15 @@ GAIN = 1.05  # of a number over the one before, below which no more are tried
 _log = logging.getLogger(__name__)
 
 
-def settled(job: Job, speed: Callable[[int], float]) -> Job:
-    """Settle how many runs of a pack have lanes at a time, where its execution is not frozen yet. speed: measures
+def decided(job: Job, speed: Callable[[int], float]) -> Job:
+    """Decide how many runs of a pack have lanes at a time, where its execution is not frozen yet. speed: measures
     the tokens a second of so many."""
     pack, claim = job.pack, job.claim
     if claim.is_frozen or len(pack.runs) == 1:
         return job
     path, key = job.folder.parent / KEPT, key_of(pack)
     known, width = kept(path, key), pack.width
-    if not pack.is_settled:
+    if not pack.has_width:
         width = fastest(known["speeds"], len(pack.runs), speed, lambda found: keep(path, key, speeds=found))
     width = min(width, known.get("most", width))
     execution = {name: value for name, value in pack.execution.items() if name != "width"}
@@ -46,7 +46,7 @@ def settled(job: Job, speed: Callable[[int], float]) -> Job:
 
 
 def known(runs: Path, pack: Pack) -> int | None:
-    """Return the number of lanes that `settled` would choose without measuring; None where it would measure."""
+    """Return the number of lanes that `decided` would choose without measuring; None where it would measure."""
 
     def unknown(width: int) -> float:
         raise LookupError(width)

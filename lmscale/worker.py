@@ -1,4 +1,4 @@
-"""One job of a launcher: find the pack, take a core, claim it, train it.
+"""One job of a launcher: find the pack, take a core, settle what it runs on, claim it, train it.
 
 Kept from `launch` so that workers, which unpickle the application, import what they need here; and from
 `train` so that a process is pinned before jax looks at its cores.
@@ -12,23 +12,25 @@ import hashlib
 import json
 import logging
 import os
+import socket
+import subprocess
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmscale import collector, stopping
+from lmscale import __version__, collector, cores, stopping
 from lmscale.claim import Claim, LostClaim
 from lmscale.config import DataConfig, PackConfig, TasksConfig
 from lmscale.cores import take_core
 from lmscale.data import Manifest, World, open_world
-from lmscale.device import MORE_MEMORY, lacks_memory
+from lmscale.device import MORE_MEMORY, found, lacks_memory, unused_card
 from lmscale.durable import DiskError, explained
 from lmscale.errors import UserError
 from lmscale.jsonfiles import canonical
 from lmscale.ledger import Ledger
-from lmscale.packs import Job, log_of, log_tail, read_pack
-from lmscale.plan import Pack
+from lmscale.packs import Job, log_of, log_tail, read_pack, refused
+from lmscale.plan import SETTLED, Pack, settle
 from lmscale.typed import build
 
 _log = logging.getLogger(__name__)
@@ -45,28 +47,92 @@ def train_job(values: Mapping[str, Any]) -> None:
     pack, context = read_pack(folder, str(values["job"]).removeprefix("pack_"))
     config = build(PackConfig, context["pack"])
     stopping.follow()
-    if stopping.requested():
-        raise stopping.Interrupted
-    with _logged(folder / "packs" / pack.pack_id), collector.resting():
-        with _everybodys("training cannot start here"):
-            world = _start(pack, context, runs / ".xla")
-        ledger = Ledger(folder, max_tries=config.tries)
-        while (claim := ledger.claim(pack.pack_id, pack.execution)) is not None:
-            _log.info("claim %d by process %d", claim.number, os.getpid())
-            own = dataclasses.replace(pack, execution=claim.execution, named=pack.pack_id)
-            with stopping.at_work(claim):
-                if _train(Job(own, config, folder, claim), world, ledger):
-                    break
+    try:
+        if stopping.requested():
+            raise stopping.Interrupted
+        with _logged(folder / "packs" / pack.pack_id), collector.resting(), _saying_where():
+            _claim_and_train(pack, context, config, folder)
+    except stopping.Interrupted:
+        stopping.hand_on()
+        raise
 
 
-def _start(pack: Pack, context: Mapping[str, Any], compiled: Path) -> World:
-    """Make this process ready to train: its core, jax with the device of the pack, the corpus."""
+def _claim_and_train(pack: Pack, context: Mapping[str, Any], config: PackConfig, folder: Path) -> None:
+    ledger = Ledger(folder, max_tries=config.tries)
+    with _everybodys("training cannot start here"):
+        if pack.is_open:
+            pack = _settled(pack, ledger, config.device, folder.parent)
+        world = _start(pack, context, folder)
+    while (claim := ledger.claim(pack.pack_id, pack.execution, about=_about(context))) is not None:
+        _log.info("claim %d by process %d", claim.number, os.getpid())
+        if any(claim.execution.get(name) != pack.execution.get(name) for name in SETTLED):
+            return _give_back(claim, "begun on another machine since this one looked")
+        own = dataclasses.replace(pack, execution=claim.execution, named=pack.pack_id)
+        with stopping.at_work(claim):
+            if _train(Job(own, config, folder, claim), world, ledger):
+                return
+
+
+def _settled(pack: Pack, ledger: Ledger, requested: str, runs: Path) -> Pack:
+    """Give an open pack its execution: the one it was begun with, or else what this machine has."""
+    begun = {entry["pack_id"]: entry["execution"] for entry in ledger.frozen()}
+    execution = begun.get(pack.pack_id)
+    if execution is None:
+        device = found(requested, runs)
+        if said := unused_card(requested, device):
+            _log.warning("%s", said)
+        execution = settle(pack.execution, device.platform, cores.given())
+    return dataclasses.replace(pack, execution=execution, named=pack.pack_id)
+
+
+@contextlib.contextmanager
+def _saying_where() -> Iterator[None]:
+    """Name the machine in what goes wrong in a scheduler's job: whoever reads it sits at another."""
+    try:
+        yield
+    except UserError as error:
+        if not os.environ.get("SLURM_JOB_ID"):
+            raise
+        raise UserError(f"on {socket.gethostname()}: {error}") from error
+
+
+def _about(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell what trained a claim: whose science and execution do not say it. The commit is that of the code."""
+    from jax import devices
+
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID")
+    return {
+        "version": __version__,
+        "commit": _commit(),
+        "device_kind": devices()[0].device_kind,
+        "job": job,
+        "overrides": context.get("overrides", []),
+    }
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The commit of a checkout that this package is used from, with a + where files differ; None elsewhere."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(git, capture_output=True, text=True, timeout=10)
+        return asked.stdout.strip() or None
+    return None
+
+
+def _start(pack: Pack, context: Mapping[str, Any], folder: Path) -> World:
+    """Make this process ready to train: its cores, jax with the device of the pack, the corpus."""
     if pack.execution["device"] == "cpu":
-        take_core()
+        take_core(pack.execution.get("cores", 1))
     from lmscale import train
 
-    train.configure_jax(compiled)
-    train.check_execution(pack)
+    train.configure_jax(folder.parent / ".xla")
+    with refused(folder, pack.pack_id):
+        train.check_execution(pack)
     configs = canonical({"data": context["data"], "tasks": context["tasks"]})
     world = _world(configs, Path(context["corpora"]))
     _check_world(world, pack)
@@ -80,7 +146,7 @@ def _train(job: Job, world: World, ledger: Ledger) -> bool:
 
     claim = job.claim
     try:
-        job = train.settled(job, world)
+        job = train.with_width(job, world)
         train.train(job, world)
         claim.finish()
     except LostClaim as lost:
@@ -90,7 +156,7 @@ def _train(job: Job, world: World, ledger: Ledger) -> bool:
         raise
     except Exception as error:
         _log.info("%s", traceback.format_exc())
-        if job.pack.is_settled and job.pack.width > 1 and lacks_memory(_brief(error)):
+        if job.pack.has_width and job.pack.width > 1 and lacks_memory(_brief(error)):
             with contextlib.suppress(LostClaim, DiskError):
                 widths.narrow(job, ledger, _brief(error))
             return False

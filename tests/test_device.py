@@ -1,17 +1,20 @@
 """Which device there is, is asked of jax and not of /dev; what stops every process is one line before any claim."""
 
+import contextlib
 import errno
 import json
+import os
 import subprocess
+import sys
 import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import composed, launch
+from launching import ROOT, composed, launch
 
-from lmscale import cores, device, sweep
+from lmscale import cores, device, plan, sweep
 from lmscale.device import Device
 from lmscale.errors import UserError
 from lmscale.waves import DEATHS
@@ -151,16 +154,73 @@ def test_a_driver_that_hangs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         device._ask("cpu")
 
 
-def test_without_a_folder_for_locks_the_processes_share_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setenv("JAX_PLATFORMS", "")
-    monkeypatch.setattr(cores, "_core", None)
-    cores.take_core()
-    assert cores._core is None
-    assert "no core is kept for each process" in (cores.trouble() or "")
+TAKE = """
+import os, sys
+from lmscale import cores
+os.sched_setaffinity(0, {allowed})
+cores.take_core({count})
+print(sorted(os.sched_getaffinity(0)), "multi_thread_eigen=false" in os.environ["XLA_FLAGS"], flush=True)
+sys.stdin.read()
+"""
+
+
+def taken(count: int, allowed: str, temporary: Path) -> subprocess.Popen[str]:
+    """A process with a temporary folder of its own that takes cores and holds them."""
+    temporary.mkdir()
+    variables = {**os.environ, "TMPDIR": str(temporary), "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TAKE.format(count=count, allowed=allowed)]
+    return subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="pins processes to cores")
+def test_each_process_takes_cores_of_its_own_whatever_its_temporary_folder(tmp_path: Path) -> None:
+    """As a scheduler's jobs have one each. The third finds none free and shares; one that ends frees its own."""
+    all_cores = sorted(os.sched_getaffinity(0))
+    two = f"{{{', '.join(map(str, all_cores[:2]))}}}"
+    with contextlib.ExitStack() as stack:
+
+        def take(name: str, count: int = 1) -> tuple[subprocess.Popen[str], str]:
+            process = stack.enter_context(taken(count, two, tmp_path / name))
+            stack.callback(process.communicate, "")
+            assert process.stdout is not None
+            return process, process.stdout.readline()
+
+        first, said = take("a")
+        if said != f"[{all_cores[0]}] True\n" or len(all_cores) < 2:
+            pytest.skip("another process of ours trains here")
+        assert take("b")[1] == f"[{all_cores[1]}] True\n"
+        assert take("c")[1] == f"{all_cores[:2]} True\n"
+        assert take("d", 2)[1] == f"{all_cores[:2]} False\n"  # two threads, on what is there
+        first.communicate("")
+        assert take("e")[1] == f"[{all_cores[0]}] True\n"
+
+
+def test_a_job_has_the_cores_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    for said, count in (("", 1), ("4", 4), ("x", 1), ("0", 1), ("9", 6)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", said)
+        assert cores.given() == count
+    assert plan.settle({"lanes": []}, "cpu", 4)["cores"] == 4
+    assert "cores" not in plan.settle({"lanes": []}, "cpu", 1) | plan.settle({"lanes": []}, "gpu", 4)
+
+
+def test_each_worker_sees_one_card_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{os.getpid()}-{i}" for i in range(2)]  # no card of anybody's
+    monkeypatch.setattr(cores, "_held", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(names))
+    assert cores.cards() == names
+    seen = []
+    for _ in range(2):
+        cores.take_card(names)
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == names
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "all")
+    cores.take_card(names)  # none is free
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "all"
+    for held in cores._held:
+        held.close()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cores.cards() == []
 
 
 def test_no_temporary_folder_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

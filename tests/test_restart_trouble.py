@@ -51,7 +51,7 @@ def values(corpora: Path) -> dict[str, Any]:
 def quietly_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process keeps its cores and its compilation cache, and has asked jax."""
     monkeypatch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
-    monkeypatch.setattr(worker, "take_core", lambda: None)
+    monkeypatch.setattr(worker, "take_core", lambda count: None)
     monkeypatch.setattr(train, "configure_jax", lambda cache: None)
 
 
@@ -91,7 +91,7 @@ def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     """What a sweep without trouble leaves."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "take_core", lambda: None)
+        patch.setattr(worker, "take_core", lambda count: None)
         patch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
         patch.setattr(train, "configure_jax", lambda cache: None)
         assert run(values, folder) == 0

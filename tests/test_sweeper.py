@@ -1,13 +1,16 @@
 """The command line as the sweeper reads it: what is composed, and what is refused in one line before any work."""
 
 import dataclasses
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
+from hydra_plugins.lmscale_sweeper import lmscale_sweeper
 from lmscale import launch, sweep
 from lmscale.config import DataConfig, HorizonConfig, SweepConfig
 from lmscale.data.scan import draft_manifest
@@ -16,6 +19,7 @@ from lmscale.transfer import TransferConfig
 from lmscale.typed import build
 
 Composed = list[dict[str, Any]]
+HAS_RAY = importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is not None
 
 
 @pytest.fixture
@@ -49,6 +53,11 @@ def composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         (["-m", "seed=range(0,3)"], "write seed=[0,1,2]"),
         (["horizon.multiples=.5,1"], "write horizon.multiples=[0.5,1]"),
         (["transfer.rate=interval(0,1)"], "an interval cannot be enumerated"),
+        pytest.param(
+            ["hydra/launcher=ray"],
+            "hydra/launcher=ray: not installed; pip install -e '.[ray]'",
+            marks=pytest.mark.skipif(HAS_RAY, reason="Ray is installed"),
+        ),
         (["hydra.mode=RUN"], "hydra.mode=RUN: a job trains the pack that a sweep names"),
         pytest.param(
             ["hydra/sweeper=basic"],
@@ -133,6 +142,22 @@ def test_compositions_that_are_one_set_of_runs_are_said() -> None:
     (other,) = said(TransferConfig(batch_exponent=0.3), TransferConfig(batch_exponent=0.4))
     assert "transfer.batch_exponent=0.3, 0.4" in other and "rate_cap" not in other
     assert said(TransferConfig(rate=0.1), TransferConfig(rate=0.2)) == []
+
+
+def test_the_device_of_other_machines_is_read_from_what_is_asked_of_them() -> None:
+    """Without a word of a GPU nobody expects one; where the jobs run here, this machine is asked."""
+    with initialize_config_module("sweeps", version_base="1.3"):
+        for launcher, asked, device in (
+            ("slurm", [], "cpu"),
+            ("slurm", ["hydra.launcher.gres=gpu:1"], "gpu"),
+            ("slurm", ["hydra.launcher.gpus_per_node=2"], "gpu"),
+            ("slurm", ["hydra.launcher.mem_per_gpu=4G"], "cpu"),
+            ("slurm", ["+hydra.launcher.additional_parameters.gpus=a100:1"], "gpu"),
+            ("joblib", [], ""),
+        ):
+            overrides = [f"hydra/launcher={launcher}", "action=plan", *asked]
+            config = compose("config", overrides, return_hydra_config=True)
+            assert lmscale_sweeper._device_elsewhere(config) == device, asked
 
 
 def test_what_is_composed_is_what_is_built(composed: Any) -> None:

@@ -13,7 +13,8 @@ HEAVY = {"jax", "flax", "optax", "jaxlib"}
 # A plan of a thousand runs prints at once: none of these may reach jax, through whatever it imports.
 NO_JAX = """
     config typed family flops transfer plan errors stopping faults durable jsonfiles records checkpoint claim
-    ledger outcomes packs waves sweep promise target worker device cores collector tables speeds progress peek
+    ledger outcomes packs waves sweep promise target worker device cores scheduler collector tables speeds progress
+    peek
     text.corpus tasks data.manifest data.scan data.world
 """
 # From left to right: a module may import its own wing, and those before it. `law`, `figures`, ... see PRIVATE too.

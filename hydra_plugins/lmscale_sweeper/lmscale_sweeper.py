@@ -5,8 +5,10 @@ Hydra imports its plugins at every start, so what does the work is imported when
 """
 
 import copy
+import importlib.util
 import itertools
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +24,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from hydra_plugins.lmscale_sweeper.slurm_launcher import STOPS, farewell
 from lmscale.config import SweepConfig, base
 from lmscale.errors import UserError
 from lmscale.typed import is_list
 
 TARGET = "hydra_plugins.lmscale_sweeper.lmscale_sweeper.LmscaleSweeper"
 # Launchers whose jobs do not run on this machine: what it has says nothing of what they will have.
-ELSEWHERE = ("SlurmLauncher", "RayAWSLauncher", "RQLauncher")
+ELSEWHERE = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher", "RQLauncher")
+SLURM = "hydra_plugins.lmscale_sweeper.slurm_launcher.SlurmLauncher"
 
 
 @dataclass
@@ -79,7 +83,7 @@ class LmscaleSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Compose every part and point of the axes, then let `lmscale.sweep` plan, launch and answer."""
-        from lmscale import collector
+        from lmscale import collector, stopping
         from lmscale.parts import parts_of
         from lmscale.sweep import run
 
@@ -96,24 +100,43 @@ class LmscaleSweeper(Sweeper):
             composed += found
         for config in (self.composed, *composed):
             _at_home(config)
+        if self.composed.hydra.launcher._target_.endswith("SlurmLauncher"):  # of Hydra's plugin
+            self.composed.hydra.launcher._target_ = SLURM
         collector.wake()
-        launcher = str(self.composed.hydra.launcher._target_)
-        here = not launcher.endswith(ELSEWHERE)
-        status = run([_plain(config) for config in composed], self._launch, here)
-        raise SystemExit(status)
+        elsewhere = _device_elsewhere(self.composed)
+        if not elsewhere:  # what the jobs will have, jax is asked with
+            os.environ.update({k: str(v) for k, v in self.composed.hydra.job.env_set.items()})
+        if self.composed.hydra.launcher._target_ == SLURM:
+            folder, stop = (
+                Path(self.composed.runs) / self.composed.name,
+                self.composed.hydra.launcher.get("stop"),
+            )
+            stopping.farewell(lambda: farewell(folder, stop or "ask"))
+        values = [_plain(config) for config in composed]
+        typed = self.composed.hydra.overrides
+        raise SystemExit(run(values, self._launch, elsewhere, [*typed.hydra, *typed.task]))
 
     def _launch(self, jobs: list[str]) -> list[Exception]:
         """One launcher call: a job a pack. What was raised in them; what became of them is in the ledger."""
         config = OmegaConf.masked_copy(self.composed, ["hydra", "runs", "name", "job"])
         with open_dict(config):
             config.hydra.job.chdir = False  # a job has no folder of its own, and paths are relative to ours
-        _watch_the_parent()
+        cards = _cards(self.composed)
+        if cards:
+            asked = config.hydra.launcher.n_jobs
+            config.hydra.launcher.n_jobs = min(asked, len(cards)) if asked > 0 else len(cards)
+        _watch_the_parent(cards)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(cast(ConfigLoader, JobLoader()), self.context.callbacks),
             task_function=self.task,
             config=config,
         )
-        returns = launcher.launch([[f"job={job}"] for job in jobs], initial_job_idx=0)
+        try:
+            returns = launcher.launch([[f"job={job}"] for job in jobs], initial_job_idx=0)
+        except KeyboardInterrupt:
+            if "ray" in str(config.hydra.launcher._target_):
+                print("stopping: Ray ends its workers, and each saves its state as it ends", file=sys.stderr)
+            raise
         values = [job._return_value for job in returns]  # the public property raises it
         return [value for value in values if isinstance(value, Exception)]
 
@@ -131,12 +154,57 @@ class JobLoader:
         return config
 
 
-def _watch_the_parent() -> None:
-    """Have joblib's workers end with their parent from their first moment on: one that is never given a job would
-    wait for five minutes."""
-    from joblib import parallel
+def _device_elsewhere(config: DictConfig) -> str:
+    """Tell the device that the launcher's jobs will have, as far as it is known, where they run on other
+    machines; '' where they run on this one. Refuse what could not submit any."""
+    launcher = config.hydra.launcher
+    if not str(launcher._target_).endswith(ELSEWHERE):
+        return ""
+    if launcher._target_ == SLURM and config.action in ("sweep", "verify"):
+        if importlib.util.find_spec("submitit") is None:
+            raise UserError("hydra/launcher=slurm: submitit is not installed; pip install -e '.[slurm]'")
+        if launcher.get("stop", "ask") not in STOPS:
+            raise UserError(f"hydra.launcher.stop={launcher.stop}: it must be one of {', '.join(STOPS)}")
+        if shutil.which("sbatch") is None:
+            raise UserError(
+                "hydra/launcher=slurm: no sbatch here; start the sweep on a machine from which jobs are submitted, "
+                "mostly a login node"
+            )
+    asked = {
+        **launcher,
+        **launcher.get("additional_parameters", {}),
+        **launcher.get("ray", {}).get("remote", {}),
+    }
+    wanted = [
+        str(v) for k, v in asked.items() if ("gpu" in k or k == "gres") and v and not k.endswith("_per_gpu")
+    ]
+    return "gpu" if any(k != "0" for k in wanted) else "cpu"
 
-    from lmscale import stopping
+
+def _cards(config: DictConfig) -> list[str]:
+    """List the cards of this machine that joblib's workers share, one for each; none where they train on cores."""
+    from lmscale.cores import cards
+    from lmscale.device import expected
+
+    if not str(config.hydra.launcher._target_).endswith("JoblibLauncher"):
+        return []
+    return cards() if expected(config.pack.device, Path(config.runs)).platform == "gpu" else []
+
+
+def _begin(parent: int, cards: list[str]) -> None:
+    """Begin a worker of joblib's."""
+    from lmscale.cores import take_card
+    from lmscale.stopping import follow
+
+    follow(parent)
+    if len(cards) > 1:
+        take_card(cards)
+
+
+def _watch_the_parent(cards: list[str]) -> None:
+    """Have joblib's workers end with their parent from their first moment on: one that is never given a job would
+    wait for five minutes. And give each a card of its own, where there are several."""
+    from joblib import parallel
 
     loky = parallel.BACKENDS.get("loky")
     if loky is None or loky.__name__ == "WatchingBackend":  # without semaphores joblib has none
@@ -145,7 +213,7 @@ def _watch_the_parent() -> None:
 
     class WatchingBackend(loky):  # type: ignore[misc, valid-type]
         def configure(self, *arguments: Any, **options: Any) -> Any:
-            given = {"initializer": stopping.follow, "initargs": (parent,)}
+            given = {"initializer": _begin, "initargs": (parent, cards)}
             return super().configure(*arguments, **{**given, **options})
 
     parallel.register_parallel_backend("loky", WatchingBackend)
