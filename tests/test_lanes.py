@@ -165,7 +165,10 @@ def test_256_rates_of_a_size_are_one_command_and_one_compilation(
     "fault",
     [
         "train.refilled:2=crash",
-        "train.stepped:5=crash,train.stepped:11=crash,train.refilled:4=crash,train.stepped:21=crash",
+        pytest.param(
+            "train.stepped:5=crash,train.stepped:11=crash,train.refilled:4=crash,train.stepped:21=crash",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_queue_that_crashes_ends_with_the_same_bytes(
@@ -177,6 +180,7 @@ def test_a_queue_that_crashes_ends_with_the_same_bytes(
     assert not list(tmp_path.glob("smoke/packs/*/*.ckpt"))
 
 
+@pytest.mark.slow
 def test_trunks_go_in_rounds_and_their_branches_find_their_states(
     values: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -196,6 +200,7 @@ def test_trunks_go_in_rounds_and_their_branches_find_their_states(
     assert together == {name: apart[name] for name in together}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", ["train.step:1=ENOMEM", "train.stepped:7=ENOMEM", "train.refilled:1=ENOMEM"]
 )
