@@ -1,7 +1,7 @@
-"""Devices of one process, or of several, that train one run together: the mesh, and which part of an array each has.
+"""Devices that train one run together, of one process or of several: the mesh, and which part of an array each has.
 
-Axes: `data` splits a batch's rows, and the parameters with their optimiser's memory (ZeRO: Rajbhandari et al. 2020);
-`model` splits matrices (Shoeybi et al. 2019). A plan imports this, so jax is imported where devices are asked for.
+Axes: `data` splits a batch's rows, and to keep them the parameters and the optimiser's memory (ZeRO, Rajbhandari et
+al. 2020); `model` splits matrices (Shoeybi et al. 2019). A plan imports this, so jax is imported late.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from lmscale.typed import at_least
 if TYPE_CHECKING:
     import jax
     from jax.sharding import Mesh
+
+    from lmscale.shape import Shape
 
 DATA, MODEL = "data", "model"
 
@@ -38,16 +40,33 @@ class MeshConfig:
         return self.data * self.model
 
 
+def check_divides(mesh: MeshConfig, shape: Shape, rows: int) -> None:
+    """Raise UserError where the devices cannot have a run's parts: rows of a batch, channels and heads."""
+    parts = {DATA: {"rows of a batch": rows}, MODEL: {"d_model": shape.d_model, "n_head": shape.n_head}}
+    for axis, sizes in parts.items():
+        count = getattr(mesh, axis)
+        for what, size in sizes.items():
+            if size % count:
+                fits = [n for n in range(1, size + 1) if size % n == 0]
+                raise UserError(
+                    f"mesh.{axis}={count}: the {what} of dial {shape.d_model}, {size}, cannot be divided by it; "
+                    f"numbers that fit: {fits}"
+                )
+
+
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
     """Make the mesh of the first of these devices. UserError where they are too few."""
     import jax
 
     if config.size > len(devices):
         raise UserError(
-            f"mesh={{data: {config.data}, model: {config.model}}}: {config.size} devices, here are {len(devices)}; "
-            "give a mesh whose product is at most that"
+            f"mesh={{data: {config.data}, model: {config.model}}}: {config.size} devices are asked for, jax has "
+            f"{len(devices)} here; give a mesh of at most as many (on a CPU, to try a mesh out: "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={config.size})"
         )
-    axes = (jax.sharding.AxisType.Auto,) * 2  # by default a mesh's axes are explicit, and types have shardings
+    axes = (
+        jax.sharding.AxisType.Auto,
+    ) * 2  # by default a mesh's axes are explicit, and types have shardings
     return jax.make_mesh((config.data, config.model), (DATA, MODEL), axes, devices=devices[: config.size])
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.ladder import run_specs, target_run
+from lmscale.mesh import MeshConfig, check_divides
 from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
@@ -25,12 +26,14 @@ DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good."""
+    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good.
+    mesh: the devices that train it now. No part of the execution: a pack may go on with more devices or fewer."""
 
     wave: int
     execution: dict[str, Any]
     runs: tuple[RunSpec, ...]
     pins: tuple[int, ...] = ()
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
 
     @functools.cached_property
     def pack_id(self) -> str:
@@ -88,13 +91,13 @@ def make_plan(
         specs = run_specs(config, manifest)
         for spec in specs:
             runs.setdefault(spec.run_id, spec)
-            pack_of.setdefault(spec.run_id, config.pack)
+            pack_of.setdefault(spec.run_id, (config.pack, config.mesh))
             if config.part:
                 part_of.setdefault(spec.run_id, config.part)
         evidence |= _evidence(config, specs)
     for spec in besides:
         runs.setdefault(spec.run_id, spec)
-        pack_of.setdefault(spec.run_id, configs[0].pack)
+        pack_of.setdefault(spec.run_id, (configs[0].pack, configs[0].mesh))
     held = runs.keys() - evidence if evidence else set()
     pins: dict[str, set[int]] = {}
     for spec in runs.values():
@@ -112,13 +115,15 @@ def make_plan(
             program = [_program(spec, pack_of[run_id]), run_id in held]
             alike.setdefault(short_hash(program), []).append(run_id)
     for ids in alike.values():
-        config = pack_of[ids[0]]
+        config, _ = pack_of[ids[0]]
         width = _lanes(config, device)
         for at in range(0, len(ids), width):
             lanes = ids[at : at + width]
             groups.append((lanes, _execution(lanes, device, config.steps)))
     packs = [
-        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes))
+        _pack(
+            [runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes), pack_of[lanes[0]][1]
+        )
         for lanes, execution in groups
     ]
     return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))), part_of)
@@ -143,7 +148,7 @@ def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
         "data": {name: value for name, value in spec.data.items() if name != "order_seed"},
         "evaluation": spec.evaluation,
         "batch": spec.batch_multiple,
-        "pack": dataclasses.asdict(pack),
+        "pack": [dataclasses.asdict(config) for config in pack],
     }
 
 
@@ -168,10 +173,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _pack(runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool) -> Pack:
+def _pack(
+    runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool, mesh: MeshConfig
+) -> Pack:
     """Trunks first (wave 0), then the branches that start from them (wave 1); held ones after both, likewise."""
+    if len(runs) == 1:
+        check_divides(mesh, runs[0].shape, runs[0].batch_tokens // runs[0].shape.context)
     after = HELD if held else 0
     if runs[0].kind == TRUNK:
         kept = sorted(set().union(*(pins.get(run.run_id, set()) for run in runs)))
-        return Pack(after, execution, tuple(runs), tuple(kept))
-    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs))
+        return Pack(after, execution, tuple(runs), tuple(kept), mesh)
+    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs), mesh=mesh)

@@ -28,6 +28,7 @@ from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
 from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
+from lmscale.placement import Placement, placement_of, put
 from lmscale.plan import Pack, versions
 from lmscale.restore import Start, begin, meta_of, on_device, restore, to_arrays
 from lmscale.schedule import SCHEDULES, TRUNK, traced
@@ -59,7 +60,8 @@ def train(job: Job, world: World) -> None:
     spec = job.pack.runs[0]
     precision = job.pack.execution["precision"]
     average = average_of(spec.evaluation)
-    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average)
+    placement = placement_of(job.pack.mesh, len(job.pack.runs))
+    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average, placement)
     try:
         return _train(job, world, program)
     except jax.errors.JaxRuntimeError as error:
@@ -75,16 +77,19 @@ def _train(job: Job, world: World, program: KeptFunction) -> None:
     pack = job.pack
     spec, precision = pack.runs[0], pack.execution["precision"]
     numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
-    lanes = on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
-    start = restore(job)
+    placement = placement_of(pack.mesh, len(pack.runs))
+    stacked = jax.tree.map(lambda *values: np.stack(values), *numbers)
+    lanes = put(stacked, placement.numbers) if placement else on_device(stacked)
+    start = restore(job, placement)
     clock = Clock(time.perf_counter())
     # made when it is first asked for: a process that resumes is then at its first step sooner
-    evaluator = functools.partial(_evaluator, world, spec.shape, precision)
+    evaluator = functools.partial(_evaluator, world, spec.shape, precision, placement)
     _finish(job, _loop(job, world, program, evaluator, lanes, start, clock))
 
 
 def check_execution(pack: Pack) -> None:
-    """Raise UserError where this process cannot give a pack the device and the versions of its execution."""
+    """Raise UserError where this process cannot give a pack its devices and the versions of its execution."""
+    placement_of(pack.mesh, len(pack.runs))
     planned = {"device": pack.execution["device"], **pack.execution["versions"]}
     here = {"device": jax.default_backend(), **versions()}
     changed = [key for key in {**planned, **here} if planned.get(key) != here.get(key)]
@@ -104,11 +109,14 @@ def _program(
     batch_multiple: int,
     precision: str,
     average: AverageConfig,
+    placement: Placement | None,
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), average, world.data.objective)
-    made_from = {
+    jitted = pack_program(
+        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective, placement
+    )
+    made_from: dict[str, Any] = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
         "average": dataclasses.asdict(average),
@@ -121,19 +129,22 @@ def _program(
     leaf: Any = 0
     return KeptFunction(
         jitted,
-        made_from,
+        None if placement else made_from,
         returns=lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)),
         shorten=lambda *arguments: (*arguments[:-1], np.int32(1)),  # with no step the body would not run
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _evaluator(world: World, shape: Shape, precision: str) -> Evaluator:
+def _evaluator(world: World, shape: Shape, precision: str, placement: Placement | None) -> Evaluator:
     """The evaluation, likewise."""
     dtype = _dtype(precision)
-    return make_evaluator(
-        world, model.forward(shape, dtype), model.decoder(shape, dtype), load=model.load(shape, dtype)
+    forward, decoder, load = (
+        model.forward(shape, dtype),
+        model.decoder(shape, dtype),
+        model.load(shape, dtype),
     )
+    return make_evaluator(world, forward, decoder, load=load, placement=placement)
 
 
 def _dtype(precision: str) -> Any:
@@ -193,7 +204,8 @@ def _loop(
     steps = _steps(state, ends)
     timer = Timer(job.folder, pack, steps)
     saved_at = time.perf_counter()
-    batches = _batches(pack, world, steps, clock)
+    placement = placement_of(pack.mesh, len(pack.runs))
+    batches = _batches(pack, world, steps, clock, placement)
     with checkpoint.Saver() as saver:
         while (left := grid.next_stop(steps)) > 0:
             count = min(left, pack.execution["steps"])
@@ -205,7 +217,7 @@ def _loop(
                 begun, saved_at = True, time.perf_counter()
             before, steps = steps, np.minimum(steps + count, ends)
             if grid.next_stop(steps):
-                batches = _batches(pack, world, steps, clock)  # while the device works
+                batches = _batches(pack, world, steps, clock, placement)  # while the device works
             due = [
                 i for i, marks in enumerate(grid.evaluations) if before[i] < steps[i] and steps[i] in marks
             ]
@@ -244,7 +256,9 @@ def _checkpoint_step(pack: Pack, steps: np.ndarray) -> int:
     return int(steps.min() if pack.pins else steps.sum())
 
 
-def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple[np.ndarray, ...]:
+def _batches(
+    pack: Pack, world: World, steps: np.ndarray, clock: Clock, placement: Placement | None
+) -> tuple[Any, ...]:
     """The next batches of every lane: [steps of a dispatch, lanes, ...]."""
     began = time.perf_counter()
     count = pack.execution["steps"]
@@ -252,7 +266,9 @@ def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple
         world.batches(run.data_seed, int(step), count, run.batch_multiple)
         for run, step in zip(pack.runs, steps, strict=True)
     ]
-    stacked = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    stacked: Any = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    if placement:
+        stacked = put(stacked, placement.batches)
     clock.data += time.perf_counter() - began
     return stacked
 
