@@ -36,9 +36,9 @@ def count(compiled: int = 0, read: int = 0, seconds: float = 0.0) -> None:
     _programs = Programs(_programs.compiled + compiled, _programs.read + read, _programs.seconds + seconds)
 
 
-def _on_duration(event: str, duration: float, **_: Any) -> None:
+def _on_duration(event: str, duration_secs: float, **_: Any) -> None:
     if event == _COMPILED:
-        count(compiled=1, seconds=duration)
+        count(compiled=1, seconds=duration_secs)
 
 
 def _on_event(event: str, **_: Any) -> None:

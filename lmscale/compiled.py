@@ -36,15 +36,16 @@ class KeptFunction:
     """A jitted function whose compiled programs, one for each set of argument shapes, are kept in the folder of
     jax's compilation cache. Without one, and on anything but a CPU, it is the jitted function and no more.
 
-    made_from: what decides the function besides the sources of lmscale, as JSON. returns: the arguments -> a
-    pytree like what the function returns. shorten: the arguments -> those of a shorter call of the same shapes
-    that still executes every part, which is how a program is tried.
+    made_from: what decides the function besides the sources of lmscale, as JSON; None for one on several
+    devices, which is not kept. returns: the arguments -> a pytree like what the function returns. shorten: the
+    arguments -> those of a shorter call of the same shapes that still executes every part, which is how a program
+    is tried.
     """
 
     def __init__(
         self,
         jitted: Any,
-        made_from: Mapping[str, Any],
+        made_from: Mapping[str, Any] | None,
         returns: Callable[..., Any],
         shorten: Callable[..., tuple[Any, ...]] = lambda *arguments: arguments,
     ) -> None:
@@ -91,7 +92,7 @@ class KeptFunction:
 
     def _path(self, arguments: tuple[Any, ...]) -> Path | None:
         folder = jax.config.values[_CACHE]
-        if not self._uses_disk or folder is None or jax.default_backend() != "cpu":
+        if not self._uses_disk or self._made_from is None or folder is None or jax.default_backend() != "cpu":
             return None
         try:
             return Path(folder) / f"{key(self._made_from, arguments)}.program"

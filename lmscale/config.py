@@ -13,6 +13,7 @@ from typing import Any
 from lmscale.average import AVERAGES, NO_AVERAGE
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
+from lmscale.mesh import MeshConfig
 from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import BELOW_ONE, OptimConfig
 from lmscale.plans.config import PlanConfig
@@ -306,6 +307,7 @@ class SweepConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     retry: bool = False
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     part: str | None = None

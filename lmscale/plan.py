@@ -17,6 +17,7 @@ from typing import Any
 from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.ladder import run_specs, target_run
+from lmscale.mesh import MeshConfig, check_divides
 from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
@@ -28,13 +29,15 @@ DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good. named:
-    the id that it was planned under, where its execution has been settled since."""
+    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good.
+    mesh: the devices that train it now. No part of the execution: a pack may go on with more devices or fewer.
+    named: the id that it was planned under, where its execution has been settled since."""
 
     wave: int
     execution: dict[str, Any]
     runs: tuple[RunSpec, ...]
     pins: tuple[int, ...] = ()
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     named: str = ""
 
     @functools.cached_property
@@ -112,13 +115,13 @@ def make_plan(
         specs = run_specs(config, manifest)
         for spec in specs:
             runs.setdefault(spec.run_id, spec)
-            pack_of.setdefault(spec.run_id, config.pack)
+            pack_of.setdefault(spec.run_id, (config.pack, config.mesh))
             if config.part:
                 part_of.setdefault(spec.run_id, config.part)
         evidence |= _evidence(config, specs)
     for spec in besides:
         runs.setdefault(spec.run_id, spec)
-        pack_of.setdefault(spec.run_id, configs[0].pack)
+        pack_of.setdefault(spec.run_id, (configs[0].pack, configs[0].mesh))
     held = runs.keys() - evidence if evidence else set()
     pins: dict[str, set[int]] = {}
     for spec in runs.values():
@@ -136,7 +139,7 @@ def make_plan(
             program = [_program(spec, pack_of[run_id]), run_id in held]
             alike.setdefault(short_hash(program), []).append(run_id)
     for ids in alike.values():
-        config = pack_of[ids[0]]
+        config, _ = pack_of[ids[0]]
         width = _width(config, device)
         most = 1 if width == 1 else config.max_lanes
         for at in range(0, len(ids), most):
@@ -145,7 +148,14 @@ def make_plan(
             execution = {"lanes": lanes, "device": device, "steps": config.steps, **waiting}
             groups.append((lanes, _anew(execution, thawed) if elsewhere else settle(execution, device), ""))
     packs = [
-        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes), named)
+        _pack(
+            [runs[lane] for lane in lanes],
+            execution,
+            pins,
+            not held.isdisjoint(lanes),
+            pack_of[lanes[0]][1],
+            named,
+        )
         for lanes, execution, named in groups
     ]
     return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))), part_of)
@@ -170,7 +180,7 @@ def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
         "data": {name: value for name, value in spec.data.items() if name != "order_seed"},
         "evaluation": spec.evaluation,
         "batch": spec.batch_multiple,
-        "pack": dataclasses.asdict(pack),
+        "pack": [dataclasses.asdict(config) for config in pack],
     }
 
 
@@ -207,11 +217,18 @@ def versions() -> dict[str, str]:
 
 
 def _pack(
-    runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool, named: str
+    runs: list[RunSpec],
+    execution: dict[str, Any],
+    pins: dict[str, set[int]],
+    held: bool,
+    mesh: MeshConfig,
+    named: str,
 ) -> Pack:
     """Trunks first (wave 0), then the branches that start from them (wave 1); held ones after both, likewise."""
+    if len(runs) == 1:
+        check_divides(mesh, runs[0].shape, runs[0].batch_tokens // runs[0].shape.context)
     after = HELD if held else 0
     if runs[0].kind == TRUNK:
         kept = sorted(set().union(*(pins.get(run.run_id, set()) for run in runs)))
-        return Pack(after, execution, tuple(runs), tuple(kept), named=named)
-    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs), named=named)
+        return Pack(after, execution, tuple(runs), tuple(kept), mesh, named)
+    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs), (), mesh, named)

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lmscale import processes
 from lmscale.compilations import Programs, programs
 from lmscale.guard import PATIENCE
 from lmscale.plan import Pack
@@ -71,7 +72,7 @@ class Timer:
 
     def write(self, steps: np.ndarray, clock: Clock) -> None:
         """Write a line: the step that the pack is at, a mean of all its runs, and its speed since the line before.
-        A line that cannot be written is left out: nothing depends on it."""
+        A line that cannot be written is left out: nothing depends on it. Of several processes the first writes."""
         now = time.perf_counter()
         spec, done = self.pack.runs[0], programs()
         rate = int((steps - self.steps).sum()) * spec.batch_tokens / max(now - self.at, 1e-9)
@@ -92,7 +93,7 @@ class Timer:
             "host": socket.gethostname(),
             "process": os.getpid(),
         }
-        for run in {0, *self.seen}:  # of the first one, the pack's
+        for run in {0, *self.seen} if processes.leads() else ():  # of the first one, the pack's
             path = self.folder / self.pack.runs[run].run_id / "timing.jsonl"
             with contextlib.suppress(OSError), path.open("a") as file:
                 file.write(json.dumps(line) + "\n")

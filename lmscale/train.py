@@ -20,7 +20,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, collector, faults, jsonfiles, model, records, slots, stopping, widths
+from lmscale import (
+    checkpoint,
+    collector,
+    faults,
+    jsonfiles,
+    model,
+    processes,
+    records,
+    slots,
+    stopping,
+    widths,
+)
 from lmscale.average import AverageConfig, average_of, averages
 from lmscale.compiled import KeptFunction
 from lmscale.data import World
@@ -28,20 +39,21 @@ from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.following import next_pack
 from lmscale.guard import PATIENCE
-from lmscale.lanes import Lane, in_lane
+from lmscale.lanes import Lane
 from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
+from lmscale.placement import Placement, placement_of, put
 from lmscale.plan import Pack, versions
 from lmscale.restore import (
     Start,
     begin,
     begin_records,
-    begin_run,
     fresh,
     meta_of,
     on_device,
     restore,
     to_arrays,
+    with_run,
 )
 from lmscale.schedule import SCHEDULES, TRUNK, traced
 from lmscale.shape import Shape
@@ -65,7 +77,7 @@ def configure_jax(cache: Path) -> None:
 
 def with_width(job: Job, world: World) -> Job:
     """Settle how many lanes a claimed pack has, by its speed here where nobody said."""
-    return widths.decided(job, lambda width: _speed(job.pack, world, _program_of(job.pack, world), width))
+    return widths.decided(job, lambda width: _speed(job.pack, world, width))
 
 
 def train(job: Job, world: World) -> None:
@@ -89,24 +101,28 @@ def train(job: Job, world: World) -> None:
 
 def _train(job: Job, world: World, program: KeptFunction, clock: Clock) -> None:
     pack = job.pack
+    placement = placement_of(pack.mesh, pack.width)
     # made when it is first asked for: a process that resumes is then at its first step sooner
-    evaluator = functools.partial(_evaluator, world, pack.runs[0].shape, pack.execution["precision"])
+    evaluator = functools.partial(
+        _evaluator, world, pack.runs[0].shape, pack.execution["precision"], placement
+    )
     for _ in slots.rounds(pack):
-        start = restore(job)
+        start = restore(job, placement)
         clock.begin()
         state, lanes = _loop(job, world, program, evaluator, start, clock)
         for lane, run in enumerate(lanes):
             _finish(job, state, lane, pack.runs[run])
         if all(outcome_path(job, run).exists() for run in pack.runs):
             break
-    faults.point("train.finished")
-    checkpoint.remove(job.claim.folder)
+    if processes.leads():
+        faults.point("train.finished")
+        checkpoint.remove(job.claim.folder)
 
 
 def prepare_next(job: Job, world: World) -> None:
     """Compile the step of the pack that comes next. What goes wrong there shows when it is trained."""
     try:
-        if (pack := next_pack(job)) is not None:
+        if (pack := next_pack(job)) is not None and pack.mesh.size == 1:
             lanes, steps = range(pack.width), np.zeros(len(pack.runs), int)
             batches = _batches(pack, world, lanes, steps, Clock())
             state = jax.eval_shape(functools.partial(fresh, pack, lanes))
@@ -115,18 +131,20 @@ def prepare_next(job: Job, world: World) -> None:
         _log.info("the next pack's program is not compiled ahead: %s", error)
 
 
-def _numbers(pack: Pack, lanes: Sequence[int]) -> Lane:
+def _numbers(pack: Pack, lanes: Sequence[int], placement: Placement | None = None) -> Lane:
     """The traced numbers of the runs that the lanes have, on the device."""
     numbers = [lane_numbers(pack.runs[run], pack.end_steps[run]) for run in lanes]
-    return on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
+    stacked: Lane = jax.tree.map(lambda *values: np.stack(values), *numbers)
+    return put(stacked, placement.numbers) if placement else on_device(stacked)
 
 
-def _speed(pack: Pack, world: World, program: KeptFunction, width: int) -> float:
+def _speed(pack: Pack, world: World, width: int) -> float:
     """Measure the tokens a second of so many lanes of a pack by its first steps: the best of some dispatches."""
-    lanes, count = range(width), pack.execution["steps"]
-    batches = _batches(pack, world, lanes, np.zeros(len(pack.runs), int), Clock())
-    state, took = fresh(pack, lanes), []
-    state, _ = program(state, numbers := _numbers(pack, lanes), batches, np.int32(1))  # compiled, and tried
+    lanes, count, placement = range(width), pack.execution["steps"], placement_of(pack.mesh, width)
+    batches = _batches(pack, world, lanes, np.zeros(len(pack.runs), int), Clock(), placement)
+    state, numbers, took = fresh(pack, lanes, placement), _numbers(pack, lanes, placement), []
+    program = _program_of(pack, world, width)
+    state, _ = program(state, numbers, batches, np.int32(1))  # compiled, and tried
     jax.block_until_ready(state)
     began = time.perf_counter()
     while len(took) < 2 or time.perf_counter() - began < PROBE:
@@ -138,7 +156,8 @@ def _speed(pack: Pack, world: World, program: KeptFunction, width: int) -> float
 
 
 def check_execution(pack: Pack) -> None:
-    """Raise UserError where this process cannot give a pack the device and the versions of its execution."""
+    """Raise UserError where this process cannot give a pack its devices and the versions of its execution."""
+    placement_of(pack.mesh, pack.width)
     planned = {"device": pack.execution["device"], **pack.execution["versions"]}
     here = {"device": jax.default_backend(), **versions()}
     if (cores := pack.execution.get("cores", 1)) > 1:
@@ -152,10 +171,11 @@ def check_execution(pack: Pack) -> None:
         )
 
 
-def _program_of(pack: Pack, world: World) -> KeptFunction:
+def _program_of(pack: Pack, world: World, width: int | None = None) -> KeptFunction:
+    """The step of a pack, or of so many of its lanes."""
     spec, precision = pack.runs[0], pack.execution["precision"]
-    average = average_of(spec.evaluation)
-    return _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average)
+    average, placement = average_of(spec.evaluation), placement_of(pack.mesh, width or pack.width)
+    return _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average, placement)
 
 
 @functools.lru_cache(maxsize=4)
@@ -166,11 +186,14 @@ def _program(
     batch_multiple: int,
     precision: str,
     average: AverageConfig,
+    placement: Placement | None,
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), average, world.data.objective)
-    made_from = {
+    jitted = pack_program(
+        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective, placement
+    )
+    made_from: dict[str, Any] = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
         "average": dataclasses.asdict(average),
@@ -183,19 +206,22 @@ def _program(
     leaf: Any = 0
     return KeptFunction(
         jitted,
-        made_from,
+        None if placement else made_from,
         returns=lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)),
         shorten=lambda *arguments: (*arguments[:-1], np.int32(1)),  # with no step the body would not run
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _evaluator(world: World, shape: Shape, precision: str) -> Evaluator:
+def _evaluator(world: World, shape: Shape, precision: str, placement: Placement | None) -> Evaluator:
     """The evaluation, likewise."""
     dtype = _dtype(precision)
-    return make_evaluator(
-        world, model.forward(shape, dtype), model.decoder(shape, dtype), load=model.load(shape, dtype)
+    forward, decoder, load = (
+        model.forward(shape, dtype),
+        model.decoder(shape, dtype),
+        model.load(shape, dtype),
     )
+    return make_evaluator(world, forward, decoder, load=load, placement=placement)
 
 
 def _dtype(precision: str) -> Any:
@@ -262,10 +288,14 @@ def _loop(
     whose it is, lane by lane."""
     pack, grid, state, begun = job.pack, _grid(job.pack), start.state, False
     lanes, ends = start.slots, grid.ends
-    steps = _steps(job, start, ends)
+    steps = _steps(pack, start, ends)
     timer = Timer(job.folder, pack, steps)
     saved_at = time.perf_counter()
-    numbers, batches = _numbers(pack, lanes), _batches(pack, world, lanes, steps, clock)
+    placement = placement_of(pack.mesh, pack.width)
+    numbers, batches = (
+        _numbers(pack, lanes, placement),
+        _batches(pack, world, lanes, steps, clock, placement),
+    )
     waiting = slots.refills(pack, lanes, range(len(lanes)), (steps >= ends).tolist())
     with checkpoint.Saver() as saver:
         while (left := grid.next_stop(lanes, steps)) > 0 or waiting:
@@ -285,19 +315,21 @@ def _loop(
             refills = slots.refills(pack, lanes, free, (steps >= ends).tolist())
             had, lanes = lanes, [dict(refills).get(lane, run) for lane, run in enumerate(lanes)]
             if refills or grid.next_stop(lanes, steps):
-                batches = _batches(pack, world, lanes, steps, clock)  # while the device works
+                batches = _batches(pack, world, lanes, steps, clock, placement)  # while the device works
             if due := grid.due(had, before, steps):
                 _evaluate(job, evaluator, state, had, steps, due, clock)
             for lane, run in refills:
                 _finish(job, state, lane, pack.runs[had[lane]])
                 begin_records(job, run, None)
-                state = in_lane(state, begin_run(job, run), np.int32(lane))
+                state = with_run(job, state, lane, run, placement)
                 faults.point("train.refilled")
             if refills:
-                numbers = _numbers(pack, lanes)
-            step, asked = _checkpoint_step(pack, lanes, steps), stopping.requested()
+                numbers = _numbers(pack, lanes, placement)
+            step = _checkpoint_step(pack, lanes, steps)
             pinned = step % slots.ROUND in grid.pins
-            if pinned or asked or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
+            late = time.perf_counter() - saved_at > job.config.checkpoint_seconds
+            asked, late = processes.agree((stopping.requested(), late))
+            if pinned or asked or late:
                 _save(job, saver, state, lanes, step, pinned, clock)
                 saved_at = time.perf_counter()
             timer.tick(had, steps, metrics, clock)
@@ -316,10 +348,9 @@ def _loop(
     return state, lanes
 
 
-def _steps(job: Job, start: Start, ends: np.ndarray) -> np.ndarray:
+def _steps(pack: Pack, start: Start, ends: np.ndarray) -> np.ndarray:
     """Return the step of every run, as the loop counts: one that has ended or diverged is at its end."""
-    ended = [outcome_path(job, run).exists() for run in job.pack.runs]
-    steps = np.where(ended, ends, job.pack.start_steps)
+    steps = np.where(start.ended, ends, pack.start_steps)
     diverged = np.asarray(start.state.guard.skipped_in_row) >= PATIENCE
     steps[start.slots] = np.where(diverged, ends[start.slots], np.asarray(start.state.step))
     return steps
@@ -335,8 +366,13 @@ def _checkpoint_step(pack: Pack, lanes: Sequence[int], steps: np.ndarray) -> int
 
 
 def _batches(
-    pack: Pack, world: World, lanes: Sequence[int], steps: np.ndarray, clock: Clock
-) -> tuple[np.ndarray, ...]:
+    pack: Pack,
+    world: World,
+    lanes: Sequence[int],
+    steps: np.ndarray,
+    clock: Clock,
+    placement: Placement | None = None,
+) -> tuple[Any, ...]:
     """The next batches of every lane's run: [steps of a dispatch, lanes, ...]. steps: of all runs."""
     began = time.perf_counter()
     count = pack.execution["steps"]
@@ -344,7 +380,9 @@ def _batches(
         world.batches(pack.runs[run].data_seed, int(steps[run]), count, pack.runs[run].batch_multiple)
         for run in lanes
     ]
-    stacked = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    stacked: Any = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    if placement:
+        stacked = put(stacked, placement.batches)
     clock.data += time.perf_counter() - began
     return stacked
 
@@ -366,7 +404,7 @@ def _evaluate(
     average = average_of(job.pack.runs[0].evaluation)
     averaged = evaluator()(averages(average)(state.average, state.params), _give_way) if average.kind else []
     for lane in due:
-        if in_row[lane] >= PATIENCE:
+        if in_row[lane] >= PATIENCE or not processes.leads():
             continue
         spec, step, evaluation = job.pack.runs[lanes[lane]], int(steps[lanes[lane]]), evaluations[lane]
         tokens = (step - int(skipped[lane])) * spec.batch_tokens
@@ -396,7 +434,7 @@ def _give_way() -> None:
     """Between the pieces of an evaluation. One that is broken off leaves no trace: a resume goes on from the last
     checkpoint, which is of an earlier step, and comes to it again. A short one is better ended."""
     faults.point("evaluation.piece")
-    if stopping.waited() > GRACE:
+    if processes.agree(stopping.waited() > GRACE):
         raise stopping.Interrupted("interrupted amid an evaluation, which is done again")
 
 
@@ -412,10 +450,11 @@ def _save(
     jax.block_until_ready(state)  # what the device is still at is no cost of saving
     began = time.perf_counter()
     keep, meta = job.config.checkpoints, meta_of(job)
+    claim = job.claim
     arrays = to_arrays(state)
     if job.pack.width < len(job.pack.runs):
         arrays[slots.NAME] = np.asarray(lanes, np.int32)
-    saver.save(job.claim.folder, step, arrays, meta, pinned=pinned, keep=keep, fence=job.claim)
+    saver.save(claim.folder, step, arrays, meta, pinned, keep, fence=claim, claim=claim.number)
     clock.saving += time.perf_counter() - began
 
 
@@ -445,7 +484,7 @@ def _no_result(job: Job, spec: RunSpec) -> str | None:
 
 def _finish(job: Job, state: State, lane: int, spec: RunSpec) -> None:
     """Write the outcome of the run that a lane has, if it lacks it."""
-    if outcome_path(job, spec).exists():
+    if not processes.leads() or outcome_path(job, spec).exists():
         return
     in_row, skipped, step = (
         int(np.asarray(array)[lane])

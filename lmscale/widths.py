@@ -114,7 +114,8 @@ def narrow(job: Job, ledger: Ledger, reason: str) -> None:
 def key_of(pack: Pack) -> str:
     """Name what a number of lanes holds for: shape, batch, model of the device, precision and jax."""
     kind, execution = jax.devices()[0].device_kind, pack.execution
-    return f"{kind} {shape_key(pack)} {execution['precision']} jax {execution['versions']['jax']}"
+    devices = f"{pack.mesh.size} x " if pack.mesh.size > 1 else ""
+    return f"{devices}{kind} {shape_key(pack)} {execution['precision']} jax {execution['versions']['jax']}"
 
 
 def kept(path: Path, key: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Packs of more runs than lanes: what a lane is given, what a kill or a lack of memory leaves, what is compiled."""
 
 import json
+import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +10,15 @@ from typing import Any
 
 import jax
 import pytest
-from launching import composed
+from launching import composed, launch
 
 from lmscale import checkpoint, faults, plan, slots, sweep, train, widths, worker
-from lmscale.config import SweepConfig
+from lmscale.config import PackConfig, SweepConfig
 from lmscale.data.scan import draft_manifest
 from lmscale.device import Device
+from lmscale.jsonfiles import canonical
 from lmscale.ledger import Ledger
-from lmscale.packs import Job, outcome_path
+from lmscale.packs import Job, outcome_path, read_pack
 from lmscale.plan import make_plan
 from lmscale.schedule import TRUNK
 from lmscale.typed import build
@@ -34,9 +37,18 @@ TINY = (
 )
 
 
+COMPILED: Counter[str] = Counter()
+
+
+def note(event: str, seconds: float, **about: Any) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        COMPILED[str(about.get("fun_name"))] += 1
+
+
 @pytest.fixture(autouse=True, scope="module")
 def quietly_here() -> Iterator[None]:
-    """This process keeps its cores and has no compilation cache."""
+    """This process keeps its cores and has no compilation cache; what it compiles is counted."""
+    jax.monitoring.register_event_duration_secs_listener(note)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
         patch.setattr(worker, "take_core", lambda *_: None)
@@ -91,19 +103,10 @@ def executions(folder: Path) -> list[dict[str, Any]]:
     return [entry["execution"] for entry in Ledger(folder / "smoke").frozen()]
 
 
-COMPILED: Counter[str] = Counter()
-
-
-def note(event: str, seconds: float, **about: Any) -> None:
-    if event == "/jax/core/compile/backend_compile_duration":
-        COMPILED[str(about.get("fun_name"))] += 1
-
-
 @pytest.fixture(scope="module")
 def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seeds of two horizons each: eight runs in two lanes, never disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    jax.monitoring.register_event_duration_secs_listener(note)
     assert run(values, folder, 2, seed=[0, 1, 2, 3]) == 0
     return folder
 
@@ -147,6 +150,28 @@ def test_a_sweep_of_rates_compiles_one_step_and_says_so(
     line = json.loads(path.read_text().splitlines()[-1])
     assert line["programs"]["compiled"] + line["programs"]["read"] <= sum(before.values())
     assert line["lanes"] == 2
+
+
+@pytest.mark.slow
+def test_the_step_of_the_next_pack_is_compiled_ahead(values: dict[str, Any], tmp_path: Path) -> None:
+    """As a thread does on an accelerator, here after the first of two sizes: training the second compiles none."""
+    folder, steps = tmp_path / "smoke", []
+    values = {**values, "runs": str(tmp_path), "dial": [8, 16], "seed": [0]}
+    values["horizon"] = {**values["horizon"], "multiples": [0.5]}
+
+    def one_by_one(jobs: list[str]) -> list[Exception]:
+        for name in jobs:
+            before = COMPILED["jit(run)"]
+            worker.train_job({**values, "job": name})
+            steps.append(COMPILED["jit(run)"] - before)
+            pack, context = read_pack(folder, name.removeprefix("pack_"))
+            configs = canonical({"data": context["data"], "tasks": context["tasks"]})
+            world = worker._world(configs, Path(context["corpora"]))
+            train.prepare_next(Job(pack, PackConfig(), folder, None), world)  # type: ignore[arg-type]
+        return []
+
+    assert sweep.run([values], one_by_one) == 0
+    assert steps == [1, 0]
 
 
 @pytest.mark.slow
@@ -315,3 +340,22 @@ def test_lanes_are_measured_once_where_a_pack_is_trained(
     monkeypatch.setattr(train, "_speed", lambda *_: pytest.fail("measured again"))
     assert run({**values, **two}, tmp_path, "auto", seed=[2]) == 0
     assert len(executions(tmp_path)) == 3
+
+
+@pytest.mark.slow
+def test_a_queue_that_is_killed_ends_with_the_same_bytes(values: dict[str, Any], tmp_path: Path) -> None:
+    """Real processes and SIGKILL: between the end of a run and the first step of the next, and amid a save."""
+    files = f"data.files={values['data']['files']}"
+    overrides = (*TINY, "data=text", files, "pack.lanes=2", "seed=[0,1,2]", "hydra/launcher=basic")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    ended = launch(whole, Path(values["corpora"]), *overrides)
+    assert ended.returncode == 0, ended.stderr
+    assert "programs compiled" in ended.stdout
+    shutil.copytree(whole / "runs" / ".xla", killed / "runs" / ".xla")
+    for fault in ("train.refilled:1=kill", "checkpoint.synced:2=kill", "train.refilled:2=kill"):
+        ended = launch(killed, Path(values["corpora"]), *overrides, LMSCALE_FAULT=fault)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+    ended = launch(killed, Path(values["corpora"]), *overrides)
+    assert ended.returncode == 0, ended.stderr
+    assert results(killed / "runs") == results(whole / "runs")
+    assert len(results(whole / "runs")) == 18
