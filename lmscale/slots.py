@@ -48,7 +48,8 @@ def refills(
     """List (lane, run) for the lanes that are free and the runs that wait, as far as there are both."""
     if pack.pins:
         return []
-    waiting = [run for run in rounds(pack)[0] if not ended[run] and run not in slots]
+    taken = set(slots)
+    waiting = [run for run in rounds(pack)[0] if not ended[run] and run not in taken]
     return list(zip(sorted(free), waiting, strict=False))
 
 

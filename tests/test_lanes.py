@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from launching import composed, launch
 
 from lmscale import checkpoint, faults, plan, slots, sweep, train, widths, worker
 from lmscale.config import PackConfig, SweepConfig
+from lmscale.data import World
 from lmscale.data.scan import draft_manifest
 from lmscale.device import Device
+from lmscale.guard import PATIENCE
 from lmscale.jsonfiles import canonical
 from lmscale.ledger import Ledger
 from lmscale.packs import Job, outcome_path, read_pack
@@ -203,6 +206,30 @@ def test_a_queue_that_crashes_ends_with_the_same_bytes(
     assert results(tmp_path) == results(whole)
     assert executions(tmp_path) == executions(whole)
     assert not list(tmp_path.glob("smoke/packs/*/*.ckpt"))
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_gives_its_lane_to_the_next(
+    values: dict[str, Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 1 meets nothing but bad steps from step 3 on, and its longer run gives up; the others end as ever."""
+    original = World.batches
+
+    def batches(world: World, seed: int, step: int, count: int, multiple: int = 1) -> Any:
+        batch = original(world, seed, step, count, multiple)
+        weight = batch.weight.copy()
+        weight[np.arange(step, step + count) >= (3 if seed == 1 else 10**6)] = np.nan
+        return batch._replace(weight=weight)
+
+    monkeypatch.setattr(World, "batches", batches)
+    fault = "train.stepped:20=crash"
+    assert run(values, tmp_path, 2, fault, seed=[0, 1, 2, 3]) == 0
+    specs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/spec.json")}
+    found, expected = results(tmp_path), results(whole)
+    ended = {name: json.loads(found[f"{name}/outcome.json"]) for name in specs}
+    assert {ended[name]["step"] for name in specs if ended[name]["outcome"] == "diverged"} == {3 + PATIENCE}
+    sound = {name for name in expected if specs[name.split("/")[0]]["seed"] != 1}
+    assert len(sound) == 18 and {name: found[name] for name in sound} == {n: expected[n] for n in sound}
 
 
 @pytest.mark.slow
