@@ -52,7 +52,8 @@ class Claim:
     tries: int  # failures in a row before this claim
     max_tries: int
     lease: float
-    _freeze: Callable[[], bool]  # False where another pack has one of its runs
+    _freeze: Callable[[dict[str, Any]], bool]  # False where another pack has one of its runs
+    is_frozen: bool = False  # the execution, by an earlier claim
     begun: bool = False  # the first step has run, in this process
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -77,7 +78,7 @@ class Claim:
         """Say that the first step has run: from now on this execution is that of the pack's runs. Before it
         nothing may be written of them. Raises LostClaim where another pack was first."""
         self.check()
-        if not self._freeze():
+        if not self._freeze(self.execution):
             self.release("another pack has one of its runs")
             raise LostClaim(f"pack {self.pack_id}: another pack has begun one of its runs meanwhile")
         self.begun = True

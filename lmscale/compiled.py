@@ -11,6 +11,8 @@ import logging
 import os
 import platform
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lmscale import source_stamp
+from lmscale import compilations, source_stamp
 from lmscale.durable import make_folder, replace
 from lmscale.jsonfiles import canonical
 from lmscale.plan import versions
@@ -34,15 +36,16 @@ class KeptFunction:
     """A jitted function whose compiled programs, one for each set of argument shapes, are kept in the folder of
     jax's compilation cache. Without one, and on anything but a CPU, it is the jitted function and no more.
 
-    made_from: what decides the function besides the sources of lmscale, as JSON. returns: the arguments -> a
-    pytree like what the function returns. shorten: the arguments -> those of a shorter call of the same shapes
-    that still executes every part, which is how a program is tried.
+    made_from: what decides the function besides the sources of lmscale, as JSON; None for one on several
+    devices, which is not kept. returns: the arguments -> a pytree like what the function returns. shorten: the
+    arguments -> those of a shorter call of the same shapes that still executes every part, which is how a program
+    is tried.
     """
 
     def __init__(
         self,
         jitted: Any,
-        made_from: Mapping[str, Any],
+        made_from: Mapping[str, Any] | None,
         returns: Callable[..., Any],
         shorten: Callable[..., tuple[Any, ...]] = lambda *arguments: arguments,
     ) -> None:
@@ -51,12 +54,22 @@ class KeptFunction:
         self._ready: dict[Any, Program] = {}
         self._read: list[Path] = []  # the files that are in use
         self._uses_disk = True
+        self._making = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
+        return self._made(arguments, self._program)(*arguments)
+
+    def prepare(self, *arguments: Any) -> None:
+        """Compile for arguments of these shapes, in whatever thread: a call that comes meanwhile waits for it."""
+        self._made(arguments, lambda arguments: self._jitted.lower(*arguments).compile())
+
+    def _made(self, arguments: tuple[Any, ...], make: Callable[[tuple[Any, ...]], Program]) -> Program:
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arguments))
         if shapes not in self._ready:
-            self._ready[shapes] = self._program(arguments)
-        return self._ready[shapes](*arguments)
+            with self._making:
+                if shapes not in self._ready:
+                    self._ready[shapes] = make(arguments)
+        return self._ready[shapes]
 
     def distrust(self) -> bool:
         """Delete the programs that were read from the disk, and leave all compiling to jax from now on. Returns
@@ -79,7 +92,7 @@ class KeptFunction:
 
     def _path(self, arguments: tuple[Any, ...]) -> Path | None:
         folder = jax.config.values[_CACHE]
-        if not self._uses_disk or folder is None or jax.default_backend() != "cpu":
+        if not self._uses_disk or self._made_from is None or folder is None or jax.default_backend() != "cpu":
             return None
         try:
             return Path(folder) / f"{key(self._made_from, arguments)}.program"
@@ -89,6 +102,7 @@ class KeptFunction:
 
     def _from_disk(self, path: Path, trees: Trees, arguments: tuple[Any, ...]) -> Program | None:
         """Read a program and try it. What is damaged or cannot run is deleted."""
+        began = time.perf_counter()
         try:
             program = _unpack(path, path.read_bytes(), trees)
             self._try(program, arguments)
@@ -99,6 +113,7 @@ class KeptFunction:
             _delete(path)
             return None
         self._read.append(path)
+        compilations.count(read=1, seconds=time.perf_counter() - began)
         return program
 
     def _compiled(self, path: Path, trees: Trees, arguments: tuple[Any, ...]) -> Program:

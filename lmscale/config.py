@@ -13,6 +13,7 @@ from typing import Any
 from lmscale.average import AVERAGES, NO_AVERAGE
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
+from lmscale.mesh import MeshConfig
 from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import BELOW_ONE, OptimConfig
 from lmscale.plans.config import PlanConfig
@@ -87,12 +88,13 @@ class EvaluationConfig:
 class PackConfig:
     """The computing of runs, never what they compute.
 
-    lanes: runs of one shape trained in one program; `auto` is 1 on a CPU, where a process a core is faster,
-    and as many as there are up to max_lanes on an accelerator. steps: the most steps in a dispatch.
+    lanes: runs of one shape trained at a time in one program; `auto` is 1 on a CPU, where a process a core is
+    faster, and measured on an accelerator, once for each shape and device. max_lanes: the most runs of a pack that
+    has more lanes than one; the others wait for a lane that ends. steps: the most steps in a dispatch.
     """
 
     lanes: int | str = "auto"
-    max_lanes: int = 64
+    max_lanes: int = 256
     steps: int = 16
     device: str = "auto"
     checkpoint_seconds: float = 30.0
@@ -305,6 +307,7 @@ class SweepConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     retry: bool = False
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     part: str | None = None

@@ -4,6 +4,7 @@ The decoder (a cache of keys and values, or whole forward passes) is the model's
 that follows whatever chain was written.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from lmscale.lanes import over_lanes
 from lmscale.model import Decoder
+from lmscale.placement import Placement
 from lmscale.scoring import Score, as_lengths, summarise
 from lmscale.tasks.rows import Rows
 
@@ -60,7 +62,9 @@ def generate(
 Generation = Callable[[Any], list[tuple[Score, dict[str, np.ndarray]]]]
 
 
-def make_generation(rows: Rows, decoder: Decoder, temperature: float, seed: int) -> Generation:
+def make_generation(
+    rows: Rows, decoder: Decoder, temperature: float, seed: int, placement: Placement | None = None
+) -> Generation:
     """Make a function from params (leading lane axis) to a score and items for each lane.
 
     rows: one question a row, whose last counted stretch is chain and answer. What the model writes up to the
@@ -74,11 +78,11 @@ def make_generation(rows: Rows, decoder: Decoder, temperature: float, seed: int)
     last = scored.shape[1] - np.argmax(scored[:, ::-1], axis=1)  # one past the answer's last target
     answers = [target[r, last[r] - size[r] : last[r]] for r in range(len(size))]
     width = min(int(last.max()) + 2 + SPARE, rows.tokens.shape[1])
-    given = jnp.asarray(rows.tokens[:, :width].astype(np.int32))
-    limits = jnp.asarray(known.astype(np.int32))
+    on_devices = functools.partial(placement.rows, axis=0) if placement else jnp.asarray
+    given, limits = on_devices(rows.tokens[:, :width].astype(np.int32)), on_devices(known.astype(np.int32))
     key = jax.random.key(seed)
 
-    @jax.jit
+    @(placement.evaluating if placement else jax.jit)
     def program(params: Any, given: jax.Array, limits: jax.Array) -> jax.Array:
         return over_lanes(lambda lane: generate(decoder, lane, given, limits, temperature, key))(params)
 

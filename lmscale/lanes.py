@@ -1,5 +1,6 @@
 """Lanes: the runs of a pack, each with traced numbers of its own, moved by one program."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,3 +31,11 @@ def over_lanes(one: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda array: array[None], alone)
 
     return lanes
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def in_lane(state: Any, one: Any, lane: jax.Array) -> Any:
+    """Put the state of one lane, whose arrays have a lane axis of one, in a lane of a state, which is donated."""
+    return jax.tree.map(
+        lambda array, part: jax.lax.dynamic_update_slice_in_dim(array, part, lane, axis=0), state, one
+    )

@@ -128,8 +128,9 @@ class Ledger:
             fence_off(folder, number)
             staging_of(folder, number).mkdir()
         tries = in_vain(past, content["from_step"], "failed")
-        freeze = functools.partial(self._freeze, pack_id, frozen)
-        claim = Claim(pack_id, number, frozen, folder, tries, self.max_tries, self.lease, freeze)
+        freeze = functools.partial(self._freeze, pack_id)
+        is_frozen = any(entry["pack_id"] == pack_id for entry in self.frozen())
+        claim = Claim(pack_id, number, frozen, folder, tries, self.max_tries, self.lease, freeze, is_frozen)
         threading.Thread(target=claim._keep_alive, name=f"heartbeat {pack_id}", daemon=True).start()
         return claim
 

@@ -7,6 +7,7 @@ from typing import Any
 from lmscale import checkpoint
 from lmscale.jsonfiles import read_json, write_json
 from lmscale.plan import TRUNK, Pack, Plan
+from lmscale.slots import pin_numbers
 
 
 def needs_work(folder: Path, pack: Pack) -> bool:
@@ -27,7 +28,7 @@ def is_done(folder: Path, pack: Pack) -> bool:
 
 def _missing_pins(folder: Path, pack: Pack) -> set[int]:
     saved = checkpoint.saved(folder / "packs" / pack.pack_id)
-    return set(pack.pins) - {step for step, pinned, _ in saved if pinned}
+    return pin_numbers(pack) - {step for step, pinned, _ in saved if pinned}
 
 
 def reopen(folder: Path, pack: Pack) -> None:

@@ -1,6 +1,7 @@
 """A pack in its folder: what a worker must know of it, its log, the files of its runs."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from lmscale.config import PackConfig
 from lmscale.durable import make_folder
 from lmscale.errors import UserError
 from lmscale.jsonfiles import read_json, write_json
+from lmscale.mesh import MeshConfig
 from lmscale.plan import Pack
 from lmscale.spec import RunSpec, spec_of
+from lmscale.typed import build
 
 LOG_TAIL = 4000  # bytes
 
@@ -32,7 +35,8 @@ def write_pack(folder: Path, pack: Pack, context: Mapping[str, Any]) -> str:
     """Write what a job needs to know of a pack; returns the job's name. context: data, tasks, pack, corpora."""
     path = folder / "packs" / pack.pack_id / "pack.json"
     make_folder(path.parent)
-    write_json(path, {"wave": pack.wave, "execution": pack.execution, "pins": pack.pins, **context})
+    own = {"wave": pack.wave, "execution": pack.execution, "mesh": dataclasses.asdict(pack.mesh)}
+    write_json(path, {**own, "pins": pack.pins, **context})
     return f"pack_{pack.pack_id}"  # never a bare id: Hydra would read 12e4 as a number
 
 
@@ -41,7 +45,8 @@ def read_pack(folder: Path, pack_id: str) -> tuple[Pack, dict[str, Any]]:
     found = read_json(folder / "packs" / pack_id / "pack.json")
     lanes = found["execution"]["lanes"]
     runs = tuple(spec_of(read_json(folder / lane / "spec.json")) for lane in lanes)
-    return Pack(found["wave"], found["execution"], runs, tuple(found["pins"]), named=pack_id), found
+    mesh = build(MeshConfig, found["mesh"])
+    return Pack(found["wave"], found["execution"], runs, tuple(found["pins"]), mesh, pack_id), found
 
 
 @contextlib.contextmanager

@@ -17,9 +17,11 @@ from typing import Any
 from lmscale.config import SweepConfig
 from lmscale.data.manifest import Manifest
 from lmscale.ladder import run_specs, target_run
+from lmscale.mesh import MeshConfig, check_divides
 from lmscale.schedule import BRANCH, TRUNK
 from lmscale.spec import RunSpec, short_hash
 
+AUTO = "auto"  # a width that is measured where the pack is trained
 HELD = 2  # the first wave that waits for the forecasts to be registered
 SETTLED = ("device", "precision", "versions", "cores")  # of an execution, where the pack runs
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
@@ -27,18 +29,31 @@ DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good. named:
-    the id that it was planned under, where its execution has been settled since."""
+    """Runs of one shape trained in one program. pins: the steps at which a trunk's state is kept for good.
+    mesh: the devices that train it now. No part of the execution: a pack may go on with more devices or fewer.
+    named: the id that it was planned under, where its execution has been settled since."""
 
     wave: int
     execution: dict[str, Any]
     runs: tuple[RunSpec, ...]
     pins: tuple[int, ...] = ()
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     named: str = ""
 
     @functools.cached_property
     def pack_id(self) -> str:
         return self.named or short_hash(self.execution)
+
+    @property
+    def has_width(self) -> bool:
+        """Say if it is known how many of its runs are trained at a time."""
+        return self.execution.get("width") != AUTO
+
+    @property
+    def width(self) -> int:
+        """Count the runs that are trained at a time, each in a lane; the others wait for a lane that ends. All of
+        them where that is not settled."""
+        return int(self.execution.get("width", len(self.runs))) if self.has_width else len(self.runs)
 
     @property
     def is_open(self) -> bool:
@@ -100,13 +115,13 @@ def make_plan(
         specs = run_specs(config, manifest)
         for spec in specs:
             runs.setdefault(spec.run_id, spec)
-            pack_of.setdefault(spec.run_id, config.pack)
+            pack_of.setdefault(spec.run_id, (config.pack, config.mesh))
             if config.part:
                 part_of.setdefault(spec.run_id, config.part)
         evidence |= _evidence(config, specs)
     for spec in besides:
         runs.setdefault(spec.run_id, spec)
-        pack_of.setdefault(spec.run_id, configs[0].pack)
+        pack_of.setdefault(spec.run_id, (configs[0].pack, configs[0].mesh))
     held = runs.keys() - evidence if evidence else set()
     pins: dict[str, set[int]] = {}
     for spec in runs.values():
@@ -124,14 +139,23 @@ def make_plan(
             program = [_program(spec, pack_of[run_id]), run_id in held]
             alike.setdefault(short_hash(program), []).append(run_id)
     for ids in alike.values():
-        config = pack_of[ids[0]]
-        width = _lanes(config, device)
-        for at in range(0, len(ids), width):
-            lanes = ids[at : at + width]
-            execution = {"lanes": lanes, "device": device, "steps": config.steps}
+        config, _ = pack_of[ids[0]]
+        width = _width(config, device)
+        most = 1 if width == 1 else config.max_lanes
+        for at in range(0, len(ids), most):
+            lanes = ids[at : at + most]
+            waiting = {} if len(lanes) == 1 or (width != AUTO and width >= len(lanes)) else {"width": width}
+            execution = {"lanes": lanes, "device": device, "steps": config.steps, **waiting}
             groups.append((lanes, _anew(execution, thawed) if elsewhere else settle(execution, device), ""))
     packs = [
-        _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes), named)
+        _pack(
+            [runs[lane] for lane in lanes],
+            execution,
+            pins,
+            not held.isdisjoint(lanes),
+            pack_of[lanes[0]][1],
+            named,
+        )
         for lanes, execution, named in groups
     ]
     return Plan(runs, tuple(sorted(packs, key=lambda pack: (pack.wave, -pack.flops))), part_of)
@@ -156,13 +180,15 @@ def _program(spec: RunSpec, pack: Any) -> dict[str, Any]:
         "data": {name: value for name, value in spec.data.items() if name != "order_seed"},
         "evaluation": spec.evaluation,
         "batch": spec.batch_multiple,
-        "pack": dataclasses.asdict(pack),
+        "pack": [dataclasses.asdict(config) for config in pack],
     }
 
 
-def _lanes(config: Any, device: str) -> int:
-    if config.lanes == "auto":
-        return 1 if device == "cpu" else int(config.max_lanes)
+def _width(config: Any, device: str) -> Any:
+    """How many runs of a shape go at a time; AUTO where that is to be measured. On a CPU more lanes than one have
+    been slower at every size (docs/performance.md), so nothing is measured there."""
+    if config.lanes == AUTO:
+        return 1 if device == "cpu" or config.max_lanes == 1 else AUTO
     return min(int(config.lanes), int(config.max_lanes))
 
 
@@ -191,11 +217,18 @@ def versions() -> dict[str, str]:
 
 
 def _pack(
-    runs: list[RunSpec], execution: dict[str, Any], pins: dict[str, set[int]], held: bool, named: str
+    runs: list[RunSpec],
+    execution: dict[str, Any],
+    pins: dict[str, set[int]],
+    held: bool,
+    mesh: MeshConfig,
+    named: str,
 ) -> Pack:
     """Trunks first (wave 0), then the branches that start from them (wave 1); held ones after both, likewise."""
+    if len(runs) == 1:
+        check_divides(mesh, runs[0].shape, runs[0].batch_tokens // runs[0].shape.context)
     after = HELD if held else 0
     if runs[0].kind == TRUNK:
         kept = sorted(set().union(*(pins.get(run.run_id, set()) for run in runs)))
-        return Pack(after, execution, tuple(runs), tuple(kept), named=named)
-    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs), named=named)
+        return Pack(after, execution, tuple(runs), tuple(kept), mesh, named)
+    return Pack(after + int(runs[0].kind == BRANCH), execution, tuple(runs), (), mesh, named)

@@ -54,6 +54,7 @@ class Display:
         self.stop.set()
         self.thread.join()
         self._report()
+        self._say_programs()
         if self.live:
             self.live.stop()
         try:
@@ -115,13 +116,22 @@ class Display:
         outcome = read_json(self.folder / run.run_id / "outcome.json")
         tokens = short(outcome["tokens"]) if outcome["tokens"] else "-"
         part = f"{self.plan.part_of[run.run_id]} " if run.run_id in self.plan.part_of else ""
-        loss, speed = (
-            ("-", "-") if line is None else (_loss(line["train_loss"]), short(mean_speed(pack, line)))
-        )
+        loss, speed = ("-", "-") if line is None else (_loss(line["train_loss"]), short(mean_speed(line)))
         return (
             f"{outcome['outcome']}: {part}{run.kind} dial {run.dial} seed "
-            f"{', '.join(str(r.seed) for r in pack.runs)} at {tokens} tokens, train loss {loss}, {speed} tokens/s"
+            f"{_seeds(pack)} at {tokens} tokens, train loss {loss}, {speed} tokens/s"
         )
+
+    def _say_programs(self) -> None:
+        """Say how many programs the packs of this session needed, as their last lines have it."""
+        ended = [pack for pack in self.plan.packs if pack.pack_id in self.said - self.done_before]
+        lines = [last_timing(self.folder, pack.runs[0].run_id) for pack in ended]
+        found = [line["programs"] for line in lines if line]
+        if found:
+            compiled, read, seconds = (
+                sum(one[name] for one in found) for name in ("compiled", "read", "seconds")
+            )
+            self.say(f"{compiled} programs compiled, {read} read from the cache, {duration(seconds)}")
 
     def _left(self, done: set[str]) -> str:
         """Time left, from the FLOPs a second of this session; '-' before any is known."""
@@ -151,7 +161,7 @@ class Display:
             table.add_row(
                 str(run.dial),
                 run.kind,
-                ",".join(str(r.seed) for r in pack.runs),
+                _seeds(pack),
                 f"{line['step']}/{line['end_step']}",
                 _loss(line["train_loss"]),
                 short(line["tokens_per_second"]),
@@ -166,6 +176,11 @@ def _hush() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def _seeds(pack: Pack) -> str:
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.seed for run in pack.runs))
+    return f"{seeds} ({len(pack.runs)} runs)" if len(pack.runs) > 1 else seeds
 
 
 def _loss(value: float | None) -> str:

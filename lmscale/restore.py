@@ -2,27 +2,32 @@
 the named arrays of a checkpoint. What is trained from there is `train`'s business.
 """
 
+import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, jsonfiles, model, records
+from lmscale import checkpoint, jsonfiles, processes, records, slots
 from lmscale.average import AverageConfig, average_of
 from lmscale.errors import UserError
 from lmscale.guard import PATIENCE
+from lmscale.lanes import in_lane
+from lmscale.mesh import MeshConfig
 from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
+from lmscale.placement import Placement, cut, parts
 from lmscale.plan import Pack
 from lmscale.schedule import BRANCH
 from lmscale.shape import Shape
 from lmscale.spec import RunSpec
-from lmscale.step import State, init_lane, state_at_start
+from lmscale.step import State, init_lane, state_template
 
 _log = logging.getLogger(__name__)
 
@@ -34,107 +39,202 @@ def meta_of(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Start:
-    """A state to go on from, and the step up to which each lane's records stand: None where none do. A lane that
-    is not in `records_until` is padding: its records are left alone."""
+    """A state to go on from, the run of the pack that each lane has, which runs have their outcome, and the step up
+    to which each run's records stand: None where none do. A run that is not in `records_until` is padding: its
+    records are left alone."""
 
     state: State
+    slots: list[int]
+    ended: list[bool]
     records_until: dict[int, int | None]
 
 
-def restore(job: Job) -> Start:
+def restore(job: Job, placement: Placement | None = None) -> Start:
     """Find the newest state of this pack; else its trunks' states where the branches begin; else step 0.
 
-    It only reads. Without a checkpoint, lanes that have their outcome already (their trunk diverged, or another
-    lane's folder was deleted) are padding: they begin as ended ones.
+    It only reads. Runs that have their outcome already (their trunk diverged, or another lane's folder was deleted)
+    are padding: they begin as ended ones, where no run waits for the lane. Only trunks with a state go on whatever
+    their outcomes: branches start from the states of all.
     """
-    pack = job.pack
-    found = checkpoint.load(job.claim.folder, meta_of(job), at_most=_resume_step(job))
-    ended = [found is None and outcome_path(job, run).exists() for run in pack.runs]
+    pack, template = job.pack, _template(job.pack)
+    found, ended = _found(job)
+    at = slots.round_at(pack, ended)
+    lanes = slots.first(pack, at, ended)
     if found is not None:
-        state = on_device(_from_arrays(_template(pack), found.arrays))
+        lanes = [int(run) for run in found.arrays.get(slots.NAME, lanes)]
+    on = slots.rounds(pack)[at] if found is not None and pack.pins else []
+    idle = [ended[run] and run not in on for run in lanes]
+    new = dict(slots.refills(pack, lanes, {lane for lane, is_idle in enumerate(idle) if is_idle}, ended))
+    for lane, run in new.items():
+        lanes[lane], idle[lane] = run, False
+    if found is not None:
+        state = from_arrays(template, len(lanes), found.arrays, placement)
+        for lane, run in new.items():
+            state = with_run(job, state, lane, run, placement)
     elif pack.runs[0].kind == BRANCH:
-        at_start, template = fresh(pack) if any(ended) else None, _template(pack)
-        lanes = [
-            jax.tree.map(lambda array, lane=lane: np.asarray(array)[lane : lane + 1], at_start)
-            if ended[lane]
-            else _trunk_state(job, run, template)
-            for lane, run in enumerate(pack.runs)
+        at_start = to_arrays(fresh(pack, lanes)) if any(idle) else {}
+        each = [
+            _lane(at_start, lane) if idle[lane] else _trunk_arrays(job, pack.runs[run])
+            for lane, run in enumerate(lanes)
         ]
-        state = on_device(jax.tree.map(lambda *parts: np.concatenate(parts), *lanes))
+        arrays = each[0] if len(each) == 1 else _side_by_side(template, each)
+        state = from_arrays(template, len(each), arrays, placement)
     else:
-        state = fresh(pack)
-    if any(ended):
-        in_row = jnp.where(jnp.asarray(ended), PATIENCE, state.guard.skipped_in_row)
+        state = fresh(pack, lanes, placement)
+    if any(idle):
+        in_row = jnp.where(jnp.asarray(idle), PATIENCE, state.guard.skipped_in_row)
         state = state._replace(guard=state.guard._replace(skipped_in_row=in_row))
     steps = np.asarray(state.step)
-    stand = {lane: int(steps[lane]) if found else None for lane in range(len(ended)) if not ended[lane]}
-    return Start(state, stand)
+    stand = {
+        run: int(steps[lane]) if found and lane not in new else None
+        for lane, run in enumerate(lanes)
+        if not idle[lane]
+    }
+    return Start(state, lanes, ended, stand)
+
+
+def _newest(job: Job, at: int) -> checkpoint.Checkpoint | None:
+    """Load the newest state of a round. A trunk that lacks a pin goes on from the newest before it."""
+    pack = job.pack
+    have = {step for step, pinned, _ in checkpoint.saved(job.claim.folder) if pinned}
+    at_most = (at + 1) * slots.ROUND - 1 if pack.pins else None
+    at_most = min(slots.pin_numbers(pack, at) - have, default=at_most)
+    found = checkpoint.load(job.claim.folder, meta_of(job), at_most=at_most)
+    return found if found is None or not pack.pins or found.step >= at * slots.ROUND else None
+
+
+def _found(job: Job) -> tuple[checkpoint.Checkpoint | None, list[bool]]:
+    """The newest state, and which runs have their outcome; of several processes the first looks."""
+    found, ended = None, None
+    if processes.leads():
+        ended = [outcome_path(job, run).exists() for run in job.pack.runs]
+        found = _newest(job, slots.round_at(job.pack, ended))
+    step, ended = processes.agree((found and found.step, ended))
+    if step is not None and not processes.leads():
+        found = checkpoint.load(job.claim.folder, meta_of(job), step)
+    return found, ended
 
 
 def begin(job: Job, start: Start) -> None:
     """Make the pack's runs this process's, after its first step: freeze the execution, then cut their records at
     the step that they go on from. Raises LostClaim where another pack has begun one of them."""
+    if not processes.leads():
+        return
     job.claim.freeze()
-    for run in job.pack.runs:
-        execution = {"pack_id": job.pack.pack_id, **job.pack.execution}
-        jsonfiles.write_json(job.folder / run.run_id / "execution.json", execution, job.claim)
-    for lane, step in start.records_until.items():
-        path = job.folder / job.pack.runs[lane].run_id / "records.jsonl"
-        for problem in records.truncate_after(path, step, job.claim):
-            _log.warning("%s", problem)
+    for run, step in start.records_until.items():
+        begin_records(job, run, step)
+
+
+def begin_records(job: Job, run: int, step: int | None) -> None:
+    """Say how a run is computed, and cut its records at the step that it goes on from."""
+    folder = job.folder / job.pack.runs[run].run_id
+    meshes = _meshes(folder / "execution.json", job.pack.mesh, step or 0)
+    execution = {"pack_id": job.pack.pack_id, **job.pack.execution, **({"mesh": meshes} if meshes else {})}
+    jsonfiles.write_json(folder / "execution.json", execution, job.claim)
+    for problem in records.truncate_after(folder / "records.jsonl", step, job.claim):
+        _log.warning("%s", problem)
+
+
+def with_run(job: Job, state: State, lane: int, run: int, placement: Placement | None) -> State:
+    """Give a lane of a state, which is donated, to a run of the pack at its beginning."""
+    spec, template = job.pack.runs[run], _template(job.pack)
+    trunk = from_arrays(template, 1, _trunk_arrays(job, spec)) if spec.kind == BRANCH else None
+    state = in_lane(state, trunk or fresh(job.pack, [run]), np.int32(lane))
+    return jax.device_put(state, placement.state(template)) if placement else state
+
+
+def _meshes(path: Path, mesh: MeshConfig, step: int) -> list[dict[str, int]]:
+    """List the meshes that a run has had, each with the step from which on; none where it was always one device.
+    A resume may have another: it changes the order of sums, and nothing else."""
+    one = [{"from_step": 0, **dataclasses.asdict(MeshConfig())}]
+    before = jsonfiles.read_json(path).get("mesh", one) if path.exists() else []
+    kept = [entry for entry in before if entry["from_step"] < step]
+    now = dataclasses.asdict(mesh)
+    if not kept or {**kept[-1], "from_step": 0} != {"from_step": 0, **now}:
+        kept.append({"from_step": step, **now})
+    return [] if len(kept) == 1 and mesh.size == 1 else kept
 
 
 def _template(pack: Pack) -> State:
     """A state's tree, whose leaves are one lane's shapes."""
     spec = pack.runs[0]
-    start = functools.partial(state_at_start, spec.shape, spec.optim, average=average_of(spec.evaluation))
-    return jax.eval_shape(start, model.shapes(spec.shape))
+    return state_template(spec.shape, spec.optim, average_of(spec.evaluation))
 
 
-def _resume_step(job: Job) -> int | None:
-    """A trunk that lacks a pin goes on from the newest checkpoint before it; all else from the newest."""
-    have = {step for step, pinned, _ in checkpoint.saved(job.claim.folder) if pinned}
-    return min(set(job.pack.pins) - have, default=None)
-
-
-def fresh(pack: Pack) -> State:
-    """Start every lane at step 0."""
-    spec = pack.runs[0]
-    init = _init(spec.shape, spec.optim, average_of(spec.evaluation))
-    return init(jnp.asarray([run.seed for run in pack.runs]))
+def fresh(pack: Pack, lanes: Sequence[int] | None = None, placement: Placement | None = None) -> State:
+    """Start every lane at step 0; the same numbers on any mesh. lanes: their runs; the pack's first ones unless
+    given."""
+    spec, lanes = pack.runs[0], range(pack.width) if lanes is None else lanes
+    init = _init(spec.shape, spec.optim, average_of(spec.evaluation), placement)
+    return init(jnp.asarray([pack.runs[run].seed for run in lanes]))
 
 
 @functools.lru_cache(maxsize=4)
-def _init(shape: Shape, optim: OptimConfig, average: AverageConfig) -> Callable[[jax.Array], State]:
+def _init(
+    shape: Shape, optim: OptimConfig, average: AverageConfig, placement: Placement | None
+) -> Callable[[jax.Array], State]:
     """seeds [L] -> states at step 0, as one program: run eagerly, it would be a hundred small compilations."""
-    return jax.jit(jax.vmap(functools.partial(init_lane, shape, optim, average=average)))
+    init = jax.vmap(functools.partial(init_lane, shape, optim, average=average))
+    if placement:
+        return jax.jit(init, out_shardings=placement.state(state_template(shape, optim, average)))
+    return jax.jit(init)
 
 
-def _trunk_state(job: Job, run: RunSpec, template: State) -> State:
-    """One lane's state, in numpy, from its trunk's pinned checkpoint at the step where the rate begins to fall."""
+def _trunk_arrays(job: Job, run: RunSpec) -> dict[str, np.ndarray]:
+    """One lane's arrays, from its trunk's pinned checkpoint at the step where the rate begins to fall."""
     execution = jsonfiles.read_json(job.folder / str(run.trunk) / "execution.json")
     pack_id = execution.pop("pack_id")
+    execution.pop("mesh", None)
     folder = job.folder / "packs" / pack_id
     meta = {"lanes": execution["lanes"], "execution": execution}
-    found = checkpoint.load(folder, meta, run.decay_start)
+    index = execution["lanes"].index(run.trunk)
+    at, lane = divmod(index, execution.get("width", len(execution["lanes"])))
+    found = checkpoint.load(folder, meta, at * slots.ROUND + int(run.decay_start or 0))
     if found is None:
         raise UserError(
             f"{folder}: no checkpoint of trunk {run.trunk} at step {run.decay_start}; start the sweep again "
             "and the trunk is trained once more"
         )
-    lane = execution["lanes"].index(run.trunk)
-    return _from_arrays(template, {name: array[lane : lane + 1] for name, array in found.arrays.items()})
+    return _lane(found.arrays, lane)
+
+
+def _lane(arrays: dict[str, np.ndarray], lane: int) -> dict[str, np.ndarray]:
+    return {name: array[lane : lane + 1] for name, array in arrays.items()}
+
+
+def _side_by_side(template: State, lanes: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of several lanes as those of one pack."""
+    return {
+        name: np.concatenate([cut(arrays, name, (1, *leaf.shape)) for arrays in lanes])
+        for name, leaf in _named(template)
+    }
 
 
 def to_arrays(state: State) -> dict[str, np.ndarray]:
-    """Turn a state into named arrays, for a checkpoint. Copies: the next step is given the state's own memory."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path): np.array(leaf) for path, leaf in leaves}
+    """Turn a state into named arrays, for a checkpoint: of what several processes have between them the parts that
+    this one has. Copies: the next step is given the state's own memory."""
+    return {name: array for path, leaf in _named(state) for name, array in parts(path, leaf).items()}
 
 
-def _from_arrays(template: State, arrays: dict[str, np.ndarray]) -> State:
-    paths, tree = jax.tree_util.tree_flatten_with_path(template)
-    return jax.tree.unflatten(tree, [arrays[jax.tree_util.keystr(path)] for path, _ in paths])
+def from_arrays(
+    template: State, n_lanes: int, arrays: dict[str, np.ndarray], placement: Placement | None = None
+) -> State:
+    """Turn what `to_arrays` made, of all processes, into a state on this placement, whichever it was made on."""
+    shapes = [(name, (n_lanes, *leaf.shape)) for name, leaf in _named(template)]
+    tree = jax.tree.structure(template)
+    if placement is None:
+        return on_device(jax.tree.unflatten(tree, [cut(arrays, name, shape) for name, shape in shapes]))
+    shardings = jax.tree.leaves(placement.state(template))
+    leaves = [
+        jax.make_array_from_callback(shape, sharding, functools.partial(cut, arrays, name, shape, copy=True))
+        for (name, shape), sharding in zip(shapes, shardings, strict=True)
+    ]
+    return jax.tree.unflatten(tree, leaves)
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
 
 def on_device(tree: Any) -> Any:

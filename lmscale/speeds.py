@@ -12,13 +12,18 @@ from lmscale.spec import VERSION_1, written
 SPEEDS = "speeds.json"
 
 
-def speed_key(pack: Pack) -> str:
-    """Name what a measured speed belongs to: the shape, the batch, the lanes and the device."""
+def speed_key(pack: Pack, lanes: int | None = None) -> str:
+    """Name what a measured speed belongs to: the shape, the batch, the lanes (the pack's) and the device."""
+    return f"{pack.execution['device']} {shape_key(pack)} lanes {lanes or pack.width}"
+
+
+def shape_key(pack: Pack) -> str:
+    """Name the shape and the batch of a pack's runs."""
     run = pack.runs[0]
     shape = f"{run.shape.n_layer}x{run.shape.d_model}h{run.shape.n_head}t{run.shape.context}"
     own = written(run)["shape"].items()
     variant = "".join(f" {name}={value}" for name, value in own if name not in VERSION_1[type(run.shape)])
-    return f"{pack.execution['device']} {shape}{variant} batch {run.batch_tokens} lanes {len(pack.runs)}"
+    return f"{shape}{variant} batch {run.batch_tokens}"
 
 
 def speeds_of(runs: Path) -> dict[str, float]:
@@ -33,16 +38,15 @@ def record_speeds(folder: Path, packs: Iterable[Pack]) -> None:
     before = dict(speeds)
     for pack in packs:
         line = last_timing(folder, pack.runs[0].run_id)
-        if line and line["seconds"] > 5 and (speed := mean_speed(pack, line)):
-            speeds[speed_key(pack)] = speed
+        if line and line["seconds"] > 5 and (speed := mean_speed(line)):
+            speeds[speed_key(pack, line["lanes"])] = speed
     if speeds != before:
         write_json(folder.parent / SPEEDS, speeds)
 
 
-def mean_speed(pack: Pack, line: dict[str, Any]) -> int:
+def mean_speed(line: dict[str, Any]) -> int:
     """Return tokens per second from a process's first step to this line, compilation and evaluations included."""
-    tokens = (line["step"] - min(pack.start_steps)) * pack.runs[0].batch_tokens * len(pack.runs)
-    return max(0, round(tokens / max(line["seconds"], 1e-9)))
+    return max(0, round(line["tokens"] / max(line["seconds"], 1e-9)))
 
 
 def last_timing(folder: Path, run_id: str) -> dict[str, Any] | None:

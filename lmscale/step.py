@@ -5,6 +5,7 @@ Guard: a step whose loss or gradient norm is not finite, or lies more than six s
 mean of the last 128, changes nothing but its count. All of it happens on the device, lane by lane.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from lmscale.loss import component_losses, token_losses, z_losses
 from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import OptimConfig, direction, update
 from lmscale.parametrisation import fitted, rate_factors
+from lmscale.placement import Placement
 from lmscale.shape import Shape
 
 
@@ -68,14 +70,16 @@ def lane_step(
     dtype: Any,
     average: AverageConfig = NO_AVERAGE,
     objective: str = CAUSAL,
+    whole: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[..., tuple[State, Metrics]]:
-    """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics)."""
+    """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics).
+    whole: gathers parameters that several devices have between them."""
     forward = model.routed(shape, dtype)
     groups, factors, fit = model.groups(shape), rate_factors(shape, optim), fitted(shape, optim)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        logits, routings = OBJECTIVES[objective].logits(forward, params, tokens, counted)
+        logits, routings = OBJECTIVES[objective].logits(forward, whole(params), tokens, counted)
         losses = token_losses(logits, tokens[:, 1:])
         total = jnp.sum(losses * weight)
         if optim.z_loss:
@@ -120,14 +124,17 @@ def pack_program(
     dtype: Any = jnp.float32,
     average: AverageConfig = NO_AVERAGE,
     objective: str = CAUSAL,
+    placement: Placement | None = None,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
 
     (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
+    placement: on several devices.
     """
+    parts = (placement.whole,) if placement else ()
     lanes_step = over_lanes(
-        lane_step(shape, optim, component_of_row, n_components, dtype, average, objective)
+        lane_step(shape, optim, component_of_row, n_components, dtype, average, objective, *parts)
     )
 
     def run(state: State, lanes: Lane, batches: tuple[jax.Array, ...], count: jax.Array) -> Any:
@@ -141,4 +148,13 @@ def pack_program(
         nothing = Metrics(zeros, jnp.zeros((n_lanes, n_components)), zeros, jnp.zeros(n_lanes, jnp.int32))
         return jax.lax.fori_loop(0, count, body, (state, nothing))
 
+    if placement:
+        return placement.program(run, state_template(shape, optim, average))
     return jax.jit(run, donate_argnums=0)
+
+
+def state_template(shape: Shape, optim: OptimConfig, average: AverageConfig = NO_AVERAGE) -> State:
+    """Make the tree of a lane's state with each array's shape and type in its place."""
+    start = functools.partial(state_at_start, shape, optim, average=average)
+    template: State = jax.eval_shape(start, model.shapes(shape))
+    return template

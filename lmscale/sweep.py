@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale import checkpoint, promise, scheduler
+from lmscale import checkpoint, processes, promise, scheduler
 from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
@@ -32,6 +32,7 @@ from lmscale.speeds import speeds_of
 from lmscale.tables import plan_table, status_table
 from lmscale.typed import build
 from lmscale.waves import Launch, Session, say_failed
+from lmscale.worker import follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,9 @@ def run(
     for field in ("name", "action", "runs", "corpora"):
         if len({getattr(config, field) for config in configs}) > 1:
             raise UserError(f"{field}: cannot be an axis of a sweep; give it one value")
+    if processes.index() and any(config.mesh.size > 1 for config in configs):
+        follow(values[0])
+        return 0
     runs = Path(first.runs)
     asked = first.pack.device
     if elsewhere:
@@ -85,10 +89,12 @@ def run(
     for reason in dict.fromkeys([*left_out, *(line for plan in plans for line in plan.left_out)]):
         print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, runs / first.name, device, typed=tuple(typed))
-    if first.action == "sweep":
-        return train_missing(sweep, launch)
-    if first.action == "verify":
-        return train_targets(sweep, launch)
+    if first.action in ("sweep", "verify"):
+        try:
+            return (train_missing if first.action == "sweep" else train_targets)(sweep, launch)
+        finally:
+            if any(config.mesh.size > 1 for config in configs):
+                processes.end()
     shown = {
         "data": show_data,
         "plan": show_plan,

@@ -168,7 +168,7 @@ def status_table(plan: Plan, folder: Path, jobs: Mapping[str, str] | None = None
 
 
 def _named(pack_id: str, runs: Sequence[RunSpec]) -> str:
-    seeds = ", ".join(str(run.seed) for run in runs)
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))
     return f"pack {pack_id} (dial {runs[0].dial}, {runs[0].kind}, seed {seeds})"
 
 

@@ -9,8 +9,9 @@ import functools
 import logging
 import math
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, collector, faults, jsonfiles, model, records, stopping
+from lmscale import (
+    checkpoint,
+    collector,
+    faults,
+    jsonfiles,
+    model,
+    processes,
+    records,
+    slots,
+    stopping,
+    widths,
+)
 from lmscale.average import AverageConfig, average_of, averages
 from lmscale.compiled import KeptFunction
 from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
+from lmscale.following import next_pack
 from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
 from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
+from lmscale.placement import Placement, placement_of, put
 from lmscale.plan import Pack, versions
-from lmscale.restore import Start, begin, meta_of, on_device, restore, to_arrays
+from lmscale.restore import (
+    Start,
+    begin,
+    begin_records,
+    fresh,
+    meta_of,
+    on_device,
+    restore,
+    to_arrays,
+    with_run,
+)
 from lmscale.schedule import SCHEDULES, TRUNK, traced
 from lmscale.shape import Shape
 from lmscale.spec import RunSpec, evaluation_steps
@@ -38,6 +62,7 @@ from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
 FAR_ABOVE = 2.0  # times ln V, from which on a last loss is no result
+PROBE = 0.2  # seconds of dispatches by which a number of lanes is judged
 GRACE = 3.0  # seconds that an evaluation goes on for after a request to stop
 _log = logging.getLogger(__name__)
 
@@ -50,6 +75,11 @@ def configure_jax(cache: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def with_width(job: Job, world: World) -> Job:
+    """Settle how many lanes a claimed pack has, by its speed here where nobody said."""
+    return widths.decided(job, lambda width: _speed(job.pack, world, width))
+
+
 def train(job: Job, world: World) -> None:
     """Train what is missing of a claimed pack, to the outcome of each of its runs.
 
@@ -57,35 +87,77 @@ def train(job: Job, world: World) -> None:
     saved, but amid an evaluation), DiskError, CheckpointMismatch, or whatever went wrong; the claim is the
     caller's to end.
     """
-    spec = job.pack.runs[0]
-    precision = job.pack.execution["precision"]
-    average = average_of(spec.evaluation)
-    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average)
+    clock, program = Clock(), _program_of(job.pack, world)
     try:
-        return _train(job, world, program)
+        return _train(job, world, program, clock)
     except jax.errors.JaxRuntimeError as error:
         # Whether it was the program's doing cannot be told, and the error may come long after its call. Without
         # it the pack goes on from its last checkpoint, and what then fails is a failure of the pack.
         if not program.distrust():
             raise
         _log.warning("pack %s goes on with its step compiled again: %s", job.pack.pack_id, error)
-    _train(job, world, program)
+    _train(job, world, program, clock)
 
 
-def _train(job: Job, world: World, program: KeptFunction) -> None:
+def _train(job: Job, world: World, program: KeptFunction, clock: Clock) -> None:
     pack = job.pack
-    spec, precision = pack.runs[0], pack.execution["precision"]
-    numbers = [lane_numbers(run, end) for run, end in zip(pack.runs, pack.end_steps, strict=True)]
-    lanes = on_device(jax.tree.map(lambda *values: np.stack(values), *numbers))
-    start = restore(job)
-    clock = Clock(time.perf_counter())
+    placement = placement_of(pack.mesh, pack.width)
     # made when it is first asked for: a process that resumes is then at its first step sooner
-    evaluator = functools.partial(_evaluator, world, spec.shape, precision)
-    _finish(job, _loop(job, world, program, evaluator, lanes, start, clock))
+    evaluator = functools.partial(
+        _evaluator, world, pack.runs[0].shape, pack.execution["precision"], placement
+    )
+    for _ in slots.rounds(pack):
+        start = restore(job, placement)
+        clock.begin()
+        state, lanes = _loop(job, world, program, evaluator, start, clock)
+        for lane, run in enumerate(lanes):
+            _finish(job, state, lane, pack.runs[run])
+        if all(outcome_path(job, run).exists() for run in pack.runs):
+            break
+    if processes.leads():
+        faults.point("train.finished")
+        checkpoint.remove(job.claim.folder)
+
+
+def prepare_next(job: Job, world: World) -> None:
+    """Compile the step of the pack that comes next. What goes wrong there shows when it is trained."""
+    try:
+        if (pack := next_pack(job)) is not None and pack.mesh.size == 1:
+            lanes, steps = range(pack.width), np.zeros(len(pack.runs), int)
+            batches = _batches(pack, world, lanes, steps, Clock())
+            state = jax.eval_shape(functools.partial(fresh, pack, lanes))
+            _program_of(pack, world).prepare(state, _numbers(pack, lanes), batches, np.int32(1))
+    except Exception as error:
+        _log.info("the next pack's program is not compiled ahead: %s", error)
+
+
+def _numbers(pack: Pack, lanes: Sequence[int], placement: Placement | None = None) -> Lane:
+    """The traced numbers of the runs that the lanes have, on the device."""
+    numbers = [lane_numbers(pack.runs[run], pack.end_steps[run]) for run in lanes]
+    stacked: Lane = jax.tree.map(lambda *values: np.stack(values), *numbers)
+    return put(stacked, placement.numbers) if placement else on_device(stacked)
+
+
+def _speed(pack: Pack, world: World, width: int) -> float:
+    """Measure the tokens a second of so many lanes of a pack by its first steps: the best of some dispatches."""
+    lanes, count, placement = range(width), pack.execution["steps"], placement_of(pack.mesh, width)
+    batches = _batches(pack, world, lanes, np.zeros(len(pack.runs), int), Clock(), placement)
+    state, numbers, took = fresh(pack, lanes, placement), _numbers(pack, lanes, placement), []
+    program = _program_of(pack, world, width)
+    state, _ = program(state, numbers, batches, np.int32(1))  # compiled, and tried
+    jax.block_until_ready(state)
+    began = time.perf_counter()
+    while len(took) < 2 or time.perf_counter() - began < PROBE:
+        at = time.perf_counter()
+        state, _ = program(state, numbers, batches, np.int32(count))
+        jax.block_until_ready(state)
+        took.append(time.perf_counter() - at)
+    return width * count * pack.runs[0].batch_tokens / min(took)
 
 
 def check_execution(pack: Pack) -> None:
-    """Raise UserError where this process cannot give a pack the device and the versions of its execution."""
+    """Raise UserError where this process cannot give a pack its devices and the versions of its execution."""
+    placement_of(pack.mesh, pack.width)
     planned = {"device": pack.execution["device"], **pack.execution["versions"]}
     here = {"device": jax.default_backend(), **versions()}
     if (cores := pack.execution.get("cores", 1)) > 1:
@@ -99,6 +171,13 @@ def check_execution(pack: Pack) -> None:
         )
 
 
+def _program_of(pack: Pack, world: World, width: int | None = None) -> KeptFunction:
+    """The step of a pack, or of so many of its lanes."""
+    spec, precision = pack.runs[0], pack.execution["precision"]
+    average, placement = average_of(spec.evaluation), placement_of(pack.mesh, width or pack.width)
+    return _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average, placement)
+
+
 @functools.lru_cache(maxsize=4)
 def _program(
     world: World,
@@ -107,11 +186,14 @@ def _program(
     batch_multiple: int,
     precision: str,
     average: AverageConfig,
+    placement: Placement | None,
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), average, world.data.objective)
-    made_from = {
+    jitted = pack_program(
+        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective, placement
+    )
+    made_from: dict[str, Any] = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
         "average": dataclasses.asdict(average),
@@ -124,19 +206,22 @@ def _program(
     leaf: Any = 0
     return KeptFunction(
         jitted,
-        made_from,
+        None if placement else made_from,
         returns=lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)),
         shorten=lambda *arguments: (*arguments[:-1], np.int32(1)),  # with no step the body would not run
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _evaluator(world: World, shape: Shape, precision: str) -> Evaluator:
+def _evaluator(world: World, shape: Shape, precision: str, placement: Placement | None) -> Evaluator:
     """The evaluation, likewise."""
     dtype = _dtype(precision)
-    return make_evaluator(
-        world, model.forward(shape, dtype), model.decoder(shape, dtype), load=model.load(shape, dtype)
+    forward, decoder, load = (
+        model.forward(shape, dtype),
+        model.decoder(shape, dtype),
+        model.load(shape, dtype),
     )
+    return make_evaluator(world, forward, decoder, load=load, placement=placement)
 
 
 def _dtype(precision: str) -> Any:
@@ -158,20 +243,29 @@ def lane_numbers(spec: RunSpec, end: int) -> Lane:
 
 @dataclass(frozen=True)
 class Grid:
-    """At which steps something happens, a lane: evaluations, and the pins of the pack."""
+    """At which steps something happens, a run: evaluations, and the pins of the pack."""
 
     evaluations: tuple[frozenset[int], ...]
-    ends: tuple[int, ...]
+    ends: np.ndarray
     pins: frozenset[int]
 
-    def next_stop(self, steps: np.ndarray) -> int:
-        """Count the steps until something happens in some lane that still runs."""
+    def next_stop(self, lanes: Sequence[int], steps: np.ndarray) -> int:
+        """Count the steps until something happens to some run that still has a lane to run in."""
         stops = [
-            min(stop for stop in (*marks, *self.pins, end) if stop > step) - step
-            for step, marks, end in zip(steps.tolist(), self.evaluations, self.ends, strict=True)
-            if step < end
+            min(stop for stop in (*self.evaluations[run], *self.pins, self.ends[run]) if stop > steps[run])
+            - steps[run]
+            for run in lanes
+            if steps[run] < self.ends[run]
         ]
-        return min(stops, default=0)
+        return int(min(stops, default=0))
+
+    def due(self, lanes: Sequence[int], before: np.ndarray, steps: np.ndarray) -> list[int]:
+        """List the lanes whose runs have come to an evaluation."""
+        return [
+            lane
+            for lane, run in enumerate(lanes)
+            if before[run] < steps[run] and steps[run] in self.evaluations[run]
+        ]
 
 
 def _grid(pack: Pack) -> Grid:
@@ -179,7 +273,7 @@ def _grid(pack: Pack) -> Grid:
         frozenset(evaluation_steps(run, start, end))
         for run, start, end in zip(pack.runs, pack.start_steps, pack.end_steps, strict=True)
     ]
-    return Grid(tuple(marks), pack.end_steps, frozenset(pack.pins))
+    return Grid(tuple(marks), np.asarray(pack.end_steps), frozenset(pack.pins))
 
 
 def _loop(
@@ -187,75 +281,108 @@ def _loop(
     world: World,
     program: Any,
     evaluator: Callable[[], Evaluator],
-    lanes: Lane,
     start: Start,
     clock: Clock,
-) -> State:
+) -> tuple[State, list[int]]:
+    """Train the runs that have lanes, and those that get one when another has ended. Returns the last state and
+    whose it is, lane by lane."""
     pack, grid, state, begun = job.pack, _grid(job.pack), start.state, False
-    ends = np.asarray(grid.ends)
-    steps = _steps(state, ends)
+    lanes, ends = start.slots, grid.ends
+    steps = _steps(pack, start, ends)
     timer = Timer(job.folder, pack, steps)
     saved_at = time.perf_counter()
-    batches = _batches(pack, world, steps, clock)
+    placement = placement_of(pack.mesh, pack.width)
+    numbers, batches = (
+        _numbers(pack, lanes, placement),
+        _batches(pack, world, lanes, steps, clock, placement),
+    )
+    waiting = slots.refills(pack, lanes, range(len(lanes)), (steps >= ends).tolist())
     with checkpoint.Saver() as saver:
-        while (left := grid.next_stop(steps)) > 0:
-            count = min(left, pack.execution["steps"])
-            state, metrics = program(state, lanes, batches, np.int32(count))
+        while (left := grid.next_stop(lanes, steps)) > 0 or waiting:
+            count = min(max(left, 1), pack.execution["steps"])
+            faults.point("train.step")
+            state, metrics = program(state, numbers, batches, np.int32(count))
             collector.wake()
             if not begun:
                 jax.block_until_ready(state)  # nothing is frozen or written before the device has run a step
                 begin(job, start)
                 begun, saved_at = True, time.perf_counter()
-            before, steps = steps, np.minimum(steps + count, ends)
-            if grid.next_stop(steps):
-                batches = _batches(pack, world, steps, clock)  # while the device works
-            due = [
-                i for i, marks in enumerate(grid.evaluations) if before[i] < steps[i] and steps[i] in marks
-            ]
-            if due:
-                _evaluate(job, evaluator, state, steps, due, clock)
-            step, asked = _checkpoint_step(pack, steps), stopping.requested()
-            pinned = step in grid.pins
-            if pinned or asked or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
-                _save(job, saver, state, step, pinned, clock)
+                if jax.default_backend() != "cpu":  # there it would take this process's core
+                    threading.Thread(target=prepare_next, args=(job, world), name="next program").start()
+            before, steps = steps, steps.copy()
+            steps[lanes] = np.minimum(steps[lanes] + count, ends[lanes])
+            free = [lane for lane, run in enumerate(lanes) if steps[run] >= ends[run]]
+            refills = slots.refills(pack, lanes, free, (steps >= ends).tolist())
+            had, lanes = lanes, [dict(refills).get(lane, run) for lane, run in enumerate(lanes)]
+            if refills or grid.next_stop(lanes, steps):
+                batches = _batches(pack, world, lanes, steps, clock, placement)  # while the device works
+            if due := grid.due(had, before, steps):
+                _evaluate(job, evaluator, state, had, steps, due, clock)
+            for lane, run in refills:
+                _finish(job, state, lane, pack.runs[had[lane]])
+                begin_records(job, run, None)
+                state = with_run(job, state, lane, run, placement)
+                faults.point("train.refilled")
+            if refills:
+                numbers = _numbers(pack, lanes, placement)
+            step = _checkpoint_step(pack, lanes, steps)
+            pinned = step % slots.ROUND in grid.pins
+            late = time.perf_counter() - saved_at > job.config.checkpoint_seconds
+            asked, late = processes.agree((stopping.requested(), late))
+            if pinned or asked or late:
+                _save(job, saver, state, lanes, step, pinned, clock)
                 saved_at = time.perf_counter()
-            timer.tick(steps, metrics, clock)
+            timer.tick(had, steps, metrics, clock)
             faults.point("train.stepped")
             if asked:
                 saver.wait()
-                raise stopping.Interrupted(f"interrupted at step {step}")
-            if timer.diverged is not None:
-                steps = np.where(timer.diverged, ends, steps)  # the device stopped them already
+                raise stopping.Interrupted(f"interrupted at step {step % slots.ROUND}")
+            steps[timer.diverged] = ends[timer.diverged]  # the device stopped them already
+            waiting = slots.refills(pack, lanes, range(len(lanes)), (steps >= ends).tolist())
         if not begun:  # a process ended after its last step and before its outcome
             begin(job, start)
         began = time.perf_counter()
         saver.wait()
         clock.saving += time.perf_counter() - began
     timer.write(steps, clock)
-    return state
+    return state, lanes
 
 
-def _steps(state: State, ends: np.ndarray) -> np.ndarray:
-    """Return the step of every lane, as the loop counts: one that has diverged is at its end."""
-    diverged = np.asarray(state.guard.skipped_in_row) >= PATIENCE
-    return np.where(diverged, ends, np.asarray(state.step)).astype(int)
+def _steps(pack: Pack, start: Start, ends: np.ndarray) -> np.ndarray:
+    """Return the step of every run, as the loop counts: one that has ended or diverged is at its end."""
+    steps = np.where(start.ended, ends, pack.start_steps)
+    diverged = np.asarray(start.state.guard.skipped_in_row) >= PATIENCE
+    steps[start.slots] = np.where(diverged, ends[start.slots], np.asarray(start.state.step))
+    return steps
 
 
-def _checkpoint_step(pack: Pack, steps: np.ndarray) -> int:
-    """The number of a pack's checkpoint, which must only grow: the step of a trunk's living lanes, which go
-    together; else the steps of all lanes added up, for they begin and end each at its own."""
-    return int(steps.min() if pack.pins else steps.sum())
+def _checkpoint_step(pack: Pack, lanes: Sequence[int], steps: np.ndarray) -> int:
+    """The number of a pack's checkpoint, which must only grow: of trunks their round and the step of the living
+    lanes, which go together; else the steps of all runs added up, for they begin and end each at its own."""
+    if not pack.pins:
+        return int(steps.sum())
+    at = next(n for n, runs in enumerate(slots.rounds(pack)) if lanes[0] in runs)
+    return at * slots.ROUND + int(steps[lanes].min())
 
 
-def _batches(pack: Pack, world: World, steps: np.ndarray, clock: Clock) -> tuple[np.ndarray, ...]:
-    """The next batches of every lane: [steps of a dispatch, lanes, ...]."""
+def _batches(
+    pack: Pack,
+    world: World,
+    lanes: Sequence[int],
+    steps: np.ndarray,
+    clock: Clock,
+    placement: Placement | None = None,
+) -> tuple[Any, ...]:
+    """The next batches of every lane's run: [steps of a dispatch, lanes, ...]. steps: of all runs."""
     began = time.perf_counter()
     count = pack.execution["steps"]
     parts = [
-        world.batches(run.data_seed, int(step), count, run.batch_multiple)
-        for run, step in zip(pack.runs, steps, strict=True)
+        world.batches(pack.runs[run].data_seed, int(steps[run]), count, pack.runs[run].batch_multiple)
+        for run in lanes
     ]
-    stacked = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    stacked: Any = tuple(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    if placement:
+        stacked = put(stacked, placement.batches)
     clock.data += time.perf_counter() - began
     return stacked
 
@@ -264,11 +391,12 @@ def _evaluate(
     job: Job,
     evaluator: Callable[[], Evaluator],
     state: State,
+    lanes: Sequence[int],
     steps: np.ndarray,
     due: list[int],
     clock: Clock,
 ) -> None:
-    """Evaluate the pack and append a record to the run of each lane that is due and has not diverged."""
+    """Evaluate the lanes and append a record to the run of each that is due and has not diverged."""
     jax.block_until_ready(state)  # what the device is still at is no cost of evaluating
     began = time.perf_counter()
     skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
@@ -276,12 +404,12 @@ def _evaluate(
     average = average_of(job.pack.runs[0].evaluation)
     averaged = evaluator()(averages(average)(state.average, state.params), _give_way) if average.kind else []
     for lane in due:
-        if in_row[lane] >= PATIENCE:
+        if in_row[lane] >= PATIENCE or not processes.leads():
             continue
-        spec, evaluation = job.pack.runs[lane], evaluations[lane]
-        tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
+        spec, step, evaluation = job.pack.runs[lanes[lane]], int(steps[lanes[lane]]), evaluations[lane]
+        tokens = (step - int(skipped[lane])) * spec.batch_tokens
         record = {
-            "step": int(steps[lane]),
+            "step": step,
             "tokens": tokens,
             "flops": tokens * spec.flops_per_token,
             "skipped_steps": int(skipped[lane]),
@@ -298,7 +426,7 @@ def _evaluate(
         records.check_record(record, dataclasses.asdict(spec))
         folder = job.folder / spec.run_id
         records.append(folder / "records.jsonl", record, job.claim)
-        if steps[lane] == spec.horizon_steps:
+        if step == spec.horizon_steps:
             jsonfiles.write_npz(folder / "items.npz", evaluation.items, job.claim)
     clock.evaluating += time.perf_counter() - began
 
@@ -307,15 +435,27 @@ def _give_way() -> None:
     """Between the pieces of an evaluation. One that is broken off leaves no trace: a resume goes on from the last
     checkpoint, which is of an earlier step, and comes to it again. A short one is better ended."""
     faults.point("evaluation.piece")
-    if stopping.waited() > GRACE:
+    if processes.agree(stopping.waited() > GRACE):
         raise stopping.Interrupted("interrupted amid an evaluation, which is done again")
 
 
-def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bool, clock: Clock) -> None:
+def _save(
+    job: Job,
+    saver: checkpoint.Saver,
+    state: State,
+    lanes: Sequence[int],
+    step: int,
+    pinned: bool,
+    clock: Clock,
+) -> None:
     jax.block_until_ready(state)  # what the device is still at is no cost of saving
     began = time.perf_counter()
     keep, meta = job.config.checkpoints, meta_of(job)
-    saver.save(job.claim.folder, step, to_arrays(state), meta, pinned=pinned, keep=keep, fence=job.claim)
+    claim = job.claim
+    arrays = to_arrays(state)
+    if job.pack.width < len(job.pack.runs):
+        arrays[slots.NAME] = np.asarray(lanes, np.int32)
+    saver.save(claim.folder, step, arrays, meta, pinned, keep, fence=claim, claim=claim.number)
     clock.saving += time.perf_counter() - began
 
 
@@ -343,24 +483,19 @@ def _no_result(job: Job, spec: RunSpec) -> str | None:
     )
 
 
-def _finish(job: Job, state: State) -> None:
-    """outcome.json of every lane that lacks it; the checkpoints that nobody starts from are removed."""
-    rows = np.asarray(state.guard.skipped_in_row)
-    skipped, steps = np.asarray(state.guard.skipped), np.asarray(state.step)
-    for lane, spec in enumerate(job.pack.runs):
-        if outcome_path(job, spec).exists():
-            continue
-        reason: str | None
-        if rows[lane] >= PATIENCE:
-            reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {steps[lane]}"
-        else:
-            reason = _no_result(job, spec)
-        outcome = "diverged" if reason else "done"
-        tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
-        jsonfiles.write_json(
-            outcome_path(job, spec),
-            {"outcome": outcome, "reason": reason, "step": int(steps[lane]), "tokens": tokens},
-            job.claim,
-        )
-    faults.point("train.finished")
-    checkpoint.remove(job.claim.folder)
+def _finish(job: Job, state: State, lane: int, spec: RunSpec) -> None:
+    """Write the outcome of the run that a lane has, if it lacks it."""
+    if not processes.leads() or outcome_path(job, spec).exists():
+        return
+    in_row, skipped, step = (
+        int(np.asarray(array)[lane])
+        for array in (state.guard.skipped_in_row, state.guard.skipped, state.step)
+    )
+    reason: str | None
+    if in_row >= PATIENCE:
+        reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {step}"
+    else:
+        reason = _no_result(job, spec)
+    tokens = (step - skipped) * spec.batch_tokens
+    outcome = {"outcome": "diverged" if reason else "done", "reason": reason, "step": step, "tokens": tokens}
+    jsonfiles.write_json(outcome_path(job, spec), outcome, job.claim)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmscale import __version__, collector, cores, stopping
+from lmscale import __version__, collector, cores, processes, stopping
 from lmscale.claim import Claim, LostClaim
 from lmscale.config import DataConfig, PackConfig, TasksConfig
 from lmscale.cores import take_core
@@ -63,14 +63,46 @@ def _claim_and_train(pack: Pack, context: Mapping[str, Any], config: PackConfig,
         if pack.is_open:
             pack = _settled(pack, ledger, config.device, folder.parent)
         world = _start(pack, context, folder)
+    if not processes.leads():
+        return _train_along(pack, config, folder, world)
+    while (claim := _claim(pack, context, ledger)) is not None:
+        processes.agree(claim.number)
+        own = dataclasses.replace(pack, execution=claim.execution, named=pack.pack_id)
+        with stopping.at_work(claim):
+            if _train(Job(own, config, folder, claim), world, ledger):
+                return
+    processes.agree(None)
+
+
+def _claim(pack: Pack, context: Mapping[str, Any], ledger: Ledger) -> Claim | None:
     claim = ledger.claim(pack.pack_id, pack.execution, about=_about(context))
     if claim is None:
-        return
+        return None
     _log.info("claim %d by process %d", claim.number, os.getpid())
     if any(claim.execution.get(name) != pack.execution.get(name) for name in SETTLED):
-        return _give_back(claim, "begun on another machine since this one looked")
-    with stopping.at_work(claim):
-        _train(Job(pack, config, folder, claim), world)
+        _give_back(claim, "begun on another machine since this one looked")
+        return None
+    return claim
+
+
+def _train_along(pack: Pack, config: PackConfig, folder: Path, world: World) -> None:
+    """Train, in a process that does not lead, under the claim of the one that does, if that has it."""
+    from lmscale import train
+
+    number = processes.agree(None)
+    if number is not None:
+        place = folder / "packs" / pack.pack_id
+        claim = Claim(pack.pack_id, number, pack.execution, place, 0, 0, 0.0, lambda _: True)
+        train.train(Job(pack, config, folder, claim), world)
+
+
+def follow(values: Mapping[str, Any]) -> None:
+    """Train along, in a process that was started by hand beside the one that leads, until that ends."""
+    try:
+        while (job := processes.next_job()) is not None:
+            train_job({**values, "job": job})
+    except stopping.Interrupted as error:
+        raise KeyboardInterrupt from error
 
 
 def _settled(pack: Pack, ledger: Ledger, requested: str, runs: Path) -> Pack:
@@ -131,6 +163,9 @@ def _start(pack: Pack, context: Mapping[str, Any], folder: Path) -> World:
     from lmscale import train
 
     train.configure_jax(folder.parent / ".xla")
+    if pack.mesh.size > 1:
+        processes.join()
+        processes.announce(f"pack_{pack.pack_id}")
     with refused(folder, pack.pack_id):
         train.check_execution(pack)
     configs = canonical({"data": context["data"], "tasks": context["tasks"]})
@@ -139,21 +174,37 @@ def _start(pack: Pack, context: Mapping[str, Any], folder: Path) -> World:
     return world
 
 
-def _train(job: Job, world: World) -> None:
-    """Train a claimed pack, and end its claim as the training ended."""
-    from lmscale import train
+def _train(job: Job, world: World, ledger: Ledger) -> bool:
+    """Train a claimed pack, and end its claim as the training ended. False: there is less room than it has lanes,
+    so that it is to be claimed again, with fewer."""
+    from lmscale import train, widths
 
     claim = job.claim
     try:
+        job = train.with_width(job, world)
         train.train(job, world)
         claim.finish()
     except LostClaim as lost:
         _log.warning("%s", lost)
+        if processes.joined():  # the others are still at it
+            raise UserError(str(lost)) from lost
     except (stopping.Interrupted, KeyboardInterrupt) as error:
         _give_back(claim, str(error) or "interrupted")
         raise
     except Exception as error:
         _log.info("%s", traceback.format_exc())
+        if processes.joined():
+            reason = (
+                f"{_brief(error)}: of {processes.count()} processes that train one run none goes on alone"
+            )
+            _give_back(claim, reason)
+            raise UserError(
+                f"{reason}; start them all again, and the last checkpoint is gone on from"
+            ) from error
+        if job.pack.has_width and job.pack.width > 1 and lacks_memory(_brief(error)):
+            with contextlib.suppress(LostClaim, DiskError):
+                widths.narrow(job, ledger, _brief(error))
+            return False
         own = isinstance(error, DiskError) and not error.is_everywhere
         if isinstance(error, UserError) and not own:
             _give_back(claim, str(error))
@@ -163,6 +214,7 @@ def _train(job: Job, world: World) -> None:
             _give_back(claim, reason)
             raise UserError(reason) from error
         _fail(claim, f"{type(error).__name__}: {error}")
+    return True
 
 
 @contextlib.contextmanager

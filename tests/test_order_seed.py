@@ -31,7 +31,9 @@ def test_one_order_for_all_seeds(tmp_path: Path) -> None:
 
     def batches(specs: list[RunSpec]) -> np.ndarray:
         pack = Pack(0, {"steps": 2}, tuple(specs), (1,))
-        return train._batches(pack, world, np.zeros(len(specs), int), Clock(time.perf_counter()))[0]
+        return train._batches(
+            pack, world, range(len(specs)), np.zeros(len(specs), int), Clock(time.perf_counter())
+        )[0]
 
     default, paired = runs(None), runs(7)
     alike = batches([*paired, dataclasses.replace(default[0], seed=7)])

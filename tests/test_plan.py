@@ -107,8 +107,10 @@ def test_trunks_come_before_branches_and_the_longest_pack_of_a_wave_first() -> N
 
 
 def test_lanes_are_runs_of_one_shape_and_a_frozen_pack_keeps_its_own() -> None:
-    packed = plan(change(pack=PackConfig(lanes=2)))
+    packed = plan(change(pack=PackConfig(lanes=2, max_lanes=2)))
     assert {len(pack.runs) for pack in packed.packs} == {2}
+    waiting = plan(change(pack=PackConfig(lanes=2)))
+    assert {(len(pack.runs), pack.width) for pack in waiting.packs} == {(2, 2), (4, 2)}  # trunks, branches
     for pack in packed.packs:
         assert len({run.shape for run in pack.runs}) == 1
     frozen = tuple({"pack_id": pack.pack_id, "execution": pack.execution} for pack in packed.packs)
