@@ -73,8 +73,9 @@ class Placement:
         if self.of_lanes:
             return params
         kept = parameter_shardings(params, self.mesh)
+        # first as they are kept: the step's own view of them would else be gathered, and held to its end
         return jax.lax.with_sharding_constraint(
-            params,
+            jax.lax.with_sharding_constraint(params, kept),
             jax.tree.map(lambda s: self.at(*(axis if axis == MODEL else None for axis in s.spec)), kept),
         )
 
