@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmscale import checkpoint, cores, promise
+from lmscale.bill import ahead, bill, packs_ahead
 from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
@@ -55,7 +56,7 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
     """
     configs = tuple(build(SweepConfig, value) for value in values)
     first = configs[0]
-    for field in ("name", "action", "runs", "corpora"):
+    for field in ("name", "action", "runs", "corpora", "cost"):
         if len({getattr(config, field) for config in configs}) > 1:
             raise UserError(f"{field}: cannot be an axis of a sweep; give it one value")
     runs = Path(first.runs)
@@ -124,7 +125,8 @@ def show_data(sweep: Sweep) -> int:
 
 def show_plan(sweep: Sweep) -> int:
     """Print the table of runs and packs, and what the plan chose; nothing is written (make plan)."""
-    plan = sweep.plan()
+    plan, cost = sweep.plan(), sweep.configs[0].cost
+    packs = packs_ahead(plan, cost)
     print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent)))
     for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
         for line in chosen(config, manifest).said:
@@ -139,6 +141,9 @@ def show_plan(sweep: Sweep) -> int:
         )
     if not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
+    print(*bill(plan, cost), sep="\n", end="")
+    for line in ahead(packs):
+        print(line, flush=True)
     return 0
 
 
