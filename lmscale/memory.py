@@ -13,7 +13,7 @@ from lmscale.average import AVERAGES, average_of
 from lmscale.family import parameters
 from lmscale.mesh import MeshConfig
 from lmscale.mlp import KINDS
-from lmscale.optim import OPTIMISERS
+from lmscale.optim import OPTIMISERS, role
 from lmscale.plan import Pack
 from lmscale.shape import Parameter
 from lmscale.spec import RunSpec
@@ -33,7 +33,7 @@ GATHERED = 3.0  # of d_mlp channels: a layer's hidden activations, put together 
 class Memory:
     """Bytes on one device at the fullest moment of a step. state: parameters, what the optimiser and an average
     remember. weights: gathered, in the type that is computed in. activations: what the backward pass finds again.
-    rest: logits and what is made and used up on the way; where it is the optimiser's moment, gradients."""
+    rest: logits and what is made and used up on the way; where it is the optimiser's moment, the new state."""
 
     state: int
     weights: int
@@ -61,19 +61,18 @@ def memory_bytes(run: RunSpec, precision: str = "float32", mesh: MeshConfig | No
 
 def memory_of(run: RunSpec, precision: str, mesh: MeshConfig) -> Memory:
     """Estimate it by its parts: just before the backward pass, when all activations are there, or just after it,
-    when all gradients are. Activations are in `precision`."""
+    when there are gradients and two states. Activations are in `precision`."""
     shape, size = run.shape, 2 if precision == "bfloat16" else SINGLE
     arrays = list(_arrays(parameters(shape)))
-    average = average_of(run.evaluation)
+    optimiser, average = OPTIMISERS[run.optim.kind], average_of(run.evaluation)
     held = SINGLE * sum(_held(array.shape, mesh) for array in arrays)
-    state = held + SINGLE * sum(
-        _held(kept, mesh)
-        for array in arrays
-        for kept in (
-            *OPTIMISERS[run.optim.kind].memory(array.group, array.shape),
-            *([AVERAGES[average.kind].memory(average, array.shape)] if average.kind else []),
-        )
+    remembered = SINGLE * sum(
+        _held(kept, mesh) for array in arrays for kept in optimiser.memory(array.group, array.shape)
     )
+    averaged = SINGLE * sum(
+        _held(AVERAGES[average.kind].memory(average, array.shape), mesh) for array in arrays if average.kind
+    )
+    state = held + remembered + averaged
 
     rows = run.batch_tokens // shape.context // mesh.data
     tokens, vocabulary = rows * shape.context, shape.vocab_size * shape.d_model
@@ -92,7 +91,13 @@ def memory_of(run: RunSpec, precision: str, mesh: MeshConfig) -> Memory:
     on_the_way += size * GATHERED * tokens * shape.d_mlp * (1 - 1 / mesh.model)
     on_the_way += SINGLE * LOGITS * tokens * shape.vocab_size / mesh.model
     before = Memory(state, size * hidden // mesh.model, round(activations), round(on_the_way))
-    after = Memory(state, 0, 0, held + SINGLE * 2 * vocabulary // mesh.model)
+    # the gradients; and the guard chooses between the old state and the new, which is made beside it
+    moves = SINGLE * sum(
+        optimiser.moves.get(role(array.group, len(array.shape)), 0) * _held(array.shape, mesh)
+        for array in arrays
+    )
+    made = held + remembered + moves + SINGLE * vocabulary / mesh.model
+    after = Memory(state, 0, 0, round(made))
     return max(before, after, key=lambda memory: memory.total)
 
 

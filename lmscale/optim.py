@@ -68,7 +68,8 @@ def _two_moments(group: str, shape: Axes) -> list[Axes]:
 @dataclass(frozen=True)
 class Optimiser:
     """One kind. reads: the moments' fields of OptimConfig that it reads. memory: (group, shape of an array) -> the
-    shapes of what it remembers of it, in float32, which a plan counts.
+    shapes of what it remembers of it, in float32, which a plan counts; moves: by role of an array, how many like it
+    it makes on the way to a direction (read from compiled programs).
 
     standard, mup: by role of an array, the exponent e of its rate, (base width / width)^e times the peak rate,
     under the parametrisation `standard`, and under `mup` and `completep` (None: not known); a role that is not
@@ -78,6 +79,7 @@ class Optimiser:
     direction: Direction
     reads: tuple[str, ...] = ("b1", "b2", "eps")
     memory: Callable[[str, Axes], list[Axes]] = _two_moments
+    moves: Mapping[str, float] = field(default_factory=dict)
     standard: Mapping[str, float] = field(default_factory=dict)
     mup: Mapping[str, float] | None = None
     any_scale: bool = True
@@ -174,9 +176,19 @@ OPTIMISERS: dict[str, Optimiser] = {
     "adamw": Optimiser(adamw, mup={"hidden": 1.0}),
     "lion": Optimiser(lion, ("b1", "b2"), _one_moment, mup={"hidden": 1.0}),
     "muon": Optimiser(
-        muon, memory=_muon_memory, standard=dict.fromkeys(("lookup", "readout", "vector"), 1.0), mup={}
+        muon,
+        memory=_muon_memory,
+        moves={"hidden": 3.5},
+        standard=dict.fromkeys(("lookup", "readout", "vector"), 1.0),
+        mup={},
     ),
-    "adafactor": Optimiser(adafactor, (), _adafactor_memory, mup={"hidden": 0.5}),
+    "adafactor": Optimiser(
+        adafactor,
+        (),
+        _adafactor_memory,
+        dict.fromkeys(("lookup", "readout", "hidden"), 1.0),
+        mup={"hidden": 0.5},
+    ),
     "sgd": Optimiser(
         sgd, ("b1",), _one_moment, mup=dict.fromkeys(("lookup", "readout", "vector"), -1.0), any_scale=False
     ),

@@ -67,15 +67,20 @@ class Placement:
         """Place batches [S, L, B, ...]: by lanes, or by rows."""
         return self.at(None, LANES) if self.of_lanes else self.at(None, None, DATA)
 
+    def kept(self, params: Any) -> Any:
+        """Hold a run's parameters in their parts: an update would else start from the gathered ones."""
+        if self.of_lanes:
+            return params
+        return jax.lax.with_sharding_constraint(params, parameter_shardings(params, self.mesh))
+
     def whole(self, params: Any) -> Any:
         """Gather what a forward pass of one run multiplies with: over `data` its parameters are split only to be
         kept. XLA does it array by array, where each is needed."""
         if self.of_lanes:
             return params
         kept = parameter_shardings(params, self.mesh)
-        # first as they are kept: the step's own view of them would else be gathered, and held to its end
         return jax.lax.with_sharding_constraint(
-            jax.lax.with_sharding_constraint(params, kept),
+            self.kept(params),  # so that gradients come back in parts
             jax.tree.map(lambda s: self.at(*(axis if axis == MODEL else None for axis in s.spec)), kept),
         )
 

@@ -5,6 +5,7 @@ Hydra stays outside: `launch` is a function that trains a list of named jobs and
 
 import contextlib
 import dataclasses
+import itertools
 import resource
 import sys
 import tempfile
@@ -141,8 +142,7 @@ def show_plan(sweep: Sweep) -> int:
         )
     if not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
-    print(*bill(plan, cost), sep="\n", end="")
-    for line in ahead(packs):
+    for line in itertools.chain(bill(plan, cost), ahead(packs)):
         print(line, flush=True)
     return 0
 
