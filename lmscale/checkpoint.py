@@ -1,6 +1,9 @@
 """Checkpoints: one file each, arrays and what they belong to, that loads whole or not at all and runs no
 code.
 
+A state that several processes have between them is a file of each: the others' are `.part`s, and the first writes
+its own, which names them, when all of these are on the disk. Nobody ever has the whole.
+
 The file: 8 bytes of magic, the header's length (8 bytes, little-endian), the header (JSON: step, meta,
 arrays), zeros up to a multiple of 64, the arrays' bytes (little-endian, each padded to 64), SHA-256 of
 all before it. When to save, and what belongs in a state, is the loop's business.
@@ -20,6 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from lmscale import processes
 from lmscale.durable import Fence, explained, make_folder, replace
 from lmscale.errors import UserError
 from lmscale.jsonfiles import canonical
@@ -27,7 +31,9 @@ from lmscale.jsonfiles import canonical
 _MAGIC = b"lmsckpt1"
 _ALIGN = 64
 _DIGEST = 32
+_PARTS = "parts"  # of the meta that is written: the names of the other processes' files
 _NAME = re.compile(r"step-(\d{12})(\.pinned)?\.ckpt")
+_PART = re.compile(r"step-(\d{12})\.\d+\.\d+\.part")
 _log = logging.getLogger(__name__)
 
 
@@ -76,8 +82,10 @@ def save(
     pinned: bool = False,
     keep: int = 2,
     fence: Fence | None = None,
+    claim: int = 0,
 ) -> Path:
-    """Write the checkpoint of `step`, then remove all but the newest `keep` unpinned ones.
+    """Write the checkpoint of `step`, then remove all but the newest `keep` unpinned ones. Of several processes
+    each calls this with its own arrays and the number of their claim, which no other try has.
 
     `meta` is what a state depends on (spec, execution), as JSON: `load` refuses to give the state to another.
     A pinned checkpoint stays until it is removed by hand: branches start from it.
@@ -85,12 +93,45 @@ def save(
     """
     make_folder(folder)
     path = _path(folder, step, pinned)
+    if processes.joined():
+        parts = [folder / f"step-{step:012d}.{claim:06d}.{i}.part" for i in range(1, processes.count())]
+        if not processes.leads():
+            return _save_part(parts[processes.index() - 1], step, arrays, meta, fence)
+        processes.all_wrote(parts)
+        meta = {**meta, _PARTS: [part.name for part in parts]}
     replace(path, _encode(step, arrays, meta), fence, kind="checkpoint")
     unpinned = [old for _, is_pinned, old in saved(folder) if not is_pinned]
     for old in unpinned[: max(0, len(unpinned) - keep)]:
         with contextlib.suppress(OSError):  # an old file too many does no harm
             old.unlink()
+    _remove_parts(folder, step)
     return path
+
+
+def _save_part(
+    path: Path,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any],
+    fence: Fence | None,
+) -> Path:
+    try:
+        replace(path, _encode(step, arrays, meta), fence, kind="part")
+    except Exception as error:
+        processes.wrote(path, str(error) or type(error).__name__)
+        raise
+    processes.wrote(path)
+    return path
+
+
+def _remove_parts(folder: Path, before: int) -> None:
+    """Remove the parts whose checkpoint is gone, or never was, of steps up to `before`."""
+    kept = {step for step, _, _ in saved(folder)}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _PART.fullmatch(path.name)
+        if match and int(match[1]) not in kept and int(match[1]) <= before:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 class Saver:
@@ -110,10 +151,11 @@ class Saver:
         pinned: bool = False,
         keep: int = 2,
         fence: Fence | None = None,
+        claim: int = 0,
     ) -> None:
         """As the function `save`, soon. Nobody may write into `arrays` any more."""
         self.wait()
-        self._last = self._thread.submit(save, folder, step, arrays, meta, pinned, keep, fence)
+        self._last = self._thread.submit(save, folder, step, arrays, meta, pinned, keep, fence, claim)
 
     def wait(self) -> None:
         """Return when what was asked for is on the disk."""
@@ -154,6 +196,10 @@ def _encode(
     yield digest.digest()
 
 
+def _mapped(path: Path, dtype: Any) -> np.ndarray:
+    return np.memmap(path, dtype, mode="r")
+
+
 def _padded(array: np.ndarray) -> Iterator[bytes | memoryview]:
     if array.size:
         yield array.reshape(-1).view(np.uint8).data
@@ -170,12 +216,23 @@ def _dtype(name: str) -> np.dtype:
         return np.dtype(getattr(ml_dtypes, name))
 
 
-def _decode(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
+def _whole(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
+    """(step, arrays, meta) of a checkpoint with its parts."""
+    step, arrays, meta = _decode(path)
+    for name in meta.pop(_PARTS, ()):
+        part_step, part, part_meta = _decode(path.parent / name, _mapped)  # read where a device needs it
+        if (part_step, part_meta) != (step, meta):
+            raise _Bad(f"its part {name} belongs to something else")
+        arrays |= part
+    return step, arrays, meta
+
+
+def _decode(path: Path, read: Any = np.fromfile) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
     """(step, arrays, meta) of a file. Raises _Bad saying why it is not to be believed."""
     try:
-        content = np.fromfile(path, np.uint8)  # one buffer; the arrays are views of it
-    except OSError as error:
-        raise _Bad(f"cannot be read ({error.strerror})") from error
+        content = read(path, np.uint8)  # one buffer; the arrays are views of it
+    except (OSError, ValueError) as error:
+        raise _Bad(f"{path.name} cannot be read ({error})") from error
     if len(content) < len(_MAGIC) + 8 + _DIGEST:
         raise _Bad("truncated")
     if content[: len(_MAGIC)].tobytes() != _MAGIC:
@@ -214,7 +271,7 @@ def load(
     there = [item for item in there if at_most is None or item[0] <= at_most]
     for named_step, _, path in reversed(there):
         try:
-            found_step, arrays, found_meta = _decode(path)
+            found_step, arrays, found_meta = _whole(path)
             if found_step != named_step:
                 raise _Bad(f"its name does not match what it holds, step {found_step}")
         except _Bad as error:
@@ -250,7 +307,9 @@ def differences(asked: Any, found: Any, where: str = "") -> list[str]:
 
 def remove(folder: Path, pinned: bool = False) -> None:
     """Remove a finished pack's checkpoints, the pinned ones only where asked."""
+    newest = newest_step(folder)
     for _, is_pinned, path in saved(folder):
         if pinned or not is_pinned:
             with explained(path, "remove"):
                 path.unlink(missing_ok=True)
+    _remove_parts(folder, newest)

@@ -24,7 +24,7 @@ DATA, MODEL = "data", "model"
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How many devices train a pack: data x model. A run's rows are split over `data`, its matrices over both. The
+    """How many devices train a pack: data x model. A run's rows are split over `data`, its matrices over both; the
     lanes of a pack that has several are split over all devices instead. How a run is computed, not what it is."""
 
     data: int = 1
@@ -33,6 +33,9 @@ class MeshConfig:
     def __post_init__(self) -> None:
         for name in (DATA, MODEL):
             at_least(f"mesh.{name}", getattr(self, name), 1)
+
+    def __str__(self) -> str:
+        return f"mesh={{data: {self.data}, model: {self.model}}}"
 
     @property
     def size(self) -> int:
@@ -60,14 +63,15 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
 
     if config.size > len(devices):
         raise UserError(
-            f"mesh={{data: {config.data}, model: {config.model}}}: {config.size} devices are asked for, jax has "
-            f"{len(devices)} here; give a mesh of at most as many (on a CPU, to try a mesh out: "
-            f"XLA_FLAGS=--xla_force_host_platform_device_count={config.size})"
+            f"{config}: {config.size} devices are asked for, jax has {len(devices)} here; give a mesh of at most "
+            "as many (on a CPU, to try a mesh out, XLA_FLAGS=--xla_force_host_platform_device_count=8 makes eight)"
         )
     axes = (
         jax.sharding.AxisType.Auto,
     ) * 2  # by default a mesh's axes are explicit, and types have shardings
-    return jax.make_mesh((config.data, config.model), (DATA, MODEL), axes, devices=devices[: config.size])
+    return jax.make_mesh(
+        (config.data, config.model), (DATA, MODEL), axis_types=axes, devices=devices[: config.size]
+    )
 
 
 def parameter_shardings(shapes: Any, mesh: Mesh) -> Any:

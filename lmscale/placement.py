@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from lmscale.errors import UserError
 from lmscale.mesh import DATA, MODEL, MeshConfig, make_mesh, parameter_shardings
 
 LANES = "lanes"
@@ -112,6 +113,11 @@ def placement_of(config: MeshConfig, n_lanes: int) -> Placement | None:
     if config.size == 1:
         return None
     mesh = make_mesh(config, jax.devices())
+    if jax.process_count() > 1 and (n_lanes > 1 or config.size < jax.device_count()):
+        raise UserError(
+            f"{config} and {n_lanes} lanes: {jax.process_count()} processes train one run on all their "
+            f"{jax.device_count()} devices; give a mesh of as many and pack.lanes=1"
+        )
     if n_lanes == 1:
         return Placement(mesh)
     used = max(n for n in range(1, config.size + 1) if n_lanes % n == 0)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, jsonfiles, records
+from lmscale import checkpoint, jsonfiles, processes, records
 from lmscale.average import AverageConfig, average_of
 from lmscale.errors import UserError
 from lmscale.guard import PATIENCE
@@ -52,8 +52,7 @@ def restore(job: Job, placement: Placement | None = None) -> Start:
     lane's folder was deleted) are padding: they begin as ended ones.
     """
     pack, template = job.pack, _template(job.pack)
-    found = checkpoint.load(job.claim.folder, meta_of(job), at_most=_resume_step(job))
-    ended = [found is None and outcome_path(job, run).exists() for run in pack.runs]
+    found, ended = _found(job)
     if found is not None:
         state = from_arrays(template, len(pack.runs), found.arrays, placement)
     elif pack.runs[0].kind == BRANCH:
@@ -74,9 +73,23 @@ def restore(job: Job, placement: Placement | None = None) -> Start:
     return Start(state, stand)
 
 
+def _found(job: Job) -> tuple[checkpoint.Checkpoint | None, list[bool]]:
+    """The newest state, and which lanes have ended without one; of several processes the first looks."""
+    found, ended = None, None
+    if processes.leads():
+        found = checkpoint.load(job.claim.folder, meta_of(job), at_most=_resume_step(job))
+        ended = [found is None and outcome_path(job, run).exists() for run in job.pack.runs]
+    step, ended = processes.agree((found and found.step, ended))
+    if step is not None and not processes.leads():
+        found = checkpoint.load(job.claim.folder, meta_of(job), step)
+    return found, ended
+
+
 def begin(job: Job, start: Start) -> None:
     """Make the pack's runs this process's, after its first step: freeze the execution, then cut their records at
     the step that they go on from. Raises LostClaim where another pack has begun one of them."""
+    if not processes.leads():
+        return
     job.claim.freeze()
     for lane, run in enumerate(job.pack.runs):
         path = job.folder / run.run_id / "execution.json"

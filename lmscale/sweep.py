@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale import checkpoint, cores, promise
+from lmscale import checkpoint, cores, processes, promise
 from lmscale.bill import ahead, bill, packs_ahead
 from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
@@ -33,6 +33,7 @@ from lmscale.speeds import speeds_of
 from lmscale.tables import plan_table, status_table
 from lmscale.typed import build
 from lmscale.waves import Launch, Session, say_failed
+from lmscale.worker import follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,9 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
     for field in ("name", "action", "runs", "corpora", "cost"):
         if len({getattr(config, field) for config in configs}) > 1:
             raise UserError(f"{field}: cannot be an axis of a sweep; give it one value")
+    if processes.index() and any(config.mesh.size > 1 for config in configs):
+        follow(values[0])
+        return 0
     runs = Path(first.runs)
     device = expected(first.pack.device, runs)
     for config in configs:
@@ -77,10 +81,12 @@ def run(values: Sequence[Mapping[str, Any]], launch: Launch, here: bool = True) 
     for reason in dict.fromkeys([*left_out, *(line for plan in plans for line in plan.left_out)]):
         print(f"lmscale: left out: {reason}", file=sys.stderr)
     sweep = Sweep(configs, manifests, runs / first.name, device)
-    if first.action == "sweep":
-        return train_missing(sweep, launch)
-    if first.action == "verify":
-        return train_targets(sweep, launch)
+    if first.action in ("sweep", "verify"):
+        try:
+            return (train_missing if first.action == "sweep" else train_targets)(sweep, launch)
+        finally:
+            if any(config.mesh.size > 1 for config in configs):
+                processes.end()
     shown = {
         "data": show_data,
         "plan": show_plan,

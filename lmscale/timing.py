@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lmscale import processes
 from lmscale.guard import PATIENCE
 from lmscale.plan import Pack
 
@@ -58,7 +59,7 @@ class Timer:
 
     def write(self, steps: np.ndarray, clock: Clock) -> None:
         """Write a line: the step that the pack is at, and its speed since the line before. A line that cannot be
-        written is left out: nothing depends on it."""
+        written is left out: nothing depends on it. Of several processes the first writes."""
         now = time.perf_counter()
         spec = self.pack.runs[0]
         rate = int((steps - self.steps).sum()) * spec.batch_tokens / max(now - self.at, 1e-9)
@@ -75,7 +76,7 @@ class Timer:
             "train_loss": self.loss if self.loss is None or np.isfinite(self.loss) else None,
             "process": os.getpid(),
         }
-        for run in self.pack.runs:
+        for run in self.pack.runs if processes.leads() else ():
             with (
                 contextlib.suppress(OSError),
                 (self.folder / run.run_id / "timing.jsonl").open("a") as file,

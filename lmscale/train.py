@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lmscale import checkpoint, collector, faults, jsonfiles, model, records, stopping
+from lmscale import checkpoint, collector, faults, jsonfiles, model, processes, records, stopping
 from lmscale.average import AverageConfig, average_of, averages
 from lmscale.compiled import KeptFunction
 from lmscale.data import World
@@ -223,9 +223,11 @@ def _loop(
             ]
             if due:
                 _evaluate(job, evaluator, state, steps, due, clock)
-            step, asked = _checkpoint_step(pack, steps), stopping.requested()
+            step = _checkpoint_step(pack, steps)
             pinned = step in grid.pins
-            if pinned or asked or time.perf_counter() - saved_at > job.config.checkpoint_seconds:
+            late = time.perf_counter() - saved_at > job.config.checkpoint_seconds
+            asked, late = processes.agree((stopping.requested(), late))
+            if pinned or asked or late:
                 _save(job, saver, state, step, pinned, clock)
                 saved_at = time.perf_counter()
             timer.tick(steps, metrics, clock)
@@ -289,7 +291,7 @@ def _evaluate(
     average = average_of(job.pack.runs[0].evaluation)
     averaged = evaluator()(averages(average)(state.average, state.params), _give_way) if average.kind else []
     for lane in due:
-        if in_row[lane] >= PATIENCE:
+        if in_row[lane] >= PATIENCE or not processes.leads():
             continue
         spec, evaluation = job.pack.runs[lane], evaluations[lane]
         tokens = (int(steps[lane]) - int(skipped[lane])) * spec.batch_tokens
@@ -319,7 +321,7 @@ def _give_way() -> None:
     """Between the pieces of an evaluation. One that is broken off leaves no trace: a resume goes on from the last
     checkpoint, which is of an earlier step, and comes to it again. A short one is better ended."""
     faults.point("evaluation.piece")
-    if stopping.waited() > GRACE:
+    if processes.agree(stopping.waited() > GRACE):
         raise stopping.Interrupted("interrupted amid an evaluation, which is done again")
 
 
@@ -327,7 +329,9 @@ def _save(job: Job, saver: checkpoint.Saver, state: State, step: int, pinned: bo
     jax.block_until_ready(state)  # what the device is still at is no cost of saving
     began = time.perf_counter()
     keep, meta = job.config.checkpoints, meta_of(job)
-    saver.save(job.claim.folder, step, to_arrays(state), meta, pinned=pinned, keep=keep, fence=job.claim)
+    claim = job.claim
+    arrays = to_arrays(state)
+    saver.save(claim.folder, step, arrays, meta, pinned, keep, fence=claim, claim=claim.number)
     clock.saving += time.perf_counter() - began
 
 
@@ -357,6 +361,8 @@ def _no_result(job: Job, spec: RunSpec) -> str | None:
 
 def _finish(job: Job, state: State) -> None:
     """outcome.json of every lane that lacks it; the checkpoints that nobody starts from are removed."""
+    if not processes.leads():
+        return
     rows = np.asarray(state.guard.skipped_in_row)
     skipped, steps = np.asarray(state.guard.skipped), np.asarray(state.step)
     for lane, spec in enumerate(job.pack.runs):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmscale import collector, stopping
+from lmscale import collector, processes, stopping
 from lmscale.claim import Claim, LostClaim
 from lmscale.config import DataConfig, PackConfig, TasksConfig
 from lmscale.cores import take_core
@@ -49,11 +49,34 @@ def train_job(values: Mapping[str, Any]) -> None:
     with _logged(folder / "packs" / pack.pack_id), collector.resting():
         with _everybodys("training cannot start here"):
             world = _start(pack, context, runs / ".xla")
+        if not processes.leads():
+            return _train_along(pack, config, folder, world)
         claim = Ledger(folder, max_tries=config.tries).claim(pack.pack_id, pack.execution)
+        processes.agree(claim and claim.number)
         if claim is not None:
             _log.info("claim %d by process %d", claim.number, os.getpid())
             with stopping.at_work(claim):
                 _train(Job(pack, config, folder, claim), world)
+
+
+def _train_along(pack: Pack, config: PackConfig, folder: Path, world: World) -> None:
+    """Train, in a process that does not lead, under the claim of the one that does, if that has it."""
+    from lmscale import train
+
+    number = processes.agree(None)
+    if number is not None:
+        place = folder / "packs" / pack.pack_id
+        claim = Claim(pack.pack_id, number, pack.execution, place, 0, 0, 0.0, lambda: True)
+        train.train(Job(pack, config, folder, claim), world)
+
+
+def follow(values: Mapping[str, Any]) -> None:
+    """Train along, in a process that was started by hand beside the one that leads, until that ends."""
+    try:
+        while (job := processes.next_job()) is not None:
+            train_job({**values, "job": job})
+    except stopping.Interrupted as error:
+        raise KeyboardInterrupt from error
 
 
 def _start(pack: Pack, context: Mapping[str, Any], compiled: Path) -> World:
@@ -63,6 +86,9 @@ def _start(pack: Pack, context: Mapping[str, Any], compiled: Path) -> World:
     from lmscale import train
 
     train.configure_jax(compiled)
+    if pack.mesh.size > 1:
+        processes.join()
+        processes.announce(f"pack_{pack.pack_id}")
     train.check_execution(pack)
     configs = canonical({"data": context["data"], "tasks": context["tasks"]})
     world = _world(configs, Path(context["corpora"]))
@@ -80,11 +106,21 @@ def _train(job: Job, world: World) -> None:
         claim.finish()
     except LostClaim as lost:
         _log.warning("%s", lost)
+        if processes.joined():  # the others are still at it
+            raise UserError(str(lost)) from lost
     except (stopping.Interrupted, KeyboardInterrupt) as error:
         _give_back(claim, str(error) or "interrupted")
         raise
     except Exception as error:
         _log.info("%s", traceback.format_exc())
+        if processes.joined():
+            reason = (
+                f"{_brief(error)}: of {processes.count()} processes that train one run none goes on alone"
+            )
+            _give_back(claim, reason)
+            raise UserError(
+                f"{reason}; start them all again, and the last checkpoint is gone on from"
+            ) from error
         own = isinstance(error, DiskError) and not error.is_everywhere
         if isinstance(error, UserError) and not own:
             _give_back(claim, str(error))

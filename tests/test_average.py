@@ -22,7 +22,7 @@ from lmscale.errors import UserError
 from lmscale.family import FamilyConfig, shape_of
 from lmscale.lanes import Lane
 from lmscale.optim import OPTIMISERS, OptimConfig
-from lmscale.step import State, init_lane, pack_program
+from lmscale.step import State, init_lane, pack_program, state_template
 
 SHAPE = shape_of(FamilyConfig(n_layer=1, n_head=1), 8, context=8, vocab_size=16)
 LANE = Lane(jnp.float32(0.01), jnp.float32(0), *map(jnp.int32, (0, 90, 91, 0)), jnp.float32(0), jnp.int32(90))
@@ -121,8 +121,7 @@ def test_a_state_that_was_saved_goes_on_as_the_one_that_was_not(tmp_path: Path, 
     checkpoint.save(tmp_path, 3, restore.to_arrays(state), {})
     found = checkpoint.load(tmp_path, {})
     assert found is not None
-    template = jax.eval_shape(lambda: state)
-    saved = restore.on_device(restore._from_arrays(template, found.arrays))
+    saved = restore.from_arrays(state_template(SHAPE, optim, average), 1, found.arrays)
     whole, _ = program(state, lanes, batches, np.int32(3))
     again, _ = program(saved, lanes, batches, np.int32(3))
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
