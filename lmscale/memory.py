@@ -22,7 +22,7 @@ SINGLE = 4  # bytes of float32, in which parameters, gradients, memories and log
 # Arrays of a token and layer that the backward pass finds again: of d_model channels each, inputs of products,
 # queries and norms; of d_kv channels, keys and values; of d_model channels, what is split with the stream.
 KEPT_QUERIES, KEPT_KEYS, KEPT_STREAM = 6.0, 5.0, 5.5
-KEPT_SCORES = 2  # of each head: the scores and their softmax
+SCORES = {"float32": 8, "bfloat16": 5}  # bytes of each query and key of a head: the scores and their softmax
 LOGITS = 2  # of V channels: the logits and their gradient
 VOCABULARY = 1.7  # of V x d: the unembedding, and its gradient or other layout
 MATRIX = 2.7  # of d x d_mlp: a layer's gradient before it is shared out, and its factors
@@ -84,8 +84,8 @@ def memory_of(run: RunSpec, precision: str, mesh: MeshConfig) -> Memory:
     # Attention is not split over `model`: its input projection is one product, whose parts are not heads.
     a_token = shape.d_model * (KEPT_QUERIES + KEPT_STREAM / mesh.model) + shape.d_kv * KEPT_KEYS
     a_token += KINDS[shape.mlp].kept(shape) / mesh.model
-    scores = KEPT_SCORES * rows * shape.n_head * shape.context**2
-    activations = size * shape.n_layer * (tokens * a_token + scores)
+    scores = SCORES[precision] * rows * shape.n_head * shape.context**2
+    activations = shape.n_layer * (size * tokens * a_token + scores)
     gathered = VOCABULARY + (mesh.data > 1)  # the embedding too
     on_the_way = size * (gathered * vocabulary + MATRIX * shape.d_model * shape.d_mlp) / mesh.model
     on_the_way += size * GATHERED * tokens * shape.d_mlp * (1 - 1 / mesh.model)

@@ -1,7 +1,9 @@
 """What a plan says of a target that is not here: memory of a device, FLOPs, communication, device-hours."""
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -79,6 +81,19 @@ def test_memory_falls_as_a_mesh_grows() -> None:
     assert by_data == sorted(by_data, reverse=True)
     assert memory_bytes(run, "float32", MeshConfig(model=2)) < by_data[0]
     assert memory_bytes(run, "bfloat16") < by_data[0]
+
+
+def test_memory_in_bfloat16_is_what_a_gpu_took() -> None:
+    """Six programs that were compiled and run on an H200, 10.8M to 968M parameters, with their own attention."""
+    kept = Path(__file__).parents[1] / "docs" / "results" / "gpu-nvidia-h200-2026-11-27-mfu.json"
+    rows_of = {384: 32, 512: 32, 768: 16, 896: 16, 1216: 8, 1728: 4}
+    family = FamilyConfig(n_layer=None, aspect=64, n_head=None, d_head=64)
+    for dial, rows in rows_of.items():
+        data, horizon = DataConfig(rows=rows, context=1024), HorizonConfig(tokens=1e9, dial=dial)
+        run = run_of(change(dial=(dial,), family=family, data=data, horizon=horizon))
+        name = f"{sum(run.params.values()) / 1e6:.3g}M parameters, 1 lane, {rows} rows"
+        took = json.loads(kept.read_text())["rows"][name]["memory, GB"] * 1e9
+        assert memory_bytes(run, "bfloat16") == pytest.approx(took, rel=0.05), name
 
 
 def check_compiled(config: SweepConfig, mesh: MeshConfig, precision: str = "float32") -> Any:
