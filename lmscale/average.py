@@ -29,13 +29,15 @@ NO_AVERAGE = AverageConfig()
 
 
 class Average(NamedTuple):
-    """One kind, of one lane. reads: the fields of `EvaluationConfig`.
+    """One kind, of one lane. reads: the fields of `EvaluationConfig`. memory: (config, shape of an array) -> the
+    shape of what it remembers of it, which a plan counts.
 
     start: (config, params) -> memory. take: (config, memory, params after a step, number of that step from 1) ->
     memory. read: (config, memory, params) -> the averaged params; before anything was taken the params themselves.
     """
 
     reads: tuple[str, ...]
+    memory: Callable[[AverageConfig, tuple[int, ...]], tuple[int, ...]]
     start: Callable[[AverageConfig, Any], Any]
     take: Callable[[AverageConfig, Any, Any, jax.Array], Any]
     read: Callable[[AverageConfig, Any, Any], Any]
@@ -111,8 +113,14 @@ def last_read(config: AverageConfig, memory: Taken, params: Any) -> Any:
 
 # ema: Polyak & Juditsky 1992, exponentially weighted. last: the last k checkpoints (Kaddour 2022, LAWA).
 AVERAGES: dict[str, Average] = {
-    "ema": Average(("average_decay",), ema_start, ema_take, ema_read),
-    "last": Average(("average_last", "average_every"), last_start, last_take, last_read),
+    "ema": Average(("average_decay",), lambda config, shape: shape, ema_start, ema_take, ema_read),
+    "last": Average(
+        ("average_last", "average_every"),
+        lambda config, shape: (config.last, *shape),
+        last_start,
+        last_take,
+        last_read,
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmscale.average import AVERAGES, NO_AVERAGE
+from lmscale.cost import CostConfig
 from lmscale.errors import UserError
 from lmscale.family import FamilyConfig
 from lmscale.mesh import MeshConfig
@@ -308,6 +309,7 @@ class SweepConfig:
     target: TargetConfig = field(default_factory=TargetConfig)
     pack: PackConfig = field(default_factory=PackConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
     retry: bool = False
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     part: str | None = None

@@ -24,7 +24,7 @@ class Mlp:
     parameters: the arrays of a layer, by name. flops: of one token's forward pass through a layer, matrix
     products only. forward: (arrays by name, x [..., d_model]) -> [..., d_model], all of one type; or routed:
     (shape, arrays in float32, x) -> that and what the router did. idle: the parameters of a layer that a token does
-    not meet.
+    not meet. kept: the numbers of a token that the backward pass of a layer finds again; a plan's memory is of it.
     """
 
     parameters: Callable[[Shape], dict[str, Parameter]]
@@ -34,6 +34,7 @@ class Mlp:
         Callable[[Shape, Mapping[str, jax.Array], jax.Array], tuple[jax.Array, experts.Routing]] | None
     ) = None
     idle: Callable[[Shape], int] = lambda shape: 0
+    kept: Callable[[Shape], int] = lambda shape: 3 * shape.d_mlp
 
 
 def dense_parameters(shape: Shape) -> dict[str, Parameter]:
@@ -94,6 +95,8 @@ def swiglu_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
 KINDS: dict[str, Mlp] = {
     "dense": Mlp(dense_parameters, dense_flops, dense_forward),
     "relu2": Mlp(dense_parameters, dense_flops, relu2_forward),
-    "swiglu": Mlp(swiglu_parameters, swiglu_flops, swiglu_forward),
+    "swiglu": Mlp(
+        swiglu_parameters, swiglu_flops, swiglu_forward, kept=lambda shape: 3 * _gated_width(shape)
+    ),
     "experts": Mlp(experts.parameters, experts.flops, routed=experts.forward, idle=experts.idle),
 }

@@ -54,11 +54,22 @@ class OptimConfig:
 
 # (config, the pytree of the parameters' groups) -> from clipped gradients to a direction, before rate and decay.
 Direction = Callable[[OptimConfig, Any], "optax.GradientTransformation"]
+Axes = tuple[int, ...]
+
+
+def _one_moment(group: str, shape: Axes) -> list[Axes]:
+    return [shape]
+
+
+def _two_moments(group: str, shape: Axes) -> list[Axes]:
+    return [shape, shape]
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """One kind. reads: the moments' fields of OptimConfig that it reads.
+    """One kind. reads: the moments' fields of OptimConfig that it reads. memory: (group, shape of an array) -> the
+    shapes of what it remembers of it, in float32, which a plan counts; moves: by role of an array, how many like it
+    it makes on the way to a direction (read from compiled programs).
 
     standard, mup: by role of an array, the exponent e of its rate, (base width / width)^e times the peak rate,
     under the parametrisation `standard`, and under `mup` and `completep` (None: not known); a role that is not
@@ -67,6 +78,8 @@ class Optimiser:
 
     direction: Direction
     reads: tuple[str, ...] = ("b1", "b2", "eps")
+    memory: Callable[[str, Axes], list[Axes]] = _two_moments
+    moves: Mapping[str, float] = field(default_factory=dict)
     standard: Mapping[str, float] = field(default_factory=dict)
     mup: Mapping[str, float] | None = None
     any_scale: bool = True
@@ -123,6 +136,10 @@ def muon(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
     return optax.partition({"muon": orthogonal, "adam": adam}, labels)
 
 
+def _muon_memory(group: str, shape: Axes) -> list[Axes]:
+    return (_one_moment if role(group, len(shape)) == "hidden" else _two_moments)(group, shape)
+
+
 def adafactor(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
     """Divide by a factored second moment, clip at a root mean square of 1, and go relative to the array's own root
     mean square (Shazeer & Stern 2018, algorithm 5, without momentum)."""
@@ -133,6 +150,14 @@ def adafactor(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
         optax.clip_by_block_rms(1.0),
         optax.scale_by_param_block_rms(),
     )
+
+
+def _adafactor_memory(group: str, shape: Axes) -> list[Axes]:
+    """A row and a column of the two largest axes, or the second moment itself; what is not used has one number."""
+    if len(shape) < 2:
+        return [(1,), (1,), shape]
+    *_, second, first = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    return [*(shape[:axis] + shape[axis + 1 :] for axis in (first, second)), (1,)]
 
 
 def sgd(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
@@ -149,10 +174,24 @@ def sgd(config: OptimConfig, groups: Any) -> optax.GradientTransformation:
 # follow the gradient: Yang et al. 2022, table 8.
 OPTIMISERS: dict[str, Optimiser] = {
     "adamw": Optimiser(adamw, mup={"hidden": 1.0}),
-    "lion": Optimiser(lion, ("b1", "b2"), mup={"hidden": 1.0}),
-    "muon": Optimiser(muon, standard=dict.fromkeys(("lookup", "readout", "vector"), 1.0), mup={}),
-    "adafactor": Optimiser(adafactor, (), mup={"hidden": 0.5}),
-    "sgd": Optimiser(sgd, ("b1",), mup=dict.fromkeys(("lookup", "readout", "vector"), -1.0), any_scale=False),
+    "lion": Optimiser(lion, ("b1", "b2"), _one_moment, mup={"hidden": 1.0}),
+    "muon": Optimiser(
+        muon,
+        memory=_muon_memory,
+        moves={"hidden": 3.5},
+        standard=dict.fromkeys(("lookup", "readout", "vector"), 1.0),
+        mup={},
+    ),
+    "adafactor": Optimiser(
+        adafactor,
+        (),
+        _adafactor_memory,
+        dict.fromkeys(("lookup", "readout", "hidden"), 1.0),
+        mup={"hidden": 0.5},
+    ),
+    "sgd": Optimiser(
+        sgd, ("b1",), _one_moment, mup=dict.fromkeys(("lookup", "readout", "vector"), -1.0), any_scale=False
+    ),
 }
 
 

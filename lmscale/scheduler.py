@@ -23,9 +23,9 @@ from pathlib import Path
 from lmscale.durable import make_folder
 from lmscale.errors import UserError
 from lmscale.jsonfiles import read_json, write_json
+from lmscale.memory import memory_bytes
 from lmscale.plan import Pack
 from lmscale.speeds import speed_key
-from lmscale.tables import memory_bytes
 
 MARGIN = 2.0  # times what the plan says, of memory and of time
 BASE_GB = 2.0  # Python, jax, compilation

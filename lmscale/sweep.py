@@ -5,6 +5,7 @@ Hydra stays outside: `launch` is a function that trains a list of named jobs and
 
 import contextlib
 import dataclasses
+import itertools
 import resource
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lmscale import checkpoint, processes, promise, scheduler
+from lmscale.bill import ahead, bill, packs_ahead
 from lmscale.candidates import candidates
 from lmscale.config import SweepConfig
 from lmscale.data import Manifest, scan
@@ -64,7 +66,7 @@ def run(
     """
     configs = tuple(build(SweepConfig, value) for value in values)
     first = configs[0]
-    for field in ("name", "action", "runs", "corpora"):
+    for field in ("name", "action", "runs", "corpora", "cost"):
         if len({getattr(config, field) for config in configs}) > 1:
             raise UserError(f"{field}: cannot be an axis of a sweep; give it one value")
     if processes.index() and any(config.mesh.size > 1 for config in configs):
@@ -141,7 +143,8 @@ def show_data(sweep: Sweep) -> int:
 
 def show_plan(sweep: Sweep) -> int:
     """Print the table of runs and packs, and what the plan chose; nothing is written (make plan)."""
-    plan = sweep.plan()
+    plan, cost = sweep.plan(), sweep.configs[0].cost
+    packs = packs_ahead(plan, cost)
     print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent)))
     for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
         for line in chosen(config, manifest).said:
@@ -158,6 +161,8 @@ def show_plan(sweep: Sweep) -> int:
         print(f"device: {sweep.device.platform} is expected; jax is asked where each pack runs")
     elif not sweep.device.said:
         print(f"device: {sweep.device.platform}, a guess; jax is asked before anything is trained")
+    for line in itertools.chain(bill(plan, cost), ahead(packs)):
+        print(line, flush=True)
     return 0
 
 

@@ -12,6 +12,7 @@ from lmscale.experts import starving
 from lmscale.family import parameter_conventions
 from lmscale.jsonfiles import read_json
 from lmscale.ledger import Ledger, PackStatus
+from lmscale.memory import memory_in
 from lmscale.packs import read_pack
 from lmscale.plan import Plan
 from lmscale.records import read_records
@@ -63,6 +64,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
     has_experts = any(run.params_active for run in plan.runs.values())
     for pack in plan.packs:
         speed = speeds.get(speed_key(pack))
+        memory = short(memory_in(pack) / (1 if pack.mesh.size > 1 else len(pack.runs))) + "B"
         for run, start, end in zip(pack.runs, pack.start_steps, pack.end_steps, strict=True):
             tokens = (end - start) * run.batch_tokens
             seconds = tokens / speed if speed else None
@@ -92,7 +94,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
                     f"{passes(seen, run.data):.2g}",
                     f"{flops:.2g}",
                     f"{run.learning_rate:.3g}",
-                    short(memory_bytes(run)) + "B",
+                    memory,
                     duration(seconds),
                     state_of(folder, run.run_id),
                 ]
@@ -114,20 +116,10 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
     )
     lines.append(
         "D: tokens at the end, a branch's trunk included. passes: how often D sees each unique token of the "
-        "text. C: exact training FLOPs of the run itself. memory: estimate. time: from speeds of earlier sweeps."
+        "text. C: exact training FLOPs of the run itself. memory: estimate, of a device. time: from speeds "
+        "of earlier sweeps."
     )
     return "\n".join(lines)
-
-
-def memory_bytes(run: RunSpec) -> int:
-    """Estimate a lane's device memory: parameters, gradient and two moments in float32 (16 bytes each),
-    and the activations that the backward pass keeps (Korthikanti et al. 2022, eq. 1, in float32), of which a gated
-    MLP of equal parameters keeps as many: three of 2/3 of the width, not two of it."""
-    shape, rows = run.shape, run.batch_tokens // run.shape.context
-    a_token = 14 * shape.d_model + 4 * shape.d_kv + 4 * shape.d_mlp
-    a_layer = run.batch_tokens * a_token + 5 * shape.n_head * rows * shape.context**2
-    logits = 3 * run.batch_tokens * shape.vocab_size
-    return 16 * sum(run.params.values()) + 2 * shape.n_layer * a_layer + 4 * logits
 
 
 def status_table(plan: Plan, folder: Path, jobs: Mapping[str, str] | None = None) -> str:

@@ -24,9 +24,10 @@ from lmscale.config import HorizonConfig, SweepConfig
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
 from lmscale.ledger import Ledger
+from lmscale.memory import memory_bytes
 from lmscale.plan import make_plan
 from lmscale.speeds import speed_key
-from lmscale.tables import memory_bytes, status_table
+from lmscale.tables import status_table
 
 needs_submitit = pytest.mark.skipif(
     importlib.util.find_spec("submitit") is None, reason="needs the extra slurm: pip install -e '.[slurm]'"
