@@ -116,7 +116,9 @@ def make_plan(
         width = _lanes(config, device)
         for at in range(0, len(ids), width):
             lanes = ids[at : at + width]
-            groups.append((lanes, _execution(lanes, device, config.steps)))
+            groups.append(
+                (lanes, _execution(lanes, device, config.steps) | _attention(runs[lanes[0]], config, device))
+            )
     packs = [
         _pack([runs[lane] for lane in lanes], execution, pins, not held.isdisjoint(lanes))
         for lanes, execution in groups
@@ -156,6 +158,13 @@ def _lanes(config: Any, device: str) -> int:
 def _execution(lanes: list[str], device: str, steps: int) -> dict[str, Any]:
     precision = "float32" if device == "cpu" else "bfloat16"
     return {"lanes": lanes, "device": device, "precision": precision, "steps": steps, "versions": versions()}
+
+
+def _attention(spec: RunSpec, config: Any, device: str) -> dict[str, str]:
+    """Name the kernel of attention, where it is not XLA's: so a pack of before has the execution that it had."""
+    shape = spec.shape
+    fits = shape.d_head % 8 == 0 and shape.d_head <= 128 and shape.positions != "alibi"
+    return {"attention": config.attention} if config.attention != "xla" and device == "gpu" and fits else {}
 
 
 @functools.cache

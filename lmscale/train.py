@@ -57,9 +57,9 @@ def train(job: Job, world: World) -> None:
     caller's to end.
     """
     spec = job.pack.runs[0]
-    precision = job.pack.execution["precision"]
+    precision, kernel = job.pack.execution["precision"], job.pack.execution.get("attention")
     average = average_of(spec.evaluation)
-    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average)
+    program = _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average, kernel)
     try:
         return _train(job, world, program)
     except jax.errors.JaxRuntimeError as error:
@@ -104,10 +104,13 @@ def _program(
     batch_multiple: int,
     precision: str,
     average: AverageConfig,
+    kernel: str | None = None,
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(shape, optim, rows, n_components, _dtype(precision), average, world.data.objective)
+    jitted = pack_program(
+        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective, kernel
+    )
     made_from = {
         "shape": dataclasses.asdict(shape),
         "optim": dataclasses.asdict(optim),
