@@ -80,12 +80,8 @@ plots: .venv/installed ## the pictures alone
 report: .venv/installed ## the report alone
 	@$(PY) -m analysis report $(RUN) $(ARGS)
 
-bench: .venv/installed ## the benchmarks, apart from the tests: some minutes on two idle cores
-	$(PY) -m benchmarks.loop
-	$(PY) -m benchmarks.world
-	$(PY) -m benchmarks.survive
-	$(PY) -m benchmarks.laws
-	$(PY) -m benchmarks.emergence --fast
+bench: .venv/installed ## the benchmarks beside their baselines: under ten minutes on two idle cores
+	@$(PY) -m benchmarks.bench $(ARGS)
 
 test: .venv/installed ## the tests, without the slow ones
 	$(PY) -m pytest -q -n 2 -m 'not slow'

@@ -1,12 +1,10 @@
 """Model-steps a second and the share of the peak, by shape, lanes, rows and attention (`gpu packs`, `gpu mfu`)."""
 
-import contextlib
 import functools
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +28,7 @@ _tracing = threading.Lock()
 
 
 class Case(NamedTuple):
-    """A program to be timed. attention: an implementation of jax.nn.dot_product_attention; None: the network's."""
+    """A program to be timed. attention: cudnn, or None: XLA's."""
 
     shape: Shape
     lanes: int
@@ -71,17 +69,6 @@ def mfu() -> Iterator[Item]:
                 yield Case(shapes[dial], lanes, rows, 2, attention).item(f"d {dial}, packed, {attention}")
 
 
-@contextlib.contextmanager
-def _attention(implementation: str | None) -> Iterator[None]:
-    """The network traced with another attention: measured here only, so it is no field of a config."""
-    if implementation is None:
-        yield
-        return
-    other = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
-    with mock.patch.object(jax.nn, "dot_product_attention", other):
-        yield
-
-
 def compiled(case: Case) -> tuple[Any, Any]:
     """seeds -> state, and the pack's program. Several threads may compile; they trace one after the other."""
     optim = OptimConfig()
@@ -92,10 +79,9 @@ def compiled(case: Case) -> tuple[Any, Any]:
         batches = random_batches(case.shape, case.lanes, 1, 1)
         sizes = (case.steps, case.lanes, case.rows)
         abstract = tuple(jax.ShapeDtypeStruct((*sizes, *part.shape[3:]), part.dtype) for part in batches)
-        with _attention(case.attention):
-            program = program_of(case.shape, optim, case.rows, jnp.bfloat16).lower(
-                jax.eval_shape(init, seeds), lane_numbers(case.lanes), abstract, np.int32(0)
-            )
+        program = program_of(case.shape, optim, case.rows, jnp.bfloat16, case.attention).lower(
+            jax.eval_shape(init, seeds), lane_numbers(case.lanes), abstract, np.int32(0)
+        )
     return begin.compile(), program.compile()
 
 

@@ -17,7 +17,7 @@ from lmscale import model
 from lmscale.config import OptimConfig, SweepConfig
 from lmscale.data import open_world
 from lmscale.evaluate import make_evaluator
-from lmscale.family import shape_of
+from lmscale.family import FamilyConfig, shape_of
 from lmscale.faults import VARIABLE
 from lmscale.lanes import Lane
 from lmscale.plan import DETERMINISTIC
@@ -50,6 +50,10 @@ def right(folder: Path) -> Iterator[Item]:
     for name, allowed in (("float32", 1e-4), ("bfloat16", 1e-2)):
         compare = functools.partial(_step_apart, shape, config.optim, jnp.dtype(name), allowed)
         yield Item(f"a step, {name}, against the CPU", "step", compare)
+    if not on_cpu():  # before pack.attention=cudnn is believed
+        for lanes in (1, 4):
+            compare = functools.partial(_attention_apart, config.optim, lanes)
+            yield Item(f"attention by cuDNN, bfloat16, {lanes} lanes, against XLA's", "attention", compare)
     yield Item("four lanes against each alone, float32", "lanes", lambda: _lanes_apart(shape, config.optim))
     yield Item(
         "an evaluation, float32, against the CPU", "evaluation", lambda: _evaluation_apart(config, folder)
@@ -72,17 +76,22 @@ def lane_numbers(count: int) -> Lane:
     return Lane(*map(jnp.asarray, (rate, decay, warmup, start, end, none, none, start)))
 
 
-def program_of(shape: Shape, optim: OptimConfig, rows: int, dtype: Any) -> Any:
-    return pack_program(shape, optim, np.zeros(rows, int), 1, dtype)
+def program_of(shape: Shape, optim: OptimConfig, rows: int, dtype: Any, kernel: str | None = None) -> Any:
+    return pack_program(shape, optim, np.zeros(rows, int), 1, dtype, kernel=kernel)
 
 
 def _trained(
-    shape: Shape, optim: OptimConfig, dtype: Any, seeds: Sequence[int], batches: Any
+    shape: Shape,
+    optim: OptimConfig,
+    dtype: Any,
+    seeds: Sequence[int],
+    batches: Any,
+    kernel: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Loss and gradient norm of the last step and all parameters after it, a lane."""
     init = jax.jit(jax.vmap(functools.partial(init_lane, shape, optim)))
     steps, rows = batches[0].shape[0], batches[0].shape[2]
-    program = program_of(shape, optim, rows, dtype)
+    program = program_of(shape, optim, rows, dtype, kernel)
     state, metrics = program(init(jnp.asarray(seeds)), lane_numbers(len(seeds)), batches, np.int32(steps))
     flat = [np.asarray(leaf).reshape(len(seeds), -1) for leaf in jax.tree.leaves(state.params)]
     named = {"loss": metrics.total, "gradient norm": metrics.gradient_norm}
@@ -115,6 +124,16 @@ def _lanes_apart(shape: Shape, optim: OptimConfig) -> dict[str, Any]:
             for lane in range(4)
         ]
     return _apart(together, {name: np.concatenate([one[name] for one in alone]) for name in together}, 1e-4)
+
+
+def _attention_apart(optim: OptimConfig, lanes: int) -> dict[str, Any]:
+    """Three steps of heads of 64 channels at a context of 1,024, with both."""
+    shape = shape_of(FamilyConfig(n_head=None, d_head=64), 256, context=1024, vocab_size=260)
+    batches = random_batches(shape, lanes, 3, 8)
+    cudnn, xla = (
+        _trained(shape, optim, jnp.bfloat16, range(lanes), batches, kernel) for kernel in ("cudnn", None)
+    )
+    return _apart(cudnn, xla, 1e-2)
 
 
 def _evaluation_apart(config: SweepConfig, folder: Path) -> dict[str, Any]:

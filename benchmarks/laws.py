@@ -19,6 +19,11 @@ from analysis.laws.catalogue import get_form
 from benchmarks.splits import PUBLISHED, tables
 
 TRUTH = {"E": 1.82, "A": 480.0, "B": 2100.0, "alpha": 0.347, "beta": 0.367}
+FITS = (
+    ("chinchilla", 100, 0.3),
+    ("chinchilla", 1000, 2.0),
+    ("chinchilla6", 1000, 15.0),
+)  # resamples, seconds asked
 
 
 def rows() -> tuple[pd.DataFrame, str]:
@@ -101,9 +106,7 @@ def main() -> None:
     table, source = rows()
     print(f"{source}; every resample has its own global search; its bend is looked for besides")
     print(f"{'':34}{'time':>9}{'asked':>9}   objective")
-    for form, resamples, asked in (
-        ("chinchilla", 100, 0.3), ("chinchilla", 1000, 2.0), ("chinchilla6", 1000, 15.0)
-    ):  # fmt: skip
+    for form, resamples, asked in FITS:
         seconds, value = timed(table, form, resamples)
         print(f"{f'{form}, {resamples} resamples, warm':34}{seconds:7.2f} s{asked:7g} s   {value:.13f}")
     with tempfile.TemporaryDirectory() as folder:

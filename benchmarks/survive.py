@@ -1,4 +1,4 @@
-"""What surviving costs: saving a checkpoint, and a resumed start against a cold one. `make bench`.
+"""What surviving costs: saving a checkpoint, and a resumed start against a cold one.
 
     python -m benchmarks.survive [DIAL ...]      rungs of experiment cpu (the largest and the least unless said)
     python -m benchmarks.survive RUNS            the share of saving in a sweep that was trained, runs/cpu

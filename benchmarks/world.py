@@ -1,6 +1,6 @@
 """What the data costs: making a batch against a step, and all evaluations of a run against its training.
 
-`python -m benchmarks.world [dial ...]`, part of `make bench`. The aims: a batch under 10% of a step at every
+`python -m benchmarks.world [dial ...]`. The aims: a batch under 10% of a step at every
 default rung, the evaluations of experiment `cpu` under 15% of its training. The step here is a forward and a
 backward pass without the optimiser, so the shares are on the high side.
 """

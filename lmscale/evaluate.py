@@ -16,6 +16,7 @@ import numpy as np
 from lmscale.data.world import World
 from lmscale.generate import Generation, full_forward, make_generation
 from lmscale.lanes import over_lanes
+from lmscale.loss import CHUNK
 from lmscale.model import Decoder
 from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.placement import Placement
@@ -60,8 +61,10 @@ def make_evaluator(
     placement: Placement | None = None,
 ) -> "Evaluator":
     """Make an evaluator of every lane of `params` (leading lane axis). decoder: how to generate a byte at a time;
-    without one each byte costs a whole forward pass. chunk_rows: rows a forward pass, for memory. load: (params,
-    tokens) -> shares of the experts [n_layer, E]. placement: of the parameters, on several devices."""
+    without one each byte costs a whole forward pass. chunk_rows: the most rows a forward pass, for memory; fewer
+    where their logits would be more than `loss.CHUNK`. load: (params, tokens) -> shares of the experts [n_layer,
+    E]. placement: of the parameters, on several devices."""
+    chunk_rows = max(1, min(chunk_rows, CHUNK // (world.context * world.vocab_size)))
     return Evaluator(world, forward, decoder or full_forward(forward), chunk_rows, load, placement)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmscale import experts
+from lmscale.product import product
 from lmscale.shape import Parameter, Shape
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ def dense_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
     """Apply them with a GELU between (tanh approximation, as GPT-2)."""
     import jax
 
-    return jax.nn.gelu(x @ arrays["in"]) @ arrays["out"]
+    return product(jax.nn.gelu(product(x, arrays["in"])), arrays["out"])
 
 
 def relu2_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
     """Apply dense's arrays with a squared ReLU between (So et al. 2021, Primer)."""
     import jax
 
-    return jax.nn.relu(x @ arrays["in"]) ** 2 @ arrays["out"]
+    return product(jax.nn.relu(product(x, arrays["in"])) ** 2, arrays["out"])
 
 
 def _gated_width(shape: Shape) -> int:
@@ -89,7 +90,7 @@ def swiglu_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
     """Multiply the way in by the SiLU of the gate (Shazeer 2020)."""
     import jax
 
-    return (jax.nn.silu(x @ arrays["gate"]) * (x @ arrays["in"])) @ arrays["out"]
+    return product(jax.nn.silu(product(x, arrays["gate"])) * product(x, arrays["in"]), arrays["out"])
 
 
 KINDS: dict[str, Mlp] = {

@@ -17,6 +17,7 @@ from lmscale.mlp import KINDS
 from lmscale.norm import NORMS
 from lmscale.parametrisation import multipliers, started, times
 from lmscale.positions import POSITIONS, check_length, position_parameters
+from lmscale.product import product
 from lmscale.shape import Parameter, Shape
 
 Params = Any  # a plain pytree of arrays
@@ -62,6 +63,7 @@ class Attention(nn.Module):
 
     shape: Shape
     dtype: Any
+    kernel: str | None = None  # of jax.nn.dot_product_attention; a bias and what is not causal go without
 
     @nn.compact
     def __call__(
@@ -78,10 +80,10 @@ class Attention(nn.Module):
         w_qkv, w_out = _made(self, "qkv", arrays), _made(self, "out", arrays)
         rows, length, _ = x_BTD.shape
         scale = multipliers(self.shape).attention
-        qkv = x_BTD @ w_qkv.astype(self.dtype)
+        qkv = product(x_BTD, w_qkv.astype(self.dtype))
         if self.shape.n_kv_head is None:
             qkv = qkv.reshape(rows, length, 3, h, k)
-            q, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+            q, key, value = (part[:, :, 0] for part in jnp.split(qkv, 3, axis=2))
         else:
             heads = qkv.reshape(rows, length, -1, k)
             q, key, value = jnp.split(heads, [h, h + self.shape.n_kv_head], axis=2)
@@ -99,8 +101,9 @@ class Attention(nn.Module):
         if visible is not None:
             mixed = jax.nn.dot_product_attention(q, key, value, bias(positions_T), mask=visible, scale=scale)
         elif cache is None:
+            kernel = None if kind.bias else self.kernel
             mixed = jax.nn.dot_product_attention(
-                q, key, value, bias(positions_T), is_causal=True, scale=scale
+                q, key, value, bias(positions_T), is_causal=True, scale=scale, implementation=kernel
             )
         else:
             key, value = (
@@ -110,7 +113,7 @@ class Attention(nn.Module):
             keys_W = jnp.arange(key.shape[1])
             seen_W = (keys_W <= position)[None, None, None, :]
             mixed = jax.nn.dot_product_attention(q, key, value, bias(keys_W), mask=seen_W, scale=scale)
-        return mixed.reshape(rows, length, h * k) @ w_out.astype(self.dtype), (key, value)
+        return product(mixed.reshape(rows, length, h * k), w_out.astype(self.dtype)), (key, value)
 
 
 class MLP(nn.Module):
@@ -133,11 +136,14 @@ class MLP(nn.Module):
 
 
 class Transformer(nn.Module):
-    """tokens [B, T] -> logits [B, T, V] in float32, and each layer's keys and values. Pre-norm residual
-    blocks. caches, position, visible: see `Attention`."""
+    """tokens [B, T] -> logits [B, T, V] in float32, or what is unembedded to them [B, T, D], and each layer's
+    keys and values. Pre-norm residual blocks. head: whether logits. kernel, caches, position, visible: see
+    `Attention`."""
 
     shape: Shape
     dtype: Any = jnp.float32
+    head: bool = True
+    kernel: str | None = None
 
     @nn.compact
     def __call__(
@@ -159,7 +165,7 @@ class Transformer(nn.Module):
             x_BTD = x_BTD + added(own, positions_T, self.shape.d_model).astype(self.dtype)
         filled = []
         for layer in range(self.shape.n_layer):
-            attention = Attention(self.shape, self.dtype, name=f"attention_{layer}")
+            attention = Attention(self.shape, self.dtype, self.kernel, name=f"attention_{layer}")
             normed_BTD = Norm(self.shape.norm, name=f"attention_norm_{layer}")(x_BTD)
             attended_BTD, cache = attention(normed_BTD, caches[layer] if caches else None, position, visible)
             filled.append(cache)
@@ -170,7 +176,9 @@ class Transformer(nn.Module):
             )
         unembedding = embedding.T if self.shape.tied_embeddings else _made(self, "unembedding", arrays)
         x_BTD = times(Norm(self.shape.norm, name="final_norm")(x_BTD), scales.output)
-        return (x_BTD @ unembedding.astype(self.dtype)).astype(jnp.float32), filled
+        if not self.head:
+            return x_BTD, filled
+        return product(x_BTD, unembedding.astype(self.dtype)).astype(jnp.float32), filled
 
 
 def init(shape: Shape, key: jax.Array) -> Params:
@@ -205,18 +213,28 @@ def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[..., jax.Array]:
     return logits
 
 
-def routed(shape: Shape, dtype: Any = jnp.float32) -> Callable[..., Any]:
-    """Make (params, tokens [B, T], visible) -> logits and the `experts.Routing` of each layer, none without
-    experts."""
-    network, plain = Transformer(shape, dtype), forward(shape, dtype)
+def routed(
+    shape: Shape, dtype: Any = jnp.float32, head: bool = True, kernel: str | None = None
+) -> Callable[..., Any]:
+    """Make (params, tokens [B, T], visible) -> logits, or what is unembedded, and the `experts.Routing` of each
+    layer, none without experts. kernel: see `Attention`."""
+    network = Transformer(shape, dtype, head, kernel)
+    mutable = ["routing"] if KINDS[shape.mlp].routed else False
 
     def logits(params: Params, tokens: jax.Array, visible: jax.Array | None = None) -> Any:
-        if KINDS[shape.mlp].routed is None:
-            return plain(params, tokens, visible), []
-        (answer, _), state = network.apply({"params": params}, tokens, visible=visible, mutable=["routing"])
-        return answer, [state["routing"][f"mlp_{layer}"]["of"] for layer in range(shape.n_layer)]
+        answer = network.apply({"params": params}, tokens, visible=visible, mutable=mutable)
+        if not mutable:
+            return answer[0], []
+        (out, _), state = answer
+        return out, [state["routing"][f"mlp_{layer}"]["of"] for layer in range(shape.n_layer)]
 
     return logits
+
+
+def unembedding(shape: Shape, params: Params) -> jax.Array:
+    """Find the matrix [D, V] to the logits."""
+    found: jax.Array = params["embedding"].T if shape.tied_embeddings else params["unembedding"]
+    return found
 
 
 def load(shape: Shape, dtype: Any = jnp.float32) -> Callable[[Params, jax.Array], jax.Array] | None:

@@ -146,6 +146,7 @@ def make_plan(
             lanes = ids[at : at + most]
             waiting = {} if len(lanes) == 1 or (width != AUTO and width >= len(lanes)) else {"width": width}
             execution = {"lanes": lanes, "device": device, "steps": config.steps, **waiting}
+            execution |= _attention(runs[lanes[0]], config, device)
             groups.append((lanes, _anew(execution, thawed) if elsewhere else settle(execution, device), ""))
     packs = [
         _pack(
@@ -204,6 +205,13 @@ def _anew(execution: dict[str, Any], thawed: Collection[str]) -> dict[str, Any]:
     while short_hash(execution) in thawed:
         execution = {**execution, "restart": execution.get("restart", 0) + 1}
     return execution
+
+
+def _attention(spec: RunSpec, config: Any, device: str) -> dict[str, str]:
+    """Name the kernel of attention, where it is not XLA's: so a pack of before has the execution that it had."""
+    shape = spec.shape
+    fits = shape.d_head % 8 == 0 and shape.d_head <= 128 and shape.positions != "alibi"
+    return {"attention": config.attention} if config.attention != "xla" and device == "gpu" and fits else {}
 
 
 @functools.cache

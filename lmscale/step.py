@@ -17,7 +17,7 @@ from lmscale.average import NO_AVERAGE, AverageConfig, start, take
 from lmscale.experts import balance_loss, rebalanced
 from lmscale.guard import PATIENCE, WINDOW, Guard, remember, spikes
 from lmscale.lanes import Lane, over_lanes
-from lmscale.loss import component_losses, token_losses, z_losses
+from lmscale.loss import LARGE, chunked_losses, component_losses, token_losses, z_losses
 from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.optim import OptimConfig, direction, update
 from lmscale.parametrisation import fitted, rate_factors
@@ -72,19 +72,25 @@ def lane_step(
     objective: str = CAUSAL,
     whole: Callable[[Any], Any] = lambda params: params,
     kept: Callable[[Any], Any] = lambda params: params,
+    kernel: str | None = None,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics).
     whole, kept: gather parameters that several devices have between them, and hold them in their parts."""
-    forward = model.routed(shape, dtype)
+    large = shape.vocab_size >= LARGE
+    forward = model.routed(shape, dtype, head=not large, kernel=kernel)
     groups, factors, fit = model.groups(shape), rate_factors(shape, optim), fitted(shape, optim)
 
     def loss_of(params: Any, tokens: jax.Array, counted: jax.Array, weight: jax.Array) -> Any:
         tokens = tokens.astype(jnp.int32)
-        logits, routings = OBJECTIVES[objective].logits(forward, whole(params), tokens, counted)
-        losses = token_losses(logits, tokens[:, 1:])
+        gathered = whole(params)
+        out, routings = OBJECTIVES[objective].logits(forward, gathered, tokens, counted)
+        if large:
+            losses, z = chunked_losses(out, model.unembedding(shape, gathered), tokens[:, 1:])
+        else:
+            losses = token_losses(out, tokens[:, 1:])
         total = jnp.sum(losses * weight)
         if optim.z_loss:
-            total += optim.z_loss * jnp.sum(z_losses(logits) * weight)
+            total += optim.z_loss * jnp.sum((z if large else z_losses(out)) * weight)
         if shape.balance_loss:
             total += balance_loss(shape, routings)
         return total, (component_losses(losses, counted, component_of_row, n_components), routings)
@@ -127,16 +133,19 @@ def pack_program(
     average: AverageConfig = NO_AVERAGE,
     objective: str = CAUSAL,
     placement: Placement | None = None,
+    kernel: str | None = None,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make several steps of every lane in one dispatch, compiled once whatever the lanes' numbers.
 
     (state [L, ...], lanes [L], batches with leading [S, L], count <= S) -> (state, the last step's metrics).
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
-    placement: on several devices.
+    placement: on several devices. kernel: of attention, see `model.Attention`.
     """
     parts = (placement.whole, placement.kept) if placement else ()
     lanes_step = over_lanes(
-        lane_step(shape, optim, component_of_row, n_components, dtype, average, objective, *parts)
+        lane_step(
+            shape, optim, component_of_row, n_components, dtype, average, objective, *parts, kernel=kernel
+        )
     )
 
     def run(state: State, lanes: Lane, batches: tuple[jax.Array, ...], count: jax.Array) -> Any:

@@ -175,7 +175,8 @@ def _program_of(pack: Pack, world: World, width: int | None = None) -> KeptFunct
     """The step of a pack, or of so many of its lanes."""
     spec, precision = pack.runs[0], pack.execution["precision"]
     average, placement = average_of(spec.evaluation), placement_of(pack.mesh, width or pack.width)
-    return _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average, placement)
+    kernel = pack.execution.get("attention")
+    return _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average, placement, kernel)
 
 
 @functools.lru_cache(maxsize=4)
@@ -187,11 +188,12 @@ def _program(
     precision: str,
     average: AverageConfig,
     placement: Placement | None,
+    kernel: str | None = None,
 ) -> KeptFunction:
     """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
     rows, n_components = world.component_of_row(batch_multiple), len(world.components)
     jitted = pack_program(
-        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective, placement
+        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective, placement, kernel
     )
     made_from: dict[str, Any] = {
         "shape": dataclasses.asdict(shape),
@@ -202,6 +204,7 @@ def _program(
         "n_components": n_components,
         "objective": world.data.objective,
         "precision": precision,
+        **({"attention": kernel} if kernel else {}),
     }
     leaf: Any = 0
     return KeptFunction(

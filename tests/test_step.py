@@ -1,5 +1,7 @@
-"""One step against optax, lanes against the same model alone, and the guard lane by lane."""
+"""One step against optax, lanes against the same model alone, the guard lane by lane, logits in chunks, cuDNN's
+attention as it is lowered."""
 
+import re
 from typing import Any
 
 import jax
@@ -8,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from lmscale import model
+from lmscale import loss, model, step
 from lmscale.config import OptimConfig
 from lmscale.family import FamilyConfig, shape_of
 from lmscale.guard import PATIENCE, WINDOW
 from lmscale.lanes import Lane
-from lmscale.loss import token_losses
+from lmscale.loss import chunked_losses, token_losses, z_losses
 from lmscale.optim import DECAYED
 from lmscale.schedule import learning_rate
 from lmscale.step import State, init_lane, pack_program
@@ -74,17 +76,17 @@ def test_an_update_is_optaxs_adamw_after_clipping() -> None:
     memory = reference.init(params)
     forward = model.forward(SHAPE)
 
-    def loss(p: Any, tokens: np.ndarray, weight: np.ndarray) -> jax.Array:
+    def total(p: Any, tokens: np.ndarray, weight: np.ndarray) -> jax.Array:
         tokens = jnp.asarray(tokens, jnp.int32)
         return jnp.sum(token_losses(forward(p, tokens[:, :-1]), tokens[:, 1:]) * weight)
 
     @jax.jit
-    def step(p: Any, memory: Any, tokens: np.ndarray, weight: np.ndarray) -> Any:
-        updates, memory = reference.update(jax.grad(loss)(p, tokens, weight), memory, p)
+    def taken(p: Any, memory: Any, tokens: np.ndarray, weight: np.ndarray) -> Any:
+        updates, memory = reference.update(jax.grad(total)(p, tokens, weight), memory, p)
         return optax.apply_updates(p, updates), memory
 
     for t in range(3):
-        params, memory = step(params, memory, data[0][t, 0], data[2][t, 0])
+        params, memory = taken(params, memory, data[0][t, 0], data[2][t, 0])
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(ours[0], theirs, atol=2e-6)
 
@@ -154,3 +156,61 @@ def test_a_spike_is_skipped_once_the_window_is_full_and_a_lane_that_keeps_failin
     assert state.guard.skipped.tolist() == [1 + PATIENCE]
     assert metrics.skipped_in_row.tolist() == [PATIENCE]
     assert state.step.tolist() == [WINDOW + 5 + PATIENCE]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])  # logits of one, of seven and of all 24 targets
+def test_losses_in_chunks_are_those_of_all_logits(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "CHUNK", chunk * 11)
+    rng = np.random.default_rng(0)
+    hidden, matrix, weight = (rng.standard_normal(s, np.float32) for s in ((3, 8, 5), (5, 11), (2, 3, 8)))
+    targets = jnp.asarray(rng.integers(0, 11, (3, 8)))
+
+    def chunked(h: jax.Array, w: jax.Array) -> jax.Array:
+        return sum((part * weight[i]).sum() for i, part in enumerate(chunked_losses(h, w, targets)))
+
+    def whole(h: jax.Array, w: jax.Array) -> jax.Array:
+        return (token_losses(h @ w, targets) * weight[0] + z_losses(h @ w) * weight[1]).sum()
+
+    ours, theirs = (jax.value_and_grad(f, argnums=(0, 1))(hidden, matrix) for f in (chunked, whole))
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_in_chunks_take_less_memory() -> None:
+    """4,096 targets of 65,536 tokens: 1 GB of logits, of which a quarter stands at a time."""
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((4096, 8), (8, 65536))]
+    targets = jnp.zeros(4096, jnp.int32)
+
+    def temporary(losses: Any) -> int:
+        gradient = jax.jit(jax.grad(lambda h, w: losses(h, w).sum(), argnums=(0, 1)))
+        return int(gradient.lower(*shapes).compile().memory_analysis().temp_size_in_bytes)
+
+    assert temporary(lambda h, w: token_losses(h @ w, targets)) > 2**30
+    assert temporary(lambda h, w: chunked_losses(h, w, targets)[0]) < 0.75 * 2**30
+
+
+def test_a_large_vocabulary_trains_alike_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, numbers = batches(4, 2), lanes(lane(), lane(peak_rate=0.003))
+    whole, _ = PROGRAM(states(1, 2), numbers, data, 4)
+    monkeypatch.setattr(step, "LARGE", 16)
+    monkeypatch.setattr(loss, "CHUNK", 5 * 16)
+    chunks, metrics = pack_program(SHAPE, OPTIM, ROWS, 2)(states(1, 2), numbers, data, 4)
+    assert np.isfinite(metrics.total).all()
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(chunks), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_cudnns_attention_has_the_lanes_in_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is lowered for a GPU, which needs none: three lanes of four rows are twelve, both ways, in both layers."""
+    kernels = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(kernels, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(kernels, "check_compute_capability", lambda *_: True)
+    shape = shape_of(FamilyConfig(n_head=2), 128, context=64, vocab_size=260)
+    program = pack_program(shape, OPTIM, np.zeros(4, int), 1, jnp.bfloat16, kernel="cudnn")
+    seeds = jax.eval_shape(jax.vmap(lambda seed: init_lane(shape, OPTIM, seed)), jnp.arange(3))
+    tokens = np.zeros((1, 3, 4, 65), np.uint16)
+    data = tokens, np.ones((1, 3, 4, 64), bool), np.ones((1, 3, 4, 64), np.float32)
+    traced = program.trace(seeds, lanes(lane(), lane(), lane()), data, np.int32(1))
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    calls = re.findall(r"custom_call @__cudnn\$fmha\w*\(.*", text)
+    assert len(calls) == 4 and all("tensor<12x64x2x64xbf16>" in call for call in calls), calls
