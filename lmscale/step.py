@@ -141,10 +141,10 @@ def pack_program(
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
     placement: on several devices. kernel: of attention, see `model.Attention`.
     """
-    parts = (placement.whole, placement.kept) if placement else ()
+    parts = {"whole": placement.whole, "kept": placement.kept} if placement else {}
     lanes_step = over_lanes(
         lane_step(
-            shape, optim, component_of_row, n_components, dtype, average, objective, *parts, kernel=kernel
+            shape, optim, component_of_row, n_components, dtype, average, objective, kernel=kernel, **parts
         )
     )
 
