@@ -23,7 +23,6 @@ import pandas as pd
 from analysis import compare, load_table
 from analysis.forecasting.compare import Comparison
 from analysis.forecasting.recipes import with_seconds
-from analysis.tables.finished import finished_rows
 
 FACTORS = (0.5, 1, 2, 4, 8)
 TUNED_AT, TUNED_WITH = (16, 32), 300
@@ -78,7 +77,7 @@ def train(name: str, runs: Path, overrides: list[str]) -> None:
 def best_factor(folder: Path, least_factor: float) -> float:
     """Return the factor of the rule's rate whose losses at the longer horizon have the least sum, and print all.
     least_factor: that of the lowest rate tried."""
-    rows, _ = finished_rows(load_table(folder))
+    rows = finished(folder)
     rows = rows[rows["dial"].isin(TUNED_AT) & rows["seed"].eq(TUNED_WITH)]
     least = rows.groupby("dial")["learning_rate"].transform("min")
     rows = rows.assign(factor=(least_factor * rows["learning_rate"] / least).round(3))
@@ -88,12 +87,17 @@ def best_factor(folder: Path, least_factor: float) -> float:
     return float(str(losses[longest].sum().idxmin()))
 
 
+def finished(folder: Path) -> pd.DataFrame:
+    """Return the last rows of the runs that ended, of all rates."""
+    table = load_table(folder)
+    return table[table["final"]]
+
+
 def losses_of(runs: Path) -> pd.DataFrame:
     """Return the finished runs of all recipes in a folder."""
     tables = []
     for folder in sorted(path for path in runs.iterdir() if path.is_dir()):
-        rows, _ = finished_rows(load_table(folder))
-        tables.append(rows.assign(recipe=folder.name).reindex(columns=KEPT))
+        tables.append(finished(folder).assign(recipe=folder.name).reindex(columns=KEPT))
     return pd.concat(tables).dropna(axis=1, how="all").sort_values(["recipe", "dial", "tokens", "seed"])
 
 
