@@ -96,12 +96,14 @@ def finished(folder: Path) -> pd.DataFrame:
 def losses_of(runs: Path) -> pd.DataFrame:
     """Return the finished runs of all recipes in a folder."""
     tables = []
-    for folder in sorted(path for path in runs.iterdir() if path.is_dir()):
+    for folder in sorted({spec.parents[1] for spec in runs.glob("*/*/spec.json")}):
         tables.append(finished(folder).assign(recipe=folder.name).reindex(columns=KEPT))
     return pd.concat(tables).dropna(axis=1, how="all").sort_values(["recipe", "dial", "tokens", "seed"])
 
 
-def compared(pair: str, again: str, runs: Path, kept: pd.DataFrame | None) -> Comparison:
+def compared(
+    pair: str, again: str, runs: Path, kept: pd.DataFrame | None, differs: tuple[str, ...]
+) -> Comparison:
     """Compare B with A of `B/A`, from their folders or from the losses that were kept."""
     tables = []
     for name in reversed([f"{recipe}{again}" for recipe in pair.split("/")]):
@@ -109,11 +111,9 @@ def compared(pair: str, again: str, runs: Path, kept: pd.DataFrame | None) -> Co
             table = with_seconds(load_table(runs / name), runs / name)
         else:
             table = kept[kept["recipe"] == name].dropna(axis=1, how="all").reset_index(drop=True)
-        if "params_active" in table:
-            table = table.assign(params=table["params_active"])  # a law of what a token passes through
         tables.append(table)
     b, a = pair.split("/")
-    return compare(*tables, targets=[TARGET], names=(a, b))
+    return compare(*tables, targets=[TARGET], names=(a, b), differs=differs)
 
 
 def row(name: str, found: Comparison) -> str:
@@ -146,14 +146,16 @@ def main() -> None:
     parser.add_argument("words", nargs="+", help="a name and overrides; pairs B/A; a CSV file")
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--kept", type=Path, help="a CSV file of losses in place of run folders")
+    parser.add_argument("--differs", default="", help="fields in which the recipes are meant to differ")
     args = parser.parse_args()
+    differs = tuple(name for name in args.differs.split(",") if name)
     if args.what == "train":
         return train(args.words[0], args.runs, args.words[1:])
     if args.what == "keep":
         return losses_of(args.runs).to_csv(args.words[0], index=False)
     kept = pd.read_csv(args.kept) if args.kept else None
     for pair in args.words:
-        first, again = (compared(pair, mark, args.runs, kept) for mark in ("", "_again"))
+        first, again = (compared(pair, mark, args.runs, kept, differs) for mark in ("", "_again"))
         interval, found = first.multipliers[first.observed - 1], again.multipliers[again.observed - 1]
         held = interval.lower <= found.value <= interval.upper
         print(row(pair, first))
