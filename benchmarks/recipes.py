@@ -23,7 +23,6 @@ import pandas as pd
 from analysis import compare, load_table
 from analysis.forecasting.compare import Comparison
 from analysis.forecasting.recipes import with_seconds
-from analysis.tables.finished import finished_rows
 
 FACTORS = (0.5, 1, 2, 4, 8)
 TUNED_AT, TUNED_WITH = (16, 32), 300
@@ -78,7 +77,7 @@ def train(name: str, runs: Path, overrides: list[str]) -> None:
 def best_factor(folder: Path, least_factor: float) -> float:
     """Return the factor of the rule's rate whose losses at the longer horizon have the least sum, and print all.
     least_factor: that of the lowest rate tried."""
-    rows, _ = finished_rows(load_table(folder))
+    rows = finished(folder)
     rows = rows[rows["dial"].isin(TUNED_AT) & rows["seed"].eq(TUNED_WITH)]
     least = rows.groupby("dial")["learning_rate"].transform("min")
     rows = rows.assign(factor=(least_factor * rows["learning_rate"] / least).round(3))
@@ -88,16 +87,23 @@ def best_factor(folder: Path, least_factor: float) -> float:
     return float(str(losses[longest].sum().idxmin()))
 
 
+def finished(folder: Path) -> pd.DataFrame:
+    """Return the last rows of the runs that ended, of all rates."""
+    table = load_table(folder)
+    return table[table["final"]]
+
+
 def losses_of(runs: Path) -> pd.DataFrame:
     """Return the finished runs of all recipes in a folder."""
     tables = []
-    for folder in sorted(path for path in runs.iterdir() if path.is_dir()):
-        rows, _ = finished_rows(load_table(folder))
-        tables.append(rows.assign(recipe=folder.name).reindex(columns=KEPT))
+    for folder in sorted({spec.parents[1] for spec in runs.glob("*/*/spec.json")}):
+        tables.append(finished(folder).assign(recipe=folder.name).reindex(columns=KEPT))
     return pd.concat(tables).dropna(axis=1, how="all").sort_values(["recipe", "dial", "tokens", "seed"])
 
 
-def compared(pair: str, again: str, runs: Path, kept: pd.DataFrame | None) -> Comparison:
+def compared(
+    pair: str, again: str, runs: Path, kept: pd.DataFrame | None, differs: tuple[str, ...]
+) -> Comparison:
     """Compare B with A of `B/A`, from their folders or from the losses that were kept."""
     tables = []
     for name in reversed([f"{recipe}{again}" for recipe in pair.split("/")]):
@@ -105,11 +111,9 @@ def compared(pair: str, again: str, runs: Path, kept: pd.DataFrame | None) -> Co
             table = with_seconds(load_table(runs / name), runs / name)
         else:
             table = kept[kept["recipe"] == name].dropna(axis=1, how="all").reset_index(drop=True)
-        if "params_active" in table:
-            table = table.assign(params=table["params_active"])  # a law of what a token passes through
         tables.append(table)
     b, a = pair.split("/")
-    return compare(*tables, targets=[TARGET], names=(a, b))
+    return compare(*tables, targets=[TARGET], names=(a, b), differs=differs)
 
 
 def row(name: str, found: Comparison) -> str:
@@ -142,14 +146,16 @@ def main() -> None:
     parser.add_argument("words", nargs="+", help="a name and overrides; pairs B/A; a CSV file")
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--kept", type=Path, help="a CSV file of losses in place of run folders")
+    parser.add_argument("--differs", default="", help="fields in which the recipes are meant to differ")
     args = parser.parse_args()
+    differs = tuple(name for name in args.differs.split(",") if name)
     if args.what == "train":
         return train(args.words[0], args.runs, args.words[1:])
     if args.what == "keep":
         return losses_of(args.runs).to_csv(args.words[0], index=False)
     kept = pd.read_csv(args.kept) if args.kept else None
     for pair in args.words:
-        first, again = (compared(pair, mark, args.runs, kept) for mark in ("", "_again"))
+        first, again = (compared(pair, mark, args.runs, kept, differs) for mark in ("", "_again"))
         interval, found = first.multipliers[first.observed - 1], again.multipliers[again.observed - 1]
         held = interval.lower <= found.value <= interval.upper
         print(row(pair, first))

@@ -107,6 +107,16 @@ def test_a_lead_that_shrinks_crosses_where_it_must() -> None:
     assert found.verdict == "worse"
 
 
+def test_experts_count_by_what_a_token_passes_through() -> None:
+    """The share of the active parameters falls with the width: no cost is linear in all of them."""
+    dense, sparse = ladder(), ladder(1.5, seed=1)
+    share = 8 * (sparse["params"] / 1e7) ** 0.3
+    experts = sparse.assign(params=share * sparse["params"], params_active=sparse["params"])
+    plain, found = (compare(dense, table, targets=[1e19]) for table in (sparse, experts))
+    assert found.to_json()["multipliers"] == plain.to_json()["multipliers"]
+    assert all(m.lower < 1.5 < m.upper for m in found.multipliers)
+
+
 def test_equal_recipes_are_not_told_apart_and_more_runs_are_proposed() -> None:
     found = compare(ladder(noise=0.01, seed=2, sizes=4), ladder(noise=0.01, seed=3, sizes=4), targets=[3e18])
     assert found.verdict in ("cannot_say", "no_difference") and 0.025 < found.probability_ahead < 0.975

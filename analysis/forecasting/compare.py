@@ -25,6 +25,7 @@ from analysis.forecasting.pairing import two_ladders
 from analysis.forecasting.recipes import (
     Recipe,
     about_differences,
+    by_active,
     differences,
     of_compute,
     read_recipe,
@@ -208,7 +209,8 @@ def compare(
     seed: int = 0,
 ) -> Comparison:
     """Compare the runs of recipe `b` with those of recipe `a` (columns loss and params, tokens or flops; optional
-    seed, group, learning_rate, seconds), at their common budgets and at `targets` (FLOPs).
+    params_active, which then are N, seed, group, learning_rate, seconds), at their common budgets and at `targets`
+    (FLOPs).
 
     `differs` names the fields in which the recipes are meant to differ; `tasks` are thresholds of both
     (`forecasting.thresholds`). Raises UserError where they cannot be compared.
@@ -220,7 +222,7 @@ def compare(
             raise UserError(f"target = {target:g} (--target): give positive FLOPs, e.g. --target 1e21")
     if names[0] == names[1]:
         names = (f"{names[0]} (1)", f"{names[1]} (2)")
-    tables = {name: without_rate_rules(table) for name, table in zip(names, (a, b), strict=True)}
+    tables = {n: by_active(without_rate_rules(table)) for n, table in zip(names, (a, b), strict=True)}
     refuse_unlike(tables)
     alone = of_compute(tables)
     first, second = (read_recipe(name, table, alone=alone, seed=seed) for name, table in tables.items())

@@ -205,6 +205,16 @@ def without_rate_rules(table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def by_active(table: pd.DataFrame) -> pd.DataFrame:
+    """Take for N what a token passes through, by which FLOPs go: of a mixture of experts its active parameters. Its
+    total is another multiple of these at each width, so that no cost is linear in it."""
+    if "params_active" not in table:
+        return table
+    found = table.assign(params=table["params_active"])
+    found.attrs = table.attrs
+    return found
+
+
 def differences(first: Recipe, second: Recipe) -> list[str]:
     """List the fields in which two recipes differ: of their sciences, and of the shape at one dial."""
     names = dict.fromkeys([*first.fields, *second.fields])
