@@ -116,7 +116,8 @@ class SlurmLauncher(Launcher):
     def _wait(self, jobs: dict[str, str]) -> list[JobReturn]:
         """Wait until each pack is trained or its job has ended. What a job gave back is read after its end."""
         packs = {pack: read_pack(self.folder, pack)[0] for pack in jobs}
-        left, returns = dict(jobs), []
+        left = dict(jobs)
+        returns: list[JobReturn] = []
         cancelled: list[str] = []  # the last that ended
         pause, asked, answers, trained = SOONEST, time.monotonic(), True, 0
         while left:
@@ -174,8 +175,8 @@ class SlurmLauncher(Launcher):
         last = " ".join([line for line in str(value).splitlines() if line.strip()][-1:])
         if "UncompletedJobError" in last:  # its time was up before it could say more
             return JobReturn(status=JobStatus.UNKNOWN)
-        error = UserError(f"job {job_id} could not begin: {last}; its log: {paths.stderr}")
-        return JobReturn(status=JobStatus.FAILED, _return_value=error)
+        failed = UserError(f"job {job_id} could not begin: {last}; its log: {paths.stderr}")
+        return JobReturn(status=JobStatus.FAILED, _return_value=failed)
 
 
 def farewell(folder: Path, stop: str) -> None:
