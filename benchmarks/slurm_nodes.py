@@ -262,7 +262,7 @@ def _start(cluster: Cluster) -> None:
     command += [f"--{option}={database / name}" for option, name in files.items()]
     nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     subprocess.run(["setsid", "--fork", *command], env=cluster.environment, check=True, **nowhere)
-    sql = ("mariadb", "--no-defaults", f"--socket={database / 'socket'}", f"--user={user}")
+    sql = ("mariadb", "--no-defaults", f"--socket={database / 'socket'}", "--user=root")
     wait(lambda: cluster.run(*sql, f"--execute=source {folder / 'grant.sql'}") == "", 60, "mariadbd answers")
     cluster.run("slurmdbd")
     manager = ("sacctmgr", "--immediate", "add")

@@ -175,8 +175,8 @@ class SlurmLauncher(Launcher):
         last = " ".join([line for line in str(value).splitlines() if line.strip()][-1:])
         if "UncompletedJobError" in last:  # its time was up before it could say more
             return JobReturn(status=JobStatus.UNKNOWN)
-        failed = UserError(f"job {job_id} could not begin: {last}; its log: {paths.stderr}")
-        return JobReturn(status=JobStatus.FAILED, _return_value=failed)
+        why = UserError(f"job {job_id} could not begin: {last}; its log: {paths.stderr}")
+        return JobReturn(status=JobStatus.FAILED, _return_value=why)
 
 
 def farewell(folder: Path, stop: str) -> None:
