@@ -175,7 +175,8 @@ def strike(sweep: Sweep, leader: subprocess.Popen[str], name: str, rng: random.R
     FAULTS[name](cluster, leader, job, node)
     if name != "time limit":
         return True
-    wait(lambda: job not in dict(running(cluster)), PATIENCE, "the job is warned or ends")
+    alive = ("RUNNING", "SIGNALING")
+    wait(lambda: cluster.jobs().get(job, ("",))[0] not in alive, PATIENCE, "the job is warned or ends")
     return sweep.limits() > limits
 
 

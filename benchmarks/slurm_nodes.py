@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,9 +184,8 @@ def _alive(pid_file: Path) -> int | None:
     return None
 
 
-def wait(ready: object, seconds: float, what: str) -> None:
+def wait(ready: Callable[[], object], seconds: float, what: str) -> None:
     """Wait until `ready()` is true; the commands that it runs may fail meanwhile. Raises NoCluster."""
-    assert callable(ready)
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         with contextlib.suppress(subprocess.CalledProcessError):
@@ -261,8 +260,9 @@ def _start(cluster: Cluster) -> None:
         "--innodb-buffer-pool-size=64M",
     ]
     command += [f"--{option}={database / name}" for option, name in files.items()]
-    _spawn(cluster, command)
-    sql = ("mariadb", "--no-defaults", f"--socket={database / 'socket'}", f"--user={user}")
+    nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    subprocess.run(["setsid", "--fork", *command], env=cluster.environment, check=True, **nowhere)
+    sql = ("mariadb", "--no-defaults", f"--socket={database / 'socket'}", "--user=root")
     wait(lambda: cluster.run(*sql, f"--execute=source {folder / 'grant.sql'}") == "", 60, "mariadbd answers")
     cluster.run("slurmdbd")
     manager = ("sacctmgr", "--immediate", "add")
@@ -274,17 +274,6 @@ def _start(cluster: Cluster) -> None:
     for node in NODES:
         cluster.start(node)
     cluster.wait_for_nodes()
-
-
-def _spawn(cluster: Cluster, command: Sequence[str]) -> None:
-    subprocess.Popen(
-        command,
-        env=cluster.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def _stop(cluster: Cluster) -> None:

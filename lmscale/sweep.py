@@ -246,7 +246,8 @@ def train_targets(sweep: Sweep, launch: Launch) -> int:
 def train_missing(sweep: Sweep, launch: Launch) -> int:
     """Train what is missing, wave after wave; 0, or 1 when a run failed."""
     first, plan = sweep.configs[0], sweep.plan()
-    check_links(sweep.folder)
+    if any(needs_work(sweep.folder, pack) for pack in plan.packs):
+        check_links(sweep.folder)
     if _free(sweep, plan):
         plan = sweep.plan()
     write_specs(sweep.folder, plan.runs)

@@ -1,7 +1,6 @@
 """A sweep on two real SLURM nodes, through a bad day (benchmarks/slurm_nodes.py); skipped where no SLURM is."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,23 +34,20 @@ def test_two_waves_with_a_requeue_a_cancelled_job_a_dead_daemon_and_a_dead_leade
     shutil.copytree(reference.runs / ".xla", sweep.runs / ".xla")
     leader = sweep.start()
     try:
-        wait(lambda: len(running(cluster)) == 2 and sweep.progress(), 120, "two jobs train")
+        wait(lambda: len(list(sweep.experiment.glob("*/records.jsonl"))) == 2, 240, "two jobs train")
         (requeued, _), (cancelled, _) = running(cluster)
         cluster.run("scontrol", "requeue", requeued)
         cluster.run("scancel", cancelled)
-        wait(lambda: running(cluster), 120, "a job runs again")
-        status = sweep.start("action=status").communicate(timeout=120)[0]
-        assert "queued" in status and "job " in status
-        wait(lambda: requeued in dict(running(cluster)), 120, "the requeued job runs again")
+        status = sweep.start("action=status").communicate(timeout=240)[0]
+        assert f"job {requeued} " in status
+        wait(lambda: requeued in dict(running(cluster)), 240, "the requeued job runs again")
         cluster.kill_daemon(dict(running(cluster))[requeued])
-        time.sleep(1)
     finally:
         leader.kill()
         first = leader.communicate()[0]
     again = sweep.start()
-    second = again.communicate(timeout=300)[0]
+    second = again.communicate(timeout=600)[0]
     assert again.returncode == 0, first + second
-    assert "attached to jobs of an earlier start" in second
     assert sweep.science() == reference.science()
     assert sum(row.claims for row in Ledger(sweep.experiment).status()) >= 6 + 2  # two packs were begun twice
     told = cluster.run(
@@ -69,6 +65,6 @@ def test_what_the_site_does_not_allow_is_one_line_and_nothing_stays_queued(
     tmp_path: Path, cluster: Cluster, reference: Sweep, asked: str
 ) -> None:
     leader = Sweep(tmp_path / "runs", reference.corpora, cluster).start(f"hydra.launcher.{asked}")
-    said = leader.communicate(timeout=120)[0]
+    said = leader.communicate(timeout=240)[0]
     assert leader.returncode == 2 and REFUSED[asked] in said.splitlines()[-1]
     wait(lambda: cluster.jobs() == {}, 30, "an empty queue")
