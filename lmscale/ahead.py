@@ -75,7 +75,7 @@ def _compile(run: RunSpec, mesh: MeshConfig, precision: str) -> Compiled:
     average, parts = average_of(run.evaluation), run.data["components"]
     rows = np.repeat(np.arange(len(parts)), [part["rows"] * run.batch_multiple for part in parts])
     dtype = jnp.float32 if precision == "float32" else jnp.bfloat16
-    program = pack_program(
+    program: Any = pack_program(
         run.shape,
         run.optim,
         rows,
@@ -86,7 +86,7 @@ def _compile(run: RunSpec, mesh: MeshConfig, precision: str) -> Compiled:
         placement_of(mesh, 1),
     )
 
-    def one(*shape: int, kind: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    def one(*shape: int, kind: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct((1, *shape), kind)
 
     state = jax.tree.map(
