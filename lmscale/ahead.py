@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ def compiled(run: RunSpec, mesh: MeshConfig, precision: str) -> Compiled:
     except (IndexError, ValueError, TypeError):
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         why = said[-1][:300] if said else f"it ended with status {done.returncode}, without a word"
-        remedy = f"; {MORE_MEMORY}" if lacks_memory(why) or done.returncode < 0 else ""
+        remedy = f"; {MORE_MEMORY}" if lacks_memory(why) or done.returncode == -signal.SIGKILL else ""
         raise UserError(f"cost.ahead={run.dial}: its step could not be compiled: {why}{remedy}") from None
 
 
