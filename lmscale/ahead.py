@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ def compiled(run: RunSpec, mesh: MeshConfig, precision: str) -> Compiled:
     except (IndexError, ValueError, TypeError):
         said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         why = said[-1][:300] if said else f"it ended with status {done.returncode}, without a word"
-        remedy = f"; {MORE_MEMORY}" if lacks_memory(why) or done.returncode < 0 else ""
+        remedy = f"; {MORE_MEMORY}" if lacks_memory(why) or done.returncode == -signal.SIGKILL else ""
         raise UserError(f"cost.ahead={run.dial}: its step could not be compiled: {why}{remedy}") from None
 
 
@@ -75,7 +76,7 @@ def _compile(run: RunSpec, mesh: MeshConfig, precision: str) -> Compiled:
     average, parts = average_of(run.evaluation), run.data["components"]
     rows = np.repeat(np.arange(len(parts)), [part["rows"] * run.batch_multiple for part in parts])
     dtype = jnp.float32 if precision == "float32" else jnp.bfloat16
-    program = pack_program(
+    program: Any = pack_program(
         run.shape,
         run.optim,
         rows,
@@ -86,7 +87,7 @@ def _compile(run: RunSpec, mesh: MeshConfig, precision: str) -> Compiled:
         placement_of(mesh, 1),
     )
 
-    def one(*shape: int, kind: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    def one(*shape: int, kind: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct((1, *shape), kind)
 
     state = jax.tree.map(

@@ -50,8 +50,11 @@ def memory_in(pack: Pack) -> int:
     precision = pack.execution.get("precision", "float32")
     if len(pack.runs) == 1:
         return memory_bytes(pack.runs[0], precision, pack.mesh)
-    own = -(-len(pack.runs) // pack.mesh.size)
-    return own * memory_bytes(pack.runs[0], precision)
+    lanes = len(pack.runs)
+    used = max(
+        n for n in range(1, pack.mesh.size + 1) if lanes % n == 0
+    )  # as `placement.placement_of` has it
+    return lanes // used * memory_bytes(pack.runs[0], precision)
 
 
 def memory_bytes(run: RunSpec, precision: str = "float32", mesh: MeshConfig | None = None) -> int:

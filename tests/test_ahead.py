@@ -119,7 +119,7 @@ def test_a_step_compiled_for_eight_devices_agrees_with_the_plan() -> None:
     "config, mesh",
     [
         (BASE, MeshConfig(4, 2)),
-        (BASE, MeshConfig()),
+        (change(dial=(256,), data=DataConfig(rows=1, context=64)), MeshConfig()),  # the optimiser's moment
         (change(optim=OptimConfig(kind="muon")), MeshConfig(8)),
         (change(evaluation=EvaluationConfig(average="ema")), MeshConfig(8)),
         (change(family=FamilyConfig(kind="swiglu", n_layer=4, n_kv_head=2)), MeshConfig(8)),
@@ -127,8 +127,8 @@ def test_a_step_compiled_for_eight_devices_agrees_with_the_plan() -> None:
 )
 def test_other_steps_compiled_ahead_agree_too(config: SweepConfig, mesh: MeshConfig) -> None:
     found, exact = check_compiled(config, mesh)
-    assert found.flops * mesh.size >= exact
-    assert mesh.model > 1 or found.flops * mesh.size == exact
+    more = mesh.model > 1 or config.optim.kind == "muon"  # its own products are no part of C
+    assert found.flops * mesh.size > exact if more else found.flops * mesh.size == exact
 
 
 def test_products_in_a_loop_count_as_often_as_it_runs() -> None:
