@@ -160,6 +160,19 @@ def test_the_device_of_other_machines_is_read_from_what_is_asked_of_them() -> No
             assert lmscale_sweeper._device_elsewhere(config) == device, asked
 
 
+def test_joblib_has_a_worker_a_card_and_a_core_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    with initialize_config_module("sweeps", version_base="1.3"):
+        for device, launcher, cards in (
+            ("gpu", "joblib", ["0", "3"]),
+            ("gpu", "basic", []),
+            ("cpu", "joblib", []),
+        ):
+            overrides = [f"pack.device={device}", f"hydra/launcher={launcher}"]
+            config = compose("config", overrides, return_hydra_config=True)
+            assert lmscale_sweeper._cards(config) == cards
+
+
 def test_what_is_composed_is_what_is_built(composed: Any) -> None:
     configs = {values["part"]: build(SweepConfig, values) for values in composed("experiment=ladders")}
     assert list(configs) == ["text", "known", "tasks"]

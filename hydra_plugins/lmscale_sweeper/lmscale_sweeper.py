@@ -9,7 +9,10 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
+import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,8 +137,13 @@ class LmscaleSweeper(Sweeper):
         try:
             returns = launcher.launch([[f"job={job}"] for job in jobs], initial_job_idx=0)
         except KeyboardInterrupt:
-            if "ray" in str(config.hydra.launcher._target_):
-                print("stopping: Ray ends its workers, and each saves its state as it ends", file=sys.stderr)
+            if "RayLauncher" in str(config.hydra.launcher._target_):
+                print(
+                    "stopping: the packs on this machine save their states first; Ray ends those on others, which "
+                    "go on from their last checkpoints",
+                    file=sys.stderr,
+                )
+                _save_here(Path(config.runs) / config.name)
             raise
         values = [job._return_value for job in returns]  # the public property raises it
         return [value for value in values if isinstance(value, Exception)]
@@ -189,6 +197,27 @@ def _cards(config: DictConfig) -> list[str]:
     if not str(config.hydra.launcher._target_).endswith("JoblibLauncher"):
         return []
     return cards() if expected(config.pack.device, Path(config.runs)).platform == "gpu" else []
+
+
+def _save_here(folder: Path) -> None:
+    """Have Ray's workers of this machine save and give their claims back: with their driver Ray would kill them."""
+    from lmscale.ledger import Ledger
+    from lmscale.stopping import LAST
+
+    def pids() -> list[int]:
+        holders = [
+            (row.holder or "").rpartition(":") for row in Ledger(folder).status() if row.state == "running"
+        ]
+        here = [Path(f"/proc/{pid}/cmdline") for host, _, pid in holders if host == socket.gethostname()]
+        return [
+            int(path.parent.name) for path in here if path.exists() and path.read_bytes().startswith(b"ray::")
+        ]
+
+    for pid in pids():
+        os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + LAST
+    while pids() and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 def _begin(parent: int, cards: list[str]) -> None:

@@ -116,62 +116,60 @@ class SlurmLauncher(Launcher):
     def _wait(self, jobs: dict[str, str]) -> list[JobReturn]:
         """Wait until each pack is trained or its job has ended. What a job gave back is read after its end."""
         packs = {pack: read_pack(self.folder, pack)[0] for pack in jobs}
-        left, returns, cancelled = dict(jobs), [], []
-        pause, asked = SOONEST, time.monotonic()
+        left = dict(jobs)
+        returns: list[JobReturn] = []
+        cancelled: list[str] = []  # the last that ended
+        pause, asked, answers, trained = SOONEST, time.monotonic(), True, 0
         while left:
             time.sleep(max(1.0, len(left) / 500))  # a file a run is looked at
             left = {pack: job for pack, job in left.items() if needs_work(self.folder, packs[pack])}
+            if len(jobs) - len(left) - len(returns) > trained:
+                trained, cancelled = len(jobs) - len(left) - len(returns), []
             if time.monotonic() - asked < pause:
                 continue
-            try:
-                alive = scheduler.active(self.folder)
-            except UserError as error:
-                print(f"{error}; the jobs go on, and squeue is asked again", flush=True)
-                alive = None
             asked, pause = time.monotonic(), min(LATEST, 1.3 * pause)
-            for pack in [] if alive is None else [pack for pack in left if pack not in alive]:
-                job = left.pop(pack)
-                state = scheduler.ended_as(job)
-                cancelled += [job] if state.startswith("CANCELLED") else []
-                found = self._return(job)
-                if found is not None:
-                    returns.append(found)
-                elif needs_work(self.folder, packs[pack]):
-                    log = self._job(job).paths.stderr
-                    print(
-                        f"job {job} of pack {pack} ended: {state or 'how is not known'}; its log: {log}",
-                        flush=True,
-                    )
+            try:
+                alive, answers = scheduler.active(self.folder), True
+            except UserError as error:
+                if answers:
+                    print(f"{error}; the jobs go on, and squeue is asked again", flush=True)
+                answers = False
+                continue
+            for pack in [pack for pack in left if pack not in alive]:
+                state = scheduler.ended_as(left[pack])
+                cancelled = [*cancelled, left[pack]] if state.startswith("CANCELLED") else []
+                returns.append(self._return(left.pop(pack), state))
             bad = [r for r in returns if isinstance(r._return_value, UserError)]
-            if len(bad) >= IN_VAIN and len(bad) == len(returns) and left:
+            runs = any(alive[pack].state == "RUNNING" for pack in left)
+            if left and not runs and not trained and len(bad) == len(returns) >= IN_VAIN:
                 scheduler.cancel(left.values())
                 return returns
-        if cancelled and len(cancelled) == len(jobs):
+        if cancelled:
             raise UserError(
                 f"jobs {scheduler.together(cancelled)} were cancelled (scancel), no other is left: the sweep ends "
                 "here; what was saved stays, and the same command goes on from it"
             )
         return returns
 
-    def _return(self, job_id: str) -> JobReturn | None:
-        """What a job gave back; None where it wrote nothing."""
-        from submitit.core.utils import pickle_load
-
-        job = self._job(job_id)
-        try:
-            outcome, value = pickle_load(job.paths.result_pickle)
-        except (OSError, EOFError):
-            return None
-        if outcome == "success":
-            return value
-        last = [line for line in str(value).splitlines() if line.strip()][-1:]
-        error = UserError(f"job {job_id} could not begin: {' '.join(last)}; its log: {job.paths.stderr}")
-        return JobReturn(status=JobStatus.FAILED, _return_value=error)
-
-    def _job(self, job_id: str) -> Any:
+    def _return(self, job_id: str, state: str) -> JobReturn:
+        """What a job gave back; that it gave back nothing is said."""
         import submitit
 
-        return submitit.SlurmJob(folder=self.params["submitit_folder"], job_id=job_id)
+        paths = submitit.SlurmJob(folder=self.params["submitit_folder"], job_id=job_id).paths
+        try:
+            outcome, value = submitit.core.utils.pickle_load(paths.result_pickle)
+        except (OSError, EOFError):
+            print(f"job {job_id} ended: {state or 'how is not known'}; its log: {paths.stderr}", flush=True)
+            return JobReturn(status=JobStatus.UNKNOWN)
+        except Exception as error:  # of a package that is not on this machine
+            outcome, value = "error", repr(error)
+        if outcome == "success":
+            return value
+        last = " ".join([line for line in str(value).splitlines() if line.strip()][-1:])
+        if "UncompletedJobError" in last:  # its time was up before it could say more
+            return JobReturn(status=JobStatus.UNKNOWN)
+        why = UserError(f"job {job_id} could not begin: {last}; its log: {paths.stderr}")
+        return JobReturn(status=JobStatus.FAILED, _return_value=why)
 
 
 def farewell(folder: Path, stop: str) -> None:
