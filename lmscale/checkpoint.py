@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -124,7 +125,7 @@ def _save_part(
     return path
 
 
-def _remove_parts(folder: Path, before: int) -> None:
+def _remove_parts(folder: Path, before: float = math.inf) -> None:
     """Remove the parts whose checkpoint is gone, or never was, of steps up to `before`."""
     kept = {step for step, _, _ in saved(folder)}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -220,7 +221,10 @@ def _whole(path: Path) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
     """(step, arrays, meta) of a checkpoint with its parts."""
     step, arrays, meta = _decode(path)
     for name in meta.pop(_PARTS, ()):
-        part_step, part, part_meta = _decode(path.parent / name, _mapped)  # read where a device needs it
+        try:
+            part_step, part, part_meta = _decode(path.parent / name, _mapped)  # read where a device needs it
+        except _Bad as bad:
+            raise _Bad(f"its part {name}: {bad}") from bad
         if (part_step, part_meta) != (step, meta):
             raise _Bad(f"its part {name} belongs to something else")
         arrays |= part
@@ -232,7 +236,7 @@ def _decode(path: Path, read: Any = np.fromfile) -> tuple[int, dict[str, np.ndar
     try:
         content = read(path, np.uint8)  # one buffer; the arrays are views of it
     except (OSError, ValueError) as error:
-        raise _Bad(f"{path.name} cannot be read ({error})") from error
+        raise _Bad(f"cannot be read ({error})") from error
     if len(content) < len(_MAGIC) + 8 + _DIGEST:
         raise _Bad("truncated")
     if content[: len(_MAGIC)].tobytes() != _MAGIC:
@@ -307,9 +311,8 @@ def differences(asked: Any, found: Any, where: str = "") -> list[str]:
 
 def remove(folder: Path, pinned: bool = False) -> None:
     """Remove a finished pack's checkpoints, the pinned ones only where asked."""
-    newest = newest_step(folder)
     for _, is_pinned, path in saved(folder):
         if pinned or not is_pinned:
             with explained(path, "remove"):
                 path.unlink(missing_ok=True)
-    _remove_parts(folder, newest)
+    _remove_parts(folder)

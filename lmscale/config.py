@@ -283,8 +283,8 @@ class SweepConfig:
     status, peek, forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs.
     seed: every rung is trained with each, except the rungs in `one_seed`, which are trained with the first only.
     plan: which horizons and rates of them, or which other rungs. target: what is forecast before it is trained.
-    retry: try packs again that were parked after too many failures. job: set by the sweeper, the one pack that a
-    job trains.
+    mesh: the devices that train a pack together. retry: try packs again that were parked after too many failures.
+    job: set by the sweeper, the one pack that a job trains.
     parts: ladders of one experiment, each by the overrides that make it. part: which of them alone (null: all).
     """
 

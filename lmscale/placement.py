@@ -68,6 +68,12 @@ class Placement:
         """Place batches [S, L, B, ...]: by lanes, or by rows."""
         return self.at(None, LANES) if self.of_lanes else self.at(None, None, DATA)
 
+    def kept(self, params: Any) -> Any:
+        """Hold a run's parameters in their parts: an update would else start from the gathered ones."""
+        if self.of_lanes:
+            return params
+        return jax.lax.with_sharding_constraint(params, parameter_shardings(params, self.mesh))
+
     def whole(self, params: Any) -> Any:
         """Gather what a forward pass of one run multiplies with: over `data` its parameters are split only to be
         kept. XLA does it array by array, where each is needed."""
@@ -75,7 +81,7 @@ class Placement:
             return params
         kept = parameter_shardings(params, self.mesh)
         return jax.lax.with_sharding_constraint(
-            params,
+            self.kept(params),  # so that gradients come back in parts
             jax.tree.map(lambda s: self.at(*(axis if axis == MODEL else None for axis in s.spec)), kept),
         )
 

@@ -71,9 +71,10 @@ def lane_step(
     average: AverageConfig = NO_AVERAGE,
     objective: str = CAUSAL,
     whole: Callable[[Any], Any] = lambda params: params,
+    kept: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[..., tuple[State, Metrics]]:
     """Make a lane's step: (state, lane, tokens [B, T+1], counted [B, T], weight [B, T]) -> (state, metrics).
-    whole: gathers parameters that several devices have between them."""
+    whole, kept: gather parameters that several devices have between them, and hold them in their parts."""
     forward = model.routed(shape, dtype)
     groups, factors, fit = model.groups(shape), rate_factors(shape, optim), fitted(shape, optim)
 
@@ -91,6 +92,7 @@ def lane_step(
     def step(
         state: State, lane: Lane, tokens: jax.Array, counted: jax.Array, weight: jax.Array
     ) -> tuple[State, Metrics]:
+        state = state._replace(params=kept(state.params))
         (total, (components, routings)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
             state.params, tokens, counted, weight
         )
@@ -111,7 +113,7 @@ def lane_step(
         )
         guard = remember(guard, good, bad, total, norm)
         metrics = Metrics(total, components, norm, guard.skipped_in_row)
-        return State(params, optimiser, guard, state.step + active, taken), metrics
+        return State(kept(params), optimiser, guard, state.step + active, taken), metrics
 
     return step
 
@@ -132,7 +134,7 @@ def pack_program(
     The state is donated. `count` is traced: a dispatch may end early, at an evaluation or a lane's end.
     placement: on several devices.
     """
-    parts = (placement.whole,) if placement else ()
+    parts = (placement.whole, placement.kept) if placement else ()
     lanes_step = over_lanes(
         lane_step(shape, optim, component_of_row, n_components, dtype, average, objective, *parts)
     )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lmscale import checkpoint
+from lmscale import checkpoint, processes
 from lmscale.durable import DiskError
 
 META = {"spec": {"seed": 1, "optim": {"b1": 0.9, "b2": 0.98}}, "lanes": ["a", "b"]}
@@ -174,3 +174,59 @@ def test_a_saver_saves_soon_and_raises_what_went_wrong_at_the_next_call(
     with pytest.raises(ZeroDivisionError), checkpoint.Saver() as saver:
         saver.save(tmp_path / "step-000000000010.ckpt", 30, state(30), META)
         raise ZeroDivisionError  # the first trouble is the one that counts
+
+
+def save_as(number: int, monkeypatch: pytest.MonkeyPatch, folder: Path, step: int, claim: int = 1) -> Path:
+    """Save as one of two processes: the first has rows 0 to 3 of `w`, the other the rest."""
+    whole = np.arange(12, dtype=np.float32).reshape(6, 2) + step
+    arrays = {f"w@{3 * number},0": whole[3 * number :][:3]} | (
+        {"step": np.int32(step)} if number == 0 else {}
+    )
+    for name, answer in (("joined", True), ("leads", number == 0), ("count", 2), ("index", number)):
+        monkeypatch.setattr(processes, name, lambda answer=answer: answer)
+    monkeypatch.setattr(processes, "wrote", lambda *_: None)
+    monkeypatch.setattr(processes, "all_wrote", lambda _: None)
+    try:
+        return checkpoint.save(folder, step, arrays, META, keep=1, claim=claim)
+    finally:
+        monkeypatch.undo()
+
+
+def test_a_part_alone_is_no_checkpoint_and_the_first_process_makes_it_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_as(1, monkeypatch, tmp_path, 10, claim=1)
+    assert checkpoint.load(tmp_path, META) is None and checkpoint.newest_step(tmp_path) == -1
+    save_as(1, monkeypatch, tmp_path, 10, claim=2)  # the first try was killed here
+    save_as(0, monkeypatch, tmp_path, 10, claim=2)
+    found = checkpoint.load(tmp_path, META)
+    assert found is not None and found.meta == META
+    assert sorted(found.arrays) == ["step", "w@0,0", "w@3,0"] and found.arrays["w@3,0"][0, 0] == 16
+    save_as(1, monkeypatch, tmp_path, 20, claim=2)
+    save_as(0, monkeypatch, tmp_path, 20, claim=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-000000000020.000002.1.part",
+        "step-000000000020.ckpt",
+    ]
+    checkpoint.remove(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped", "another's"])
+def test_a_damaged_part_sets_its_checkpoint_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    checkpoint.save(tmp_path, 5, state(5), META, pinned=True)
+    part = save_as(1, monkeypatch, tmp_path, 10)
+    save_as(0, monkeypatch, tmp_path, 10)
+    content = part.read_bytes()
+    part.unlink()
+    if damage == "cut":
+        part.write_bytes(content[:50])
+    elif damage == "flipped":
+        part.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    elif damage == "another's":
+        save_as(1, monkeypatch, tmp_path, 11).rename(part)
+    found = checkpoint.load(tmp_path, META)
+    assert found is not None and found.step == 5
+    assert f"its part {part.name}" in found.problems[0]

@@ -1,0 +1,130 @@
+"""Two processes of four devices each train one run: killed, started again, gone on with by one process."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from launching import ROOT
+
+from lmscale import processes
+from lmscale.errors import UserError
+from lmscale.faults import VARIABLE
+
+TINY = (
+    "experiment=smoke",
+    "hydra/launcher=basic",
+    "dial=[8]",
+    "seed=[0]",
+    "family.n_layer=1",
+    "data.rows=5",
+    "horizon={tokens: 1e4, dial: 8, multiples: [1.0]}",
+    "schedule.warmup_steps=5",
+    "evaluation={first_tokens: 4e3, per_doubling: 1}",
+    "data.heldout_rows=64",
+    "tasks.items=20",
+    "pack.steps=2",
+    "pack.checkpoint_seconds=0.01",
+)
+
+
+def start(folder: Path, corpora: Path, devices: int, *overrides: str, **variables: str) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    command = [
+        sys.executable,
+        "-m",
+        "lmscale.launch",
+        *TINY,
+        f"runs={folder}",
+        f"corpora={corpora}",
+        *overrides,
+    ]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **variables}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def together(folder: Path, corpora: Path, *overrides: str, faults: tuple[str, str]) -> list[tuple[int, str]]:
+    """Start two processes of four devices; the exit status of each, and what it said."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    both = [
+        start(
+            folder,
+            corpora,
+            4,
+            *overrides,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(number),
+            **{VARIABLE: fault},
+        )
+        for number, fault in enumerate(faults)
+    ]
+    said = [process.communicate(timeout=900)[1] for process in both]
+    return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
+
+
+def losses(folder: Path) -> dict[str, Any]:
+    return {
+        path.parent.name: [list(json.loads(line)["loss"].values()) for line in path.read_text().splitlines()]
+        for path in sorted(folder.glob("smoke/*/records.jsonl"))
+    }
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_each_process_was_killed_and_on_other_devices(
+    tmp_path: Path, corpora: Path
+) -> None:
+    """Two processes, the second killed; both again, the first killed; one with two devices to the end."""
+    assert start(tmp_path / "one", corpora, 1).wait(900) == 0
+    folder = tmp_path / "two"
+    (_, said), (killed, _) = together(
+        folder, corpora, "mesh={data: 4, model: 2}", faults=("", "part.renamed:1=kill")
+    )
+    assert killed == -9
+    assert not list(folder.glob("smoke/packs/*/*.ckpt"))  # the part alone is no checkpoint
+    (killed, _), (follower, _) = together(
+        folder, corpora, "mesh.data=8", faults=("checkpoint.renamed:2=kill", "")
+    )
+    assert killed == -9 and follower != 0
+    assert (
+        len(list(folder.glob("smoke/packs/*/*.ckpt"))) == len(list(folder.glob("smoke/packs/*/*.part"))) == 2
+    ), said
+    last = start(folder, corpora, 2, "mesh.data=2")
+    assert last.communicate(timeout=900)[1] is not None and last.returncode == 0
+    found = losses(folder)
+    assert found.keys() == losses(tmp_path / "one").keys() and len(found) == 2
+    for run, expected in losses(tmp_path / "one").items():
+        np.testing.assert_allclose(found[run], expected, rtol=0, atol=1e-5)
+    meshes = [json.loads(path.read_text())["mesh"] for path in folder.glob("smoke/*/execution.json")]
+    assert sorted([entry["data"] for entry in mesh] for mesh in meshes) == [[2], [8, 2]]
+    assert not list(folder.glob("smoke/packs/*/*.part"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_end_and_both_say_so(tmp_path: Path, corpora: Path) -> None:
+    assert [status for status, _ in together(tmp_path, corpora, "mesh.data=8", faults=("", ""))] == [0, 0]
+    assert {json.loads(path.read_text())["outcome"] for path in tmp_path.glob("smoke/*/outcome.json")} == {
+        "done"
+    }
+
+
+def test_processes_are_counted_by_slurm_or_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_COORDINATOR_ADDRESS", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_PROCID", "1")  # of a batch script: no step of several tasks
+    assert (processes.count(), processes.index(), processes.leads()) == (1, 0, True)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert (processes.count(), processes.index()) == (4, 1)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")
+    assert (processes.count(), processes.index()) == (2, 0)
+    with pytest.raises(UserError, match="JAX_NUM_PROCESSES=2: give JAX_COORDINATOR_ADDRESS too"):
+        processes.join()
+    assert processes.agree({"alone": 1}) == {"alone": 1}
