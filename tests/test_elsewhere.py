@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from launching import composed
+from test_restart_trouble import OVERRIDES
 
 from lmscale import faults, plan, sweep, train, worker
 from lmscale.device import Device
@@ -18,11 +19,12 @@ from lmscale.spec import short_hash
 
 @pytest.fixture
 def values(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The tiny ladder's configuration. This process keeps its cores; it is the node, where jax has a cpu."""
+    """The ladder of `test_restart_trouble`, whose step is compiled once. This process keeps its cores; it is the
+    node, where jax has a cpu."""
     monkeypatch.setattr(worker, "take_core", lambda count: None)
     monkeypatch.setattr(train, "configure_jax", lambda cache: None)
     monkeypatch.setattr(worker, "found", lambda wanted, runs: Device("cpu", "a kind"))
-    return {**composed("pack.checkpoint_seconds=0.01", "pack.steps=4"), "corpora": str(corpora)}
+    return {**composed(*OVERRIDES, "pack.device=auto", "pack.lanes=1"), "corpora": str(corpora)}
 
 
 def run(values: dict[str, Any], folder: Path, elsewhere: str, fault: str = "", **changes: Any) -> int:
@@ -59,7 +61,7 @@ def test_what_was_planned_for_a_gpu_runs_on_the_cpu_that_is_there(
         login.setattr(sweep, "found", None)
         assert run(values, tmp_path / "there", "gpu") == 0
     found = list(executions(tmp_path / "there"))
-    assert len(found) == 2
+    assert len(found) == 3
     for execution in found:
         assert (execution["device"], execution["precision"]) == ("cpu", "float32")
         assert execution["versions"] == plan.versions()
@@ -67,7 +69,7 @@ def test_what_was_planned_for_a_gpu_runs_on_the_cpu_that_is_there(
         planned = {"lanes": execution["lanes"], "device": "gpu", "steps": execution["steps"]}
         assert execution["pack_id"] == short_hash(planned)
     assert run(values, tmp_path / "there", "gpu") == 0
-    assert [row.claims for row in Ledger(tmp_path / "there" / "smoke").status()] == [1, 1]
+    assert [row.claims for row in Ledger(tmp_path / "there" / "smoke").status()] == [1, 1, 1]
     monkeypatch.setattr(sweep, "found", lambda wanted, runs: Device("cpu"))
     assert run(values, tmp_path / "here", "") == 0
     for path in tmp_path.glob("here/smoke/*/records.jsonl"):
@@ -102,7 +104,7 @@ def test_what_began_on_one_device_goes_on_there_or_is_started_over_on_demand(
         e["pack_id"]: e for e in executions(tmp_path) if e["lanes"] == entry["execution"]["lanes"]
     }.values()
     assert found["restart"] == 1 and found["pack_id"] != entry["pack_id"]
-    assert len(list(tmp_path.glob("smoke/*/outcome.json"))) == 2
+    assert len(list(tmp_path.glob("smoke/*/outcome.json"))) == 3
 
 
 def test_a_pack_that_another_machine_began_meanwhile_is_left_to_it(tmp_path: Path) -> None:
