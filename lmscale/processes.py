@@ -52,7 +52,9 @@ def join() -> None:
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    by_hand = {"num_processes": count(), "process_id": index()} if "JAX_NUM_PROCESSES" in os.environ else {}
+    by_hand: dict[str, Any] = (
+        {"num_processes": count(), "process_id": index()} if "JAX_NUM_PROCESSES" in os.environ else {}
+    )
     if by_hand and "JAX_COORDINATOR_ADDRESS" not in os.environ:
         raise UserError(
             f"JAX_NUM_PROCESSES={count()}: give JAX_COORDINATOR_ADDRESS too, a host:port of the first process"

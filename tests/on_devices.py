@@ -19,7 +19,7 @@ from lmscale.placement import Placement, placement_of, put
 from lmscale.restore import from_arrays, to_arrays
 from lmscale.step import State, init_lane, pack_program, state_template
 
-SHAPE = shape_of(FamilyConfig(n_layer=1, n_head=4), 16, context=32, vocab_size=64)
+SHAPE = shape_of(FamilyConfig(n_layer=1, n_head=4), 16, context=32, vocab_size=63)  # which divides by none of the axes
 OPTIM, ROWS, STEPS = OptimConfig(), 8, 50
 TEMPLATE = state_template(SHAPE, OPTIM)
 
@@ -34,7 +34,7 @@ def numbers(n_lanes: int) -> Lane:
 def batches(n_lanes: int) -> tuple[np.ndarray, ...]:
     """Rows that can be learned: each token is seen twice. Every lane has the same."""
     rng = np.random.default_rng(0)
-    tokens = np.repeat(rng.integers(0, 64, (STEPS, 1, ROWS, 17)), 2, axis=-1)[..., :33].astype(np.uint16)
+    tokens = np.repeat(rng.integers(0, 63, (STEPS, 1, ROWS, 17)), 2, axis=-1)[..., :33].astype(np.uint16)
     counted = np.ones((STEPS, 1, ROWS, 32), bool)
     weight = np.full(counted.shape, 1 / (ROWS * 32), np.float32)
     return tuple(np.repeat(part, n_lanes, axis=1) for part in (tokens, counted, weight))
