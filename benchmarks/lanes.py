@@ -1,4 +1,4 @@
-"""What lanes cost and save: `python -m benchmarks.lanes speed`, `tune` or `ahead`.
+"""What lanes cost and save: `python -m benchmarks.lanes speed`, or `tune`.
 
 speed    CPU milliseconds of a model-step by size and lanes, in one process on one core, in turns
 tune     256 rates of one size by one command: what was compiled, and the seconds of each part
@@ -7,10 +7,8 @@ ahead    a program compiled in a thread beside training, against before it, on t
 
 import collections
 import functools
-import os
 import sys
 import tempfile
-import threading
 import time
 from typing import Any
 
@@ -106,24 +104,5 @@ def tune(count: str = "256", lanes: str = "16", dial: str = "8") -> None:
         print(f"compiled: {dict(compiled)}")
 
 
-def ahead(dispatches: str = "40") -> None:
-    """Print the seconds of some dispatches at d 24 and a compilation at d 32, in turn and in a thread."""
-    run, state = program(24, 1)
-    for name in ("before", "beside", "before", "beside"):
-        other = threading.Thread(target=program, args=(32, 1))
-        began, used = time.perf_counter(), time.process_time()
-        other.start()
-        if name == "before":
-            other.join()
-        for _ in range(int(dispatches)):
-            state = run(state)
-        other.join()
-        seconds, cpu = time.perf_counter() - began, time.process_time() - used
-        print(
-            f"{name} training: {seconds:.1f} s, {cpu:.1f} CPU s, {len(os.sched_getaffinity(0))} core",
-            flush=True,
-        )
-
-
 if __name__ == "__main__":
-    {"speed": speed, "tune": tune, "ahead": ahead}[sys.argv[1]](*sys.argv[2:])
+    {"speed": speed, "tune": tune}[sys.argv[1]](*sys.argv[2:])

@@ -13,10 +13,14 @@ def next_pack(job: Job) -> Pack | None:
     program on the same data. With the lanes that are known for it, or else one, by which they will be measured."""
     paths = job.folder.glob("packs/*/pack.json")
     free = [path.parent.name for path in paths if not (path.parent / "claims").exists()]
-    packs = [pack for name in free if _program(pack := read_pack(job.folder, name)[0]) != _program(job.pack)]
+    packs = [read_pack(job.folder, name)[0] for name in free]
     data = job.pack.runs[0].data["content_hash"]
-    packs = [pack for pack in packs if pack.runs[0].data["content_hash"] == data]
-    pack = min(packs, key=lambda pack: (pack.wave, -pack.flops), default=None)
+    others = [
+        one
+        for one in packs
+        if one.runs[0].data["content_hash"] == data and _program(one) != _program(job.pack)
+    ]
+    pack = min(others, key=lambda one: (one.wave, -one.flops), default=None)
     if pack is None or pack.has_width:
         return pack
     width = widths.known(job.folder.parent, pack) or 1

@@ -142,7 +142,8 @@ def _speed(pack: Pack, world: World, width: int) -> float:
     """Measure the tokens a second of so many lanes of a pack by its first steps: the best of some dispatches."""
     lanes, count, placement = range(width), pack.execution["steps"], placement_of(pack.mesh, width)
     batches = _batches(pack, world, lanes, np.zeros(len(pack.runs), int), Clock(), placement)
-    state, numbers, took = fresh(pack, lanes, placement), _numbers(pack, lanes, placement), []
+    state, numbers = fresh(pack, lanes, placement), _numbers(pack, lanes, placement)
+    took: list[float] = []
     program = _program_of(pack, world, width)
     state, _ = program(state, numbers, batches, np.int32(1))  # compiled, and tried
     jax.block_until_ready(state)

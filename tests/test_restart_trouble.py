@@ -350,7 +350,7 @@ OUT_OF_MEMORY = [
 def test_no_memory_for_the_first_step_parks_nothing(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def restore(job: Any) -> None:
+    def restore(*_: Any) -> None:
         raise error
 
     monkeypatch.setattr(train, "restore", restore)
