@@ -1,7 +1,7 @@
-"""What the time of a training step on one core goes to, by kind of operation: `python -m benchmarks.step_profile [DIAL]`.
+"""What a step's time on one core goes to, by kind of operation: `python -m benchmarks.step_profile [DIAL]`.
 
-From a trace of XLA's own, with the scopes that its operations have in the program; shares of their sum, so that others
-at work on the machine change little.
+From a trace of XLA's own, with the scopes that its operations have in the program. Shares of their sum, which
+others at work on the machine change little.
 """
 
 import re

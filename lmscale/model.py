@@ -6,7 +6,7 @@ B rows, T positions, D d_model, H heads, K d_head, V vocabulary, W positions of 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -63,7 +63,8 @@ class Attention(nn.Module):
 
     shape: Shape
     dtype: Any
-    kernel: str | None = None  # of jax.nn.dot_product_attention; a bias and what is not causal go without
+    # of jax.nn.dot_product_attention; a bias, and what is not causal, go without
+    kernel: Literal["xla", "cudnn"] | None = None
 
     @nn.compact
     def __call__(
@@ -143,7 +144,7 @@ class Transformer(nn.Module):
     shape: Shape
     dtype: Any = jnp.float32
     head: bool = True
-    kernel: str | None = None
+    kernel: Literal["xla", "cudnn"] | None = None
 
     @nn.compact
     def __call__(
@@ -214,7 +215,7 @@ def forward(shape: Shape, dtype: Any = jnp.float32) -> Callable[..., jax.Array]:
 
 
 def routed(
-    shape: Shape, dtype: Any = jnp.float32, head: bool = True, kernel: str | None = None
+    shape: Shape, dtype: Any = jnp.float32, head: bool = True, kernel: Any = None
 ) -> Callable[..., Any]:
     """Make (params, tokens [B, T], visible) -> logits, or what is unembedded, and the `experts.Routing` of each
     layer, none without experts. kernel: see `Attention`."""

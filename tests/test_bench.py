@@ -1,4 +1,4 @@
-"""`make bench`: the plain loop computes what ours does, the products are the step's, a table is printed and kept."""
+"""`make bench`: the plain loop computes what ours does, the products are the step's, a table is kept."""
 
 import json
 import math
@@ -77,6 +77,6 @@ def test_a_part_is_printed_kept_and_says_that_others_were_at_work(
 def test_a_contestant_that_ends_is_said(tmp_path: Path) -> None:
     with (
         bench.Contestant("nobody", 8, tmp_path) as one,
-        pytest.raises(SystemExit, match="nobody.*ended with 1"),
+        pytest.raises(SystemExit, match=r"nobody.*ended with 1"),
     ):
         one.ready()

@@ -118,6 +118,17 @@ def test_lanes_are_runs_of_one_shape_and_a_frozen_pack_keeps_its_own() -> None:
     assert {pack.pack_id for pack in again.packs} == {pack.pack_id for pack in packed.packs}
 
 
+def test_cudnns_attention_is_of_a_gpu_and_of_heads_that_it_has() -> None:
+    """Heads of 2 and 8 channels: dials 8 and 32. Nothing else of a pack's execution changes."""
+    both = change(dial=(8, 32), pack=PackConfig(attention="cudnn"))
+    named = {pack.runs[0].dial: pack.execution.get("attention") for pack in plan(both, device="gpu").packs}
+    assert named == {8: None, 32: "cudnn"}
+    packs = [pack.pack_id for pack in plan(change(dial=(8, 32))).packs]
+    assert [pack.pack_id for pack in plan(both).packs] == packs
+    with pytest.raises(UserError, match=r"pack\.attention=flash: .*xla.*cudnn"):
+        PackConfig(attention="flash")
+
+
 def test_whole_runs_and_trunks_are_never_lanes_of_one_pack() -> None:
     """A pack with a trunk is saved where its branches begin; a whole run has no such steps."""
     both = [change(pack=PackConfig(lanes=4), schedule=ScheduleConfig(kind, 10)) for kind in ("cosine", "wsd")]

@@ -201,7 +201,7 @@ def test_a_large_vocabulary_trains_alike_in_chunks(monkeypatch: pytest.MonkeyPat
 
 
 def test_cudnns_attention_has_the_lanes_in_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is lowered for a GPU, which needs none: three lanes of four rows are twelve, both ways, in both layers."""
+    """As it is lowered for a GPU, which needs none: three lanes of four rows are twelve, in each direction."""
     kernels = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
     monkeypatch.setattr(kernels, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(kernels, "check_compute_capability", lambda *_: True)
