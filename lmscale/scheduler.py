@@ -23,7 +23,7 @@ from pathlib import Path
 from lmscale.durable import make_folder
 from lmscale.errors import UserError
 from lmscale.jsonfiles import read_json, write_json
-from lmscale.memory import memory_bytes
+from lmscale.memory import memory_in
 from lmscale.plan import Pack
 from lmscale.speeds import speed_key
 
@@ -172,7 +172,7 @@ def together(job_ids: Iterable[str]) -> str:
 def needs(pack: Pack, speeds: Mapping[str, float]) -> tuple[int, int]:
     """Return what to ask for a pack: whole GB of memory and minutes, each `MARGIN` times the plan's estimate and
     what a start takes. A job that needs longer is saved at its limit and queued again."""
-    memory = BASE_GB + MARGIN * sum(memory_bytes(run) for run in pack.runs) / 1e9
+    memory = BASE_GB + MARGIN * memory_in(pack) / 1e9
     speed = speeds.get(speed_key(pack))
     if not speed:
         return math.ceil(memory), UNKNOWN_MINUTES

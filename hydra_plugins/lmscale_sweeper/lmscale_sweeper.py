@@ -190,11 +190,13 @@ def _device_elsewhere(config: DictConfig) -> str:
 
 
 def _cards(config: DictConfig) -> list[str]:
-    """List the cards of this machine that joblib's workers share, one for each; none where they train on cores."""
+    """List the cards of this machine that joblib's workers share, one for each; none where they train on cores, or
+    where a mesh trains a pack on several."""
     from lmscale.cores import cards
     from lmscale.device import expected
 
-    if not str(config.hydra.launcher._target_).endswith("JoblibLauncher"):
+    joblib = str(config.hydra.launcher._target_).endswith("JoblibLauncher")
+    if not joblib or config.mesh.data * config.mesh.model > 1:
         return []
     return cards() if expected(config.pack.device, Path(config.runs)).platform == "gpu" else []
 
