@@ -19,8 +19,7 @@ from lmscale.placement import Placement, placement_of, put
 from lmscale.restore import from_arrays, to_arrays
 from lmscale.step import State, init_lane, pack_program, state_template
 
-# a vocabulary that no axis divides
-SHAPE = shape_of(FamilyConfig(n_layer=1, n_head=4), 16, context=32, vocab_size=63)
+SHAPE = shape_of(FamilyConfig(n_layer=1, n_head=4), 16, context=32, vocab_size=63)  # no axis divides it
 OPTIM, ROWS, STEPS = OptimConfig(), 8, 50
 TEMPLATE = state_template(SHAPE, OPTIM)
 
