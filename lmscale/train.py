@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from lmscale.data import World
 from lmscale.errors import UserError
 from lmscale.evaluate import Evaluator, make_evaluator
 from lmscale.following import next_pack
+from lmscale.grid import grid_of
 from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
 from lmscale.optim import OptimConfig
@@ -57,7 +57,7 @@ from lmscale.restore import (
 )
 from lmscale.schedule import SCHEDULES, TRUNK, traced
 from lmscale.shape import Shape
-from lmscale.spec import RunSpec, evaluation_steps
+from lmscale.spec import RunSpec
 from lmscale.step import Metrics, State, pack_program
 from lmscale.timing import Clock, Timer
 
@@ -245,41 +245,6 @@ def lane_numbers(spec: RunSpec, end: int) -> Lane:
     return Lane(**numbers)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """At which steps something happens, a run: evaluations, and the pins of the pack."""
-
-    evaluations: tuple[frozenset[int], ...]
-    ends: np.ndarray
-    pins: frozenset[int]
-
-    def next_stop(self, lanes: Sequence[int], steps: np.ndarray) -> int:
-        """Count the steps until something happens to some run that still has a lane to run in."""
-        stops = [
-            min(stop for stop in (*self.evaluations[run], *self.pins, self.ends[run]) if stop > steps[run])
-            - steps[run]
-            for run in lanes
-            if steps[run] < self.ends[run]
-        ]
-        return int(min(stops, default=0))
-
-    def due(self, lanes: Sequence[int], before: np.ndarray, steps: np.ndarray) -> list[int]:
-        """List the lanes whose runs have come to an evaluation."""
-        return [
-            lane
-            for lane, run in enumerate(lanes)
-            if before[run] < steps[run] and steps[run] in self.evaluations[run]
-        ]
-
-
-def _grid(pack: Pack) -> Grid:
-    marks = [
-        frozenset(evaluation_steps(run, start, end))
-        for run, start, end in zip(pack.runs, pack.start_steps, pack.end_steps, strict=True)
-    ]
-    return Grid(tuple(marks), np.asarray(pack.end_steps), frozenset(pack.pins))
-
-
 def _loop(
     job: Job,
     world: World,
@@ -290,7 +255,7 @@ def _loop(
 ) -> tuple[State, list[int]]:
     """Train the runs that have lanes, and those that get one when another has ended. Returns the last state and
     whose it is, lane by lane."""
-    pack, grid, state, begun = job.pack, _grid(job.pack), start.state, False
+    pack, grid, state, begun = job.pack, grid_of(job.pack), start.state, False
     lanes, ends = start.slots, grid.ends
     steps = _steps(pack, start, ends)
     timer = Timer(job.folder, pack, steps)
