@@ -33,9 +33,10 @@ Row = dict[str, Any]
 
 
 def main(parts: Sequence[str]) -> None:
-    """Print each part's table as it is there, then write them all."""
+    """Print each part's table as it is there, and write what there is."""
     began = time.perf_counter()
     found: Row = {"machine": machine(), "began": datetime.now(UTC).isoformat(timespec="seconds"), "parts": {}}
+    path = RESULTS / f"bench-{found['began'].replace(':', '')}.json"
     print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
     for part in parts or PARTS:
         busy = others()
@@ -47,10 +48,9 @@ def main(parts: Sequence[str]) -> None:
             rows.append(row)
             print("  ".join(f"{name} {said(value)}" for name, value in row.items()), flush=True)
         found["parts"][part] = {"busy": busy, "rows": rows}
-    found["seconds"] = time.perf_counter() - began
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"bench-{found['began'].replace(':', '')}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+        found["seconds"] = time.perf_counter() - began
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"\n{found['seconds']:.0f} s; {path}")
 
 
