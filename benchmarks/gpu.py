@@ -32,7 +32,6 @@ from benchmarks.gpu_ladder import Ladder
 from benchmarks.gpu_profile import profile
 from benchmarks.gpu_rates import mfu, packs
 from benchmarks.gpu_right import Item, on_cpu, right
-from lmscale.config import PackConfig
 from lmscale.train import configure_jax
 
 SECONDS = 460.0
@@ -67,9 +66,7 @@ def about(part: str) -> dict[str, Any]:
     flags = os.environ.get("XLA_FLAGS", "")
     command = shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
     found = {"part": part, "chip": jax.devices()[0].device_kind, "jax": jax.__version__, "XLA_FLAGS": flags}
-    found |= {"date": str(date.today()), "command": command}
-    # the autotuner's pick is a constant today
-    return found | ({"auto lanes": PackConfig().max_lanes} if part == "packs" else {})
+    return found | {"date": str(date.today()), "command": command}
 
 
 def run(part: str, kept: Path, seconds: float, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def _claim_and_train(pack: Pack, context: Mapping[str, Any], config: PackConfig,
         own = dataclasses.replace(pack, execution=claim.execution, named=pack.pack_id)
         with stopping.at_work(claim):
             if _train(Job(own, config, folder, claim), world, ledger):
-                return
-    processes.agree(None)
+                break
+    processes.agree(None)  # no more of this pack
 
 
 def _claim(pack: Pack, context: Mapping[str, Any], ledger: Ledger) -> Claim | None:
@@ -86,11 +86,10 @@ def _claim(pack: Pack, context: Mapping[str, Any], ledger: Ledger) -> Claim | No
 
 
 def _train_along(pack: Pack, config: PackConfig, folder: Path, world: World) -> None:
-    """Train, in a process that does not lead, under the claim of the one that does, if that has it."""
+    """Train, in a process that does not lead, under the claims of the one that does, as long as that has one."""
     from lmscale import train
 
-    number = processes.agree(None)
-    if number is not None:
+    while (number := processes.agree(None)) is not None:
         place = folder / "packs" / pack.pack_id
         claim = Claim(pack.pack_id, number, pack.execution, place, 0, 0, 0.0, lambda _: True)
         train.train(Job(pack, config, folder, claim), world)
