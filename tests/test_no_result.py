@@ -34,7 +34,7 @@ def ended(folder: Path, losses: list[float | None], kind: str = BRANCH) -> dict[
     assert claim is not None
     job = Job(pack, PackConfig(), folder, claim)
     guard = SimpleNamespace(skipped=[0], skipped_in_row=[0])
-    _finish(job, SimpleNamespace(guard=guard, step=[100]))  # type: ignore[arg-type]
+    _finish(job, SimpleNamespace(guard=guard, step=[100]), 0, spec)  # type: ignore[arg-type]
     claim.finish()
     return json.loads((run / "outcome.json").read_text())
 
