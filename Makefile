@@ -87,7 +87,8 @@ test: .venv/installed ## the tests, without the slow ones
 	$(PY) -m pytest -q -n 2 -m 'not slow'
 
 test-slow: .venv/installed ## the slow tests
-	$(PY) -m pytest -q -m slow
+	CHECK_SHAPES=1 $(PY) -m pytest -q -n 2 --dist loadfile -m 'slow and not alone'
+	$(PY) -m pytest -q -m 'slow and alone'
 
 lint: .venv/installed ## ruff and mypy
 	$(PY) -m ruff check .

@@ -26,8 +26,8 @@ def check_shapes(besides: set[str]) -> None:
 
 
 # Side by side in several workers (make test) the checks are left to test_shapes.py: they are a fifth of the time.
-# The slow set, and whoever runs a file by itself, has them in every call.
-if "PYTEST_XDIST_WORKER" not in os.environ:
+# The slow set (CHECK_SHAPES), and whoever runs a file by itself, has them in every call.
+if "PYTEST_XDIST_WORKER" not in os.environ or "CHECK_SHAPES" in os.environ:
     check_shapes(besides=INNER)
 
 

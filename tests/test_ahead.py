@@ -103,6 +103,7 @@ def check_compiled(config: SweepConfig, mesh: MeshConfig, precision: str = "floa
     return found, run.flops_per_token * run.batch_tokens
 
 
+@pytest.mark.slow
 def test_a_step_compiled_for_eight_devices_agrees_with_the_plan() -> None:
     """FLOPs to the last one, memory to 10%: these devices are not here."""
     found, exact = check_compiled(BASE, MeshConfig(data=8))

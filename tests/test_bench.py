@@ -15,6 +15,7 @@ from lmscale.family import FamilyConfig, shape_of
 from lmscale.flops import training_flops_per_token
 
 
+@pytest.mark.slow
 def test_the_plain_network_is_ours() -> None:
     shape = shape_of(FamilyConfig(), 8, context=32, vocab_size=260)
     params = jax.jit(lambda key: model.init(shape, key))(jax.random.key(1))

@@ -19,6 +19,8 @@ from lmscale.device import Device
 from lmscale.errors import UserError
 from lmscale.waves import DEATHS
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(autouse=True)
 def no_answer_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

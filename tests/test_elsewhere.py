@@ -16,6 +16,8 @@ from lmscale.ledger import Ledger
 from lmscale.packs import read_pack
 from lmscale.spec import short_hash
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def values(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def executions(folder: Path) -> Iterator[dict[str, Any]]:
         yield json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_what_was_planned_for_a_gpu_runs_on_the_cpu_that_is_there(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

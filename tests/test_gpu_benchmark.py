@@ -13,6 +13,8 @@ from benchmarks.gpu_right import Item
 from lmscale import sweep
 from lmscale.device import Device
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def part(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], list[str]]:

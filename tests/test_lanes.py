@@ -114,6 +114,7 @@ def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_has_the_bytes_that_it_has_in_any_lane_and_beside_any_other(
     values: dict[str, Any], whole: Path, tmp_path: Path
 ) -> None:
@@ -189,6 +190,7 @@ def test_256_rates_of_a_size_are_one_command_and_one_compilation(
     assert len(results(tmp_path)) == 3 * 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -19,6 +19,8 @@ from launching import ROOT, TINY, launch
 from lmscale import durable, progress
 from lmscale import launch as application
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     ("typed", "value"),

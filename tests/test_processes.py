@@ -16,6 +16,8 @@ from lmscale import processes
 from lmscale.errors import UserError
 from lmscale.faults import VARIABLE
 
+pytestmark = pytest.mark.alone
+
 TINY = (
     "experiment=smoke",
     "hydra/launcher=basic",

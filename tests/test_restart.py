@@ -19,6 +19,8 @@ from lmscale import checkpoint, device
 from lmscale.faults import VARIABLE
 from lmscale.ledger import Ledger
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
     "experiment=smoke",

@@ -24,6 +24,8 @@ from lmscale.ledger import Ledger
 from lmscale.plan import versions
 from lmscale.spec import short_hash
 
+pytestmark = pytest.mark.alone
+
 OVERRIDES = [
     "experiment=smoke",
     "dial=[8]",

@@ -29,6 +29,8 @@ from lmscale.plan import make_plan
 from lmscale.speeds import speed_key
 from lmscale.tables import status_table
 
+pytestmark = pytest.mark.alone
+
 needs_submitit = pytest.mark.skipif(
     importlib.util.find_spec("submitit") is None, reason="needs the extra slurm: pip install -e '.[slurm]'"
 )

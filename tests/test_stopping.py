@@ -13,6 +13,8 @@ from launching import ROOT, TINY
 
 from lmscale.ledger import Ledger
 
+pytestmark = pytest.mark.alone
+
 ASK = """
 import os, signal, sys, time
 from lmscale import stopping

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from launching import launch
 
+pytestmark = pytest.mark.alone
+
 
 def outcomes(folder: Path) -> dict[str, str]:
     found = (folder / "runs" / "smoke").glob("*/outcome.json")
     return {path.parent.name: json.loads(path.read_text())["outcome"] for path in found}
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_then_trains_nothing_then_only_what_is_new(tmp_path: Path, corpora: Path) -> None:
     first = launch(tmp_path, corpora)
     assert first.returncode == 0, first.stderr

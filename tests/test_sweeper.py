@@ -18,6 +18,8 @@ from lmscale.ladder import same_runs
 from lmscale.transfer import TransferConfig
 from lmscale.typed import build
 
+pytestmark = pytest.mark.alone
+
 Composed = list[dict[str, Any]]
 HAS_RAY = importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is not None
 

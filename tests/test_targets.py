@@ -24,6 +24,8 @@ from lmscale.spec import write_specs
 from lmscale.target import TargetConfig
 from lmscale.waves import Session
 
+pytestmark = pytest.mark.alone
+
 MANIFEST = draft_manifest(DataConfig(), TasksConfig())
 OTHER = dataclasses.replace(MANIFEST, content_hash="other")
 BASE = SweepConfig(
