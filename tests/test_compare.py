@@ -251,6 +251,7 @@ def test_run_folders_say_in_what_they_differ(
         compare(*tables)
 
 
+@pytest.mark.slow
 def test_several_recipes_are_ranked_and_false_discoveries_held() -> None:
     tables = {
         "base": ladder(),

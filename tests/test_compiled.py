@@ -186,6 +186,7 @@ print(len(traces), np.asarray(answer).tobytes().hex())
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_between_jax_s_cache_and_ours(tmp_path: Path) -> None:
     """All later ones are answered from jax's cache, and nothing of that is kept. Nor is it under another key,
     which is what changed sources are."""

@@ -77,6 +77,7 @@ def test_rows_and_weights_are_as_configured(world: World, multiple: int) -> None
     assert not batch.weight[~batch.counted].any()
 
 
+@pytest.mark.slow
 def test_a_training_steps_total_is_the_weighted_sum_of_its_components(world: World) -> None:
     family = FamilyConfig(n_layer=1, n_head=1)
     shape = shape_of(family, 8, context=world.context, vocab_size=world.vocab_size)

@@ -85,6 +85,7 @@ def test_what_was_planned_for_a_gpu_runs_on_the_cpu_that_is_there(
         assert claim["about"]["version"] and claim["at"].startswith("20")
 
 
+@pytest.mark.slow
 def test_what_began_on_one_device_goes_on_there_or_is_started_over_on_demand(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,7 @@ def test_lad_ignores_a_wild_row_and_least_squares_does_not() -> None:
     assert abs(fit(table, loss="l2", bootstrap=0).params["E"] - 1.8) > 0.05
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_repeated_experiments() -> None:
     truth = CHINCHILLA
     fits = [fit(made("chinchilla", 80, noise=0.01, seed=s), loss="l2", bootstrap=0) for s in range(40)]

@@ -188,6 +188,7 @@ def test_a_sharp_break_is_not_fitted_by_forms_without_one(published: Path) -> No
     assert 450 < broken.params["d"] < 736
 
 
+@pytest.mark.slow
 def test_the_olmo_interval_contains_the_large_run(published: Path) -> None:
     table = pd.read_csv(published / "fit" / "olmo_ladder_final_c4.csv")
     found = extrapolate(

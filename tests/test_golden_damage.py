@@ -95,6 +95,7 @@ KINDS = pytest.mark.parametrize("damage", [_bytes_lost_or_turned, _values_that_n
 
 
 @KINDS
+@pytest.mark.slow
 def test_a_damaged_folder_gives_a_table_or_a_sentence(damage: Callable[..., None]) -> None:
     settings(max_examples=60, deadline=None)(given(st.sampled_from(FILES), st.data())(damage))()
 

@@ -137,6 +137,7 @@ def rates(values: dict[str, Any], count: int) -> dict[str, Any]:
     return {"plan": {**values["plan"], "kind": "tune", "factors": factors}, "horizon": horizon, "seed": [0]}
 
 
+@pytest.mark.slow
 def test_a_sweep_of_rates_compiles_one_step_and_says_so(
     values: dict[str, Any], whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,6 +189,7 @@ def test_logits_in_chunks_take_less_memory() -> None:
     assert temporary(lambda h, w: chunked_losses(h, w, targets)[0]) < 0.75 * 2**30
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_trains_alike_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     data, numbers = batches(4, 2), lanes(lane(), lane(peak_rate=0.003))
     whole, _ = PROGRAM(states(1, 2), numbers, data, 4)

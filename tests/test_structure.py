@@ -35,6 +35,7 @@ def test_a_smooth_misfit_of_the_noises_size_is_seen() -> None:
     assert silent.probability[0] == pytest.approx(0.95) and doubted.probability[0] < 0.02
 
 
+@pytest.mark.slow
 def test_noise_that_a_group_shares_is_no_structure() -> None:
     apart, together = [], []
     for seed in SEEDS:
