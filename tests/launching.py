@@ -1,7 +1,7 @@
 """The application as tests start it: a tiny ladder, as a process of its own or composed here."""
 
-import os
 import json
+import os
 import re
 import subprocess
 import sys
@@ -46,8 +46,8 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def without_clock(path: Path) -> bytes:
-    """The content of a file that two sweeps should share: all of it but the time at which a pack was frozen, and the
-    overrides that named their folder."""
+    """The content of a file that two sweeps should share: all but the time at which a pack was frozen, and the
+    overrides, which name the folder."""
     if path.name == "pack.json":
         kept = json.loads(path.read_bytes())
         return json.dumps({name: value for name, value in kept.items() if name != "overrides"}).encode()
