@@ -35,7 +35,9 @@ class SlurmLauncher(Launcher):
 
     def __init__(self, stop: str = "ask", **params: Any) -> None:
         self.stop = stop
-        self.params = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in params.items()}
+        self.params: dict[str, Any] = {
+            k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in params.items()
+        }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
