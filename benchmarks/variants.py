@@ -20,9 +20,9 @@ from lmscale.data.scan import draft_manifest
 from lmscale.family import FamilyConfig, parameter_conventions, shape_of
 from lmscale.flops import training_flops_per_token
 from lmscale.ladder import run_specs
+from lmscale.programs import lane_numbers
 from lmscale.spec import RunSpec
 from lmscale.step import init_lane, pack_program
-from lmscale.train import lane_numbers
 
 ROUNDS, STEPS, SECONDS = 7, 16, 0.5
 VARIANTS: dict[str, dict[str, Any]] = {

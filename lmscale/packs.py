@@ -45,7 +45,7 @@ def read_pack(folder: Path, pack_id: str) -> tuple[Pack, dict[str, Any]]:
     found = read_json(folder / "packs" / pack_id / "pack.json")
     lanes = found["execution"]["lanes"]
     runs = tuple(spec_of(read_json(folder / lane / "spec.json")) for lane in lanes)
-    mesh = build(MeshConfig, found["mesh"])
+    mesh = build(MeshConfig, found.get("mesh", {}))  # absent before there were meshes
     return Pack(found["wave"], found["execution"], runs, tuple(found["pins"]), mesh, pack_id), found
 
 

@@ -4,10 +4,8 @@ Everything that decides a result comes from the pack (its specs and its executio
 is the business of `ledger`, `checkpoint` and `records`, and leaves no trace in the records.
 """
 
-import dataclasses
 import functools
 import logging
-import math
 import os
 import threading
 import time
@@ -16,34 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lmscale import (
     checkpoint,
     collector,
     faults,
-    jsonfiles,
-    model,
     processes,
-    records,
     slots,
     stopping,
     widths,
 )
-from lmscale.average import AverageConfig, average_of, averages
 from lmscale.compiled import KeptFunction
 from lmscale.data import World
 from lmscale.errors import UserError
-from lmscale.evaluate import Evaluator, make_evaluator
+from lmscale.evaluate import Evaluator
 from lmscale.following import next_pack
 from lmscale.grid import grid_of
 from lmscale.guard import PATIENCE
 from lmscale.lanes import Lane
-from lmscale.optim import OptimConfig
 from lmscale.packs import Job, outcome_path
 from lmscale.placement import Placement, placement_of, put
 from lmscale.plan import Pack, versions
+from lmscale.programs import evaluator_of, lane_numbers, program_of
 from lmscale.restore import (
     Start,
     begin,
@@ -55,15 +48,11 @@ from lmscale.restore import (
     to_arrays,
     with_run,
 )
-from lmscale.schedule import SCHEDULES, TRUNK, traced
-from lmscale.shape import Shape
-from lmscale.spec import RunSpec
-from lmscale.step import Metrics, State, pack_program
+from lmscale.results import evaluate, finish
+from lmscale.step import State
 from lmscale.timing import Clock, Timer
 
-FAR_ABOVE = 2.0  # times ln V, from which on a last loss is no result
 PROBE = 0.2  # seconds of dispatches by which a number of lanes is judged
-GRACE = 3.0  # seconds that an evaluation goes on for after a request to stop
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +76,7 @@ def train(job: Job, world: World) -> None:
     saved, but amid an evaluation), DiskError, CheckpointMismatch, or whatever went wrong; the claim is the
     caller's to end.
     """
-    clock, program = Clock(), _program_of(job.pack, world)
+    clock, program = Clock(), program_of(job.pack, world)
     try:
         return _train(job, world, program, clock)
     except jax.errors.JaxRuntimeError as error:
@@ -104,14 +93,14 @@ def _train(job: Job, world: World, program: KeptFunction, clock: Clock) -> None:
     placement = placement_of(pack.mesh, pack.width)
     # made when it is first asked for: a process that resumes is then at its first step sooner
     evaluator = functools.partial(
-        _evaluator, world, pack.runs[0].shape, pack.execution["precision"], placement
+        evaluator_of, world, pack.runs[0].shape, pack.execution["precision"], placement
     )
     for _ in slots.rounds(pack):
         start = restore(job, placement)
         clock.begin()
         state, lanes = _loop(job, world, program, evaluator, start, clock)
         for lane, run in enumerate(lanes):
-            _finish(job, state, lane, pack.runs[run])
+            finish(job, state, lane, pack.runs[run])
         if all(outcome_path(job, run).exists() for run in pack.runs):
             break
     if processes.leads():
@@ -126,7 +115,7 @@ def prepare_next(job: Job, world: World) -> None:
             lanes, steps = range(pack.width), np.zeros(len(pack.runs), int)
             batches = _batches(pack, world, lanes, steps, Clock())
             state = jax.eval_shape(functools.partial(fresh, pack, lanes))
-            _program_of(pack, world).prepare(state, _numbers(pack, lanes), batches, np.int32(1))
+            program_of(pack, world).prepare(state, _numbers(pack, lanes), batches, np.int32(1))
     except Exception as error:
         _log.info("the next pack's program is not compiled ahead: %s", error)
 
@@ -144,7 +133,7 @@ def _speed(pack: Pack, world: World, width: int) -> float:
     batches = _batches(pack, world, lanes, np.zeros(len(pack.runs), int), Clock(), placement)
     state, numbers = fresh(pack, lanes, placement), _numbers(pack, lanes, placement)
     took: list[float] = []
-    program = _program_of(pack, world, width)
+    program = program_of(pack, world, width)
     state, _ = program(state, numbers, batches, np.int32(1))  # compiled, and tried
     jax.block_until_ready(state)
     began = time.perf_counter()
@@ -170,79 +159,6 @@ def check_execution(pack: Pack) -> None:
             f"pack {pack.pack_id} was begun or planned with {'; '.join(different)}: have these again to go on with "
             "it (pack.device=... names a device), or start over what it has not finished: retry=true"
         )
-
-
-def _program_of(pack: Pack, world: World, width: int | None = None) -> KeptFunction:
-    """The step of a pack, or of so many of its lanes."""
-    spec, precision = pack.runs[0], pack.execution["precision"]
-    average, placement = average_of(spec.evaluation), placement_of(pack.mesh, width or pack.width)
-    kernel = pack.execution.get("attention")
-    return _program(world, spec.shape, spec.optim, spec.batch_multiple, precision, average, placement, kernel)
-
-
-@functools.lru_cache(maxsize=4)
-def _program(
-    world: World,
-    shape: Shape,
-    optim: OptimConfig,
-    batch_multiple: int,
-    precision: str,
-    average: AverageConfig,
-    placement: Placement | None,
-    kernel: str | None = None,
-) -> KeptFunction:
-    """The step, made once for all the packs of one shape that a worker trains, or found on the disk."""
-    rows, n_components = world.component_of_row(batch_multiple), len(world.components)
-    jitted = pack_program(
-        shape, optim, rows, n_components, _dtype(precision), average, world.data.objective, placement, kernel
-    )
-    made_from: dict[str, Any] = {
-        "shape": dataclasses.asdict(shape),
-        "optim": dataclasses.asdict(optim),
-        "average": dataclasses.asdict(average),
-        "schedules": list(SCHEDULES),
-        "rows": rows.tolist(),
-        "n_components": n_components,
-        "objective": world.data.objective,
-        "precision": precision,
-        **({"attention": kernel} if kernel else {}),
-    }
-    leaf: Any = 0
-    return KeptFunction(
-        jitted,
-        None if placement else made_from,
-        returns=lambda state, *_: (state, Metrics(leaf, leaf, leaf, leaf)),
-        shorten=lambda *arguments: (*arguments[:-1], np.int32(1)),  # with no step the body would not run
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def _evaluator(world: World, shape: Shape, precision: str, placement: Placement | None) -> Evaluator:
-    """The evaluation, likewise."""
-    dtype = _dtype(precision)
-    forward, decoder, load = (
-        model.forward(shape, dtype),
-        model.decoder(shape, dtype),
-        model.load(shape, dtype),
-    )
-    return make_evaluator(world, forward, decoder, load=load, placement=placement)
-
-
-def _dtype(precision: str) -> Any:
-    return jnp.float32 if precision == "float32" else jnp.bfloat16
-
-
-def lane_numbers(spec: RunSpec, end: int) -> Lane:
-    """Collect the traced numbers of a lane."""
-    numbers: dict[str, Any] = {
-        "peak_rate": spec.learning_rate,
-        "weight_decay": spec.weight_decay,
-        **traced(spec.schedule, spec.horizon_steps, spec.decay_start),
-        "end_step": end,
-    }
-    for name, value in numbers.items():
-        numbers[name] = np.int32(value) if isinstance(value, int) else np.float32(value)
-    return Lane(**numbers)
 
 
 def _loop(
@@ -286,9 +202,9 @@ def _loop(
             if refills or grid.next_stop(lanes, steps):
                 batches = _batches(pack, world, lanes, steps, clock, placement)  # while the device works
             if due := grid.due(had, before, steps):
-                _evaluate(job, evaluator, state, had, steps, due, clock)
+                evaluate(job, evaluator, state, had, steps, due, clock)
             for lane, run in refills:
-                _finish(job, state, lane, pack.runs[had[lane]])
+                finish(job, state, lane, pack.runs[had[lane]])
                 begin_records(job, run, None)
                 state = with_run(job, state, lane, run, placement)
                 faults.point("train.refilled")
@@ -356,58 +272,6 @@ def _batches(
     return stacked
 
 
-def _evaluate(
-    job: Job,
-    evaluator: Callable[[], Evaluator],
-    state: State,
-    lanes: Sequence[int],
-    steps: np.ndarray,
-    due: list[int],
-    clock: Clock,
-) -> None:
-    """Evaluate the lanes and append a record to the run of each that is due and has not diverged."""
-    jax.block_until_ready(state)  # what the device is still at is no cost of evaluating
-    began = time.perf_counter()
-    skipped, in_row = np.asarray(state.guard.skipped), np.asarray(state.guard.skipped_in_row)
-    evaluations = evaluator()(state.params, _give_way)
-    average = average_of(job.pack.runs[0].evaluation)
-    averaged = evaluator()(averages(average)(state.average, state.params), _give_way) if average.kind else []
-    for lane in due:
-        if in_row[lane] >= PATIENCE or not processes.leads():
-            continue
-        spec, step, evaluation = job.pack.runs[lanes[lane]], int(steps[lanes[lane]]), evaluations[lane]
-        tokens = (step - int(skipped[lane])) * spec.batch_tokens
-        record = {
-            "step": step,
-            "tokens": tokens,
-            "flops": tokens * spec.flops_per_token,
-            "skipped_steps": int(skipped[lane]),
-            "loss": evaluation.loss,
-            "tasks": evaluation.tasks,
-            "ngrams": evaluation.ngrams,
-            "blocks": evaluation.blocks,
-            **({"sources": evaluation.sources} if evaluation.sources else {}),
-        }
-        if averaged:
-            record["average"] = {"loss": averaged[lane].loss, "tasks": averaged[lane].tasks}
-        if evaluation.load:
-            record["experts"] = {"load": evaluation.load}
-        records.check_record(record, dataclasses.asdict(spec))
-        folder = job.folder / spec.run_id
-        records.append(folder / "records.jsonl", record, job.claim)
-        if step == spec.horizon_steps:
-            jsonfiles.write_npz(folder / "items.npz", evaluation.items, job.claim)
-    clock.evaluating += time.perf_counter() - began
-
-
-def _give_way() -> None:
-    """Between the pieces of an evaluation. One that is broken off leaves no trace: a resume goes on from the last
-    checkpoint, which is of an earlier step, and comes to it again. A short one is better ended."""
-    faults.point("evaluation.piece")
-    if processes.agree(stopping.waited() > GRACE):
-        raise stopping.Interrupted("interrupted amid an evaluation, which is done again")
-
-
 def _save(
     job: Job,
     saver: checkpoint.Saver,
@@ -426,45 +290,3 @@ def _save(
         arrays[slots.NAME] = np.asarray(lanes, np.int32)
     saver.save(claim.folder, step, arrays, meta, pinned, keep, fence=claim, claim=claim.number)
     clock.saving += time.perf_counter() - began
-
-
-def _no_result(job: Job, spec: RunSpec) -> str | None:
-    """Say what is wrong with the last loss of a run that went through all its steps, or None.
-
-    It is not finite, or far above that of a uniform guess, ln V, which all that learned anything are below.
-    A trunk is not judged: the fall of its branches may yet bring them down.
-    """
-    path = job.folder / spec.run_id / "records.jsonl"
-    if spec.kind == TRUNK or not path.exists():
-        return None
-    evaluated, _ = records.read_records(path)
-    if not evaluated:
-        return None
-    loss, guess = evaluated[-1]["loss"].get(spec.data["primary"]), math.log(spec.shape.vocab_size)
-    if loss is None:
-        return "its last loss is not finite"
-    if loss <= FAR_ABOVE * guess:
-        return None
-    best = min(value for record in evaluated if (value := record["loss"][spec.data["primary"]]) is not None)
-    return (
-        f"its last loss is {loss:.4g} nats a token, the least on the way {best:.4g}; guessing has "
-        f"ln {spec.shape.vocab_size} = {guess:.3g}: give a lower rate (transfer.rate, transfer.rate_cap)"
-    )
-
-
-def _finish(job: Job, state: State, lane: int, spec: RunSpec) -> None:
-    """Write the outcome of the run that a lane has, if it lacks it."""
-    if not processes.leads() or outcome_path(job, spec).exists():
-        return
-    in_row, skipped, step = (
-        int(np.asarray(array)[lane])
-        for array in (state.guard.skipped_in_row, state.guard.skipped, state.step)
-    )
-    reason: str | None
-    if in_row >= PATIENCE:
-        reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {step}"
-    else:
-        reason = _no_result(job, spec)
-    tokens = (step - skipped) * spec.batch_tokens
-    outcome = {"outcome": "diverged" if reason else "done", "reason": reason, "step": step, "tokens": tokens}
-    jsonfiles.write_json(outcome_path(job, spec), outcome, job.claim)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
@@ -43,6 +44,34 @@ def composed(*overrides: str) -> dict[str, Any]:
         values = OmegaConf.to_container(compose("config", [*TINY, *overrides]), resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def sweep_here(
+    values: dict[str, Any], folder: Path, fault: str = "", elsewhere: str = "", **changes: Any
+) -> int:
+    """The sweep, each job in this process, with faults as LMSCALE_FAULT would name them."""
+    from lmscale import faults, stopping, sweep, worker
+
+    values = {**values, "runs": str(folder), **changes}
+
+    def launch(jobs: list[str]) -> list[Exception]:
+        errors = []
+        for name in jobs:
+            try:
+                worker.train_job({**values, "job": name})
+            except Exception as error:
+                errors.append(error)
+        return errors
+
+    faults._plan = faults.parse(fault) if fault else None
+    faults._passed.clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            # a job ends with the process that started its own: the tests go on when a shell that began them is gone
+            patch.setattr(stopping, "_watch", lambda parent: None)
+            return sweep.run([values], launch, elsewhere, ["seed=[0]"])
+    finally:
+        faults._plan = None
 
 
 def without_clock(path: Path) -> bytes:

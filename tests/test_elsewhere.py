@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import composed
+from launching import composed, sweep_here
 from test_restart_trouble import OVERRIDES
 
-from lmscale import faults, plan, sweep, train, worker
+from lmscale import plan, sweep, train, worker
 from lmscale.device import Device
 from lmscale.errors import UserError
 from lmscale.ledger import Ledger
@@ -29,27 +29,6 @@ def values(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {**composed(*OVERRIDES, "pack.device=auto", "pack.lanes=1"), "corpora": str(corpora)}
 
 
-def run(values: dict[str, Any], folder: Path, elsewhere: str, fault: str = "", **changes: Any) -> int:
-    values = {**values, "runs": str(folder), **changes}
-
-    def launch(jobs: list[str]) -> list[Exception]:
-        return [error for error in map(train_one, jobs) if error]
-
-    def train_one(name: str) -> Exception | None:
-        try:
-            worker.train_job({**values, "job": name})
-        except Exception as error:
-            return error
-        return None
-
-    faults._plan = faults.parse(fault) if fault else None
-    faults._passed.clear()
-    try:
-        return sweep.run([values], launch, elsewhere, ["seed=[0]"])
-    finally:
-        faults._plan = None
-
-
 def executions(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("smoke/*/execution.json")):
         yield json.loads(path.read_text())
@@ -62,7 +41,7 @@ def test_what_was_planned_for_a_gpu_runs_on_the_cpu_that_is_there(
     """The login node asks no jax and has none; the same losses, byte for byte, as where it runs here."""
     with monkeypatch.context() as login:
         login.setattr(sweep, "found", None)
-        assert run(values, tmp_path / "there", "gpu") == 0
+        assert sweep_here(values, tmp_path / "there", elsewhere="gpu") == 0
     found = list(executions(tmp_path / "there"))
     assert len(found) == 3
     for execution in found:
@@ -71,10 +50,10 @@ def test_what_was_planned_for_a_gpu_runs_on_the_cpu_that_is_there(
         # the id is that of the plan, before anybody knew
         planned = {"lanes": execution["lanes"], "device": "gpu", "steps": execution["steps"]}
         assert execution["pack_id"] == short_hash(planned)
-    assert run(values, tmp_path / "there", "gpu") == 0
+    assert sweep_here(values, tmp_path / "there", elsewhere="gpu") == 0
     assert [row.claims for row in Ledger(tmp_path / "there" / "smoke").status()] == [1, 1, 1]
     monkeypatch.setattr(sweep, "found", lambda wanted, runs: Device("cpu"))
-    assert run(values, tmp_path / "here", "") == 0
+    assert sweep_here(values, tmp_path / "here", elsewhere="") == 0
     for path in tmp_path.glob("here/smoke/*/records.jsonl"):
         other = tmp_path / "there" / path.relative_to(tmp_path / "here")
         assert path.read_bytes() == other.read_bytes()
@@ -90,7 +69,7 @@ def test_what_began_on_one_device_goes_on_there_or_is_started_over_on_demand(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="No space left"):
-        run(values, tmp_path, "cpu", "checkpoint.written:3=ENOSPC")
+        sweep_here(values, tmp_path, "checkpoint.written:3=ENOSPC", "cpu")
     (entry,) = Ledger(tmp_path / "smoke").frozen()
     assert list(tmp_path.glob("smoke/packs/*/*.ckpt"))
     with monkeypatch.context() as node:  # another node, with a card
@@ -100,10 +79,10 @@ def test_what_began_on_one_device_goes_on_there_or_is_started_over_on_demand(
             with pytest.raises(
                 UserError, match=r"^on \w.*: pack \w+ was begun or planned with device cpu, here gpu"
             ):
-                run(values, tmp_path, "cpu")
+                sweep_here(values, tmp_path, elsewhere="cpu")
     assert Ledger(tmp_path / "smoke").frozen() == [entry]
     # a machine that has not been refused what it asks for gives nothing up, whatever the login node has
-    assert run(values, tmp_path, "cpu", retry=True) == 0
+    assert sweep_here(values, tmp_path, elsewhere="cpu", retry=True) == 0
     (found,) = {
         e["pack_id"]: e for e in executions(tmp_path) if e["lanes"] == entry["execution"]["lanes"]
     }.values()

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from launching import composed, launch
+from launching import composed, launch, sweep_here
 
 from lmscale import checkpoint, faults, plan, slots, sweep, train, widths, worker
 from lmscale.config import PackConfig, SweepConfig
@@ -71,25 +71,8 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def run(values: dict[str, Any], folder: Path, lanes: Any, fault: str = "", **changes: Any) -> int:
-    """The sweep, each job in this process, with faults as LMSCALE_FAULT would name them."""
-    values = {**values, "runs": str(folder), **changes}
-    values["pack"] = {**values["pack"], "lanes": lanes}
-
-    def launch(jobs: list[str]) -> list[Exception]:
-        errors = []
-        for name in jobs:
-            try:
-                worker.train_job({**values, "job": name})
-            except Exception as error:
-                errors.append(error)
-        return errors
-
-    faults._plan = faults.parse(fault) if fault else None
-    faults._passed.clear()
-    try:
-        return sweep.run([values], launch)
-    finally:
-        faults._plan = None
+    """The sweep in this process, with so many lanes."""
+    return sweep_here({**values, "pack": {**values["pack"], "lanes": lanes}}, folder, fault, **changes)
 
 
 def results(folder: Path) -> dict[str, bytes]:

@@ -13,9 +13,9 @@ from lmscale.config import PackConfig
 from lmscale.ledger import Ledger
 from lmscale.packs import Job
 from lmscale.plan import Pack
+from lmscale.results import finish
 from lmscale.schedule import BRANCH
 from lmscale.spec import RunSpec, spec_of
-from lmscale.train import _finish
 
 GOLDEN = Path(__file__).parent / "golden_2"
 GUESS = math.log(260)
@@ -34,7 +34,7 @@ def ended(folder: Path, losses: list[float | None], kind: str = BRANCH) -> dict[
     assert claim is not None
     job = Job(pack, PackConfig(), folder, claim)
     guard = SimpleNamespace(skipped=[0], skipped_in_row=[0])
-    _finish(job, SimpleNamespace(guard=guard, step=[100]), 0, spec)  # type: ignore[arg-type]
+    finish(job, SimpleNamespace(guard=guard, step=[100]), 0, spec)  # type: ignore[arg-type]
     claim.finish()
     return json.loads((run / "outcome.json").read_text())
 

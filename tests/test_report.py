@@ -13,7 +13,8 @@ from made_ladder import LAW, SEED_NOISE, TASKS, text_loss, write_ladder
 from analysis import load_table
 from analysis.cli import main
 from analysis.forecasting.target import CUT, RULE, choose_target, law_rows
-from analysis.report.findings import Findings, hold_target_out, seed_noise
+from analysis.report.findings import Findings, hold_target_out
+from analysis.report.noise import seed_noise
 from analysis.report.page import report
 from analysis.report.source import Source
 

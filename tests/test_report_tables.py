@@ -27,6 +27,7 @@ from analysis.fitting.fit import fit
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
 from analysis.forecasting.target import Target, choose_target, law_rows
 from analysis.report import answer, findings, laws
+from analysis.report.noise import seed_noise
 from analysis.report.page import report
 from analysis.report.source import Source
 from analysis.report.units import units_of
@@ -159,7 +160,7 @@ def test_equal_runs_without_a_seed_are_not_called_seeds() -> None:
     assert target is not None
     assert target.seeds == ()
     assert "seed" not in answer._measured_from(target).replace("no column tells them apart as seeds", "")
-    assert findings.seed_noise(table.assign(seed=0)) is None
+    assert seed_noise(table.assign(seed=0)) is None
 
 
 def test_a_mixture_of_experts_is_cut_by_its_active_compute() -> None:

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
-from launching import without_clock
+from launching import sweep_here, without_clock
 from omegaconf import OmegaConf
 
-from lmscale import checkpoint, compiled, faults, stopping, sweep, train, worker
+from lmscale import checkpoint, compiled, programs, results, stopping, sweep, train, worker
 from lmscale.data import World
 from lmscale.device import Device
 from lmscale.durable import DiskError
@@ -57,27 +57,6 @@ def quietly_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "configure_jax", lambda cache: None)
 
 
-def run(values: dict[str, Any], folder: Path, fault: str = "", **changes: Any) -> int:
-    """The sweep, each job in this process, with faults as LMSCALE_FAULT would name them."""
-    values = {**values, "runs": str(folder), **changes}
-
-    def launch(jobs: list[str]) -> list[Exception]:
-        errors = []
-        for name in jobs:
-            try:
-                worker.train_job({**values, "job": name})
-            except Exception as error:
-                errors.append(error)
-        return errors
-
-    faults._plan = faults.parse(fault) if fault else None
-    faults._passed.clear()
-    try:
-        return sweep.run([values], launch)
-    finally:
-        faults._plan = None
-
-
 def content(folder: Path) -> dict[str, bytes]:
     experiment = folder / "smoke"
     left_out = ("log.txt", "timing.jsonl", "pack.json")
@@ -96,7 +75,7 @@ def whole(values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
         patch.setattr(worker, "take_core", lambda count: None)
         patch.setattr(sweep, "found", lambda wanted, runs: Device(wanted))
         patch.setattr(train, "configure_jax", lambda cache: None)
-        assert run(values, folder) == 0
+        assert sweep_here(values, folder) == 0
     return content(folder)
 
 
@@ -104,22 +83,24 @@ def test_what_keeps_crashing_is_parked_with_its_log_and_tried_again_on_demand(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     pack = {**values["pack"], "tries": 2}
-    assert run(values, tmp_path, "train.stepped:*=crash", pack=pack) == 1
+    assert sweep_here(values, tmp_path, "train.stepped:*=crash", pack=pack) == 1
     said = capfd.readouterr().err
     assert "InjectedCrash" in said and "parked" in said and "log.txt" in said and "retry=true" in said
     outcomes = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/outcome.json")]
     assert [outcome["outcome"] for outcome in outcomes] == ["failed"] * 3
     (tail,) = [outcome["log_tail"] for outcome in outcomes if "log_tail" in outcome]
     assert "Traceback" in tail and "injected at train.stepped" in tail
-    assert run(values, tmp_path, pack=pack) == 1  # still parked, still said
-    assert run(values, tmp_path, pack=pack, retry=True) == 0
+    assert sweep_here(values, tmp_path, pack=pack) == 1  # still parked, still said
+    assert sweep_here(values, tmp_path, pack=pack, retry=True) == 0
     assert content(tmp_path) == whole
 
 
 def test_a_crash_now_and_then_costs_nothing_but_time(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    assert run(values, tmp_path, "train.stepped:5=crash,record.appended:9=crash,items.synced=crash") == 0
+    assert (
+        sweep_here(values, tmp_path, "train.stepped:5=crash,record.appended:9=crash,items.synced=crash") == 0
+    )
     assert content(tmp_path) == whole
 
 
@@ -146,7 +127,7 @@ def test_a_kept_step_that_fails_later_is_no_failure_of_the_pack(
 ) -> None:
     """One call is the trial: what follows fails at the first step, or amid the run. The claim goes on."""
     kept_by: dict[Any, compiled.KeptFunction] = {}
-    original = train._program
+    original = programs._program
 
     def afresh(*what: Any) -> compiled.KeptFunction:
         old = original(*what)  # its step is compiled already
@@ -155,7 +136,7 @@ def test_a_kept_step_that_fails_later_is_no_failure_of_the_pack(
 
     path = tmp_path / "step.program"
     path.write_bytes(b"kept")
-    monkeypatch.setattr(train, "_program", afresh)
+    monkeypatch.setattr(programs, "_program", afresh)
     monkeypatch.setattr(compiled, "key", lambda *_: "step")
     monkeypatch.setattr(
         compiled, "_unpack", lambda *_: FailsLater(next(iter(kept_by.values()))._jitted, calls)
@@ -163,7 +144,7 @@ def test_a_kept_step_that_fails_later_is_no_failure_of_the_pack(
     before = jax.config.values[compiled._CACHE]
     jax.config.update(compiled._CACHE, str(tmp_path))
     try:
-        assert run(values, tmp_path / "runs", pack={**values["pack"], "tries": 1}) == 0
+        assert sweep_here(values, tmp_path / "runs", pack={**values["pack"], "tries": 1}) == 0
     finally:
         jax.config.update(compiled._CACHE, before)
     assert not path.exists()
@@ -177,10 +158,10 @@ def test_what_a_pack_had_no_time_to_remove_is_removed_by_the_next_start(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     """Its runs have their outcomes, so that nobody will train it again."""
-    assert run(values, tmp_path, "train.finished:*=crash") == 0
+    assert sweep_here(values, tmp_path, "train.finished:*=crash") == 0
     left = set(content(tmp_path)) - set(whole)
     assert left and all(name.endswith(".ckpt") for name in left)
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
     assert content(tmp_path) == whole
 
 
@@ -188,14 +169,14 @@ def test_a_long_evaluation_gives_way_to_a_stop(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It leaves no record and no checkpoint of its step; the next start comes to it again."""
-    monkeypatch.setattr(train, "GRACE", 0.0)
+    monkeypatch.setattr(results, "GRACE", 0.0)
     monkeypatch.setattr(stopping, "_asked", None)  # what follows is undone with the test
     with pytest.raises(KeyboardInterrupt):
-        run(values, tmp_path, "evaluation.piece:3=terminate")
+        sweep_here(values, tmp_path, "evaluation.piece:3=terminate")
     assert [row.state for row in Ledger(tmp_path / "smoke").status()] == ["released"]
     assert "amid an evaluation" in next(tmp_path.glob("smoke/packs/*/claims/*")).read_text()
     stopping._asked = None
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
     assert content(tmp_path) == whole
 
 
@@ -206,8 +187,8 @@ def test_a_full_disk_ends_the_sweep_with_its_sentence(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, point: str
 ) -> None:
     with pytest.raises(UserError, match=r"No space left on device; .*free some space"):
-        run(values, tmp_path, f"{point}=ENOSPC")
-    assert run(values, tmp_path) == 0
+        sweep_here(values, tmp_path, f"{point}=ENOSPC")
+    assert sweep_here(values, tmp_path) == 0
     assert content(tmp_path) == whole
 
 
@@ -219,18 +200,18 @@ def test_a_disk_that_stays_full_is_blamed_for_what_it_stopped(
 
     monkeypatch.setattr("lmscale.speeds.record_speeds", full)
     with pytest.raises(UserError, match=r"cannot write .*\.ckpt: No space left"):
-        run(values, tmp_path, "checkpoint.written:3=ENOSPC")
+        sweep_here(values, tmp_path, "checkpoint.written:3=ENOSPC")
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_said(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(UserError):
-        run(values, tmp_path, "checkpoint.written:6=ENOSPC")
+        sweep_here(values, tmp_path, "checkpoint.written:6=ENOSPC")
     (pack,) = {path.parent for path in tmp_path.glob("smoke/packs/*/*.ckpt")}
     newest = max(pack.glob("*.ckpt"))
     newest.write_bytes(newest.read_bytes()[:-1])
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
     assert f"checkpoint {newest} set aside" in capfd.readouterr().err
     newest.with_name(newest.name + ".bad").unlink()
     assert content(tmp_path) == whole
@@ -239,15 +220,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_said(
 def test_a_damaged_pin_is_made_again_by_the_trunk(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
     branch = next(path.parent for path in tmp_path.glob("smoke/*/items.npz"))
     start = json.loads((branch / "spec.json").read_text())["decay_start"]
     (pin,) = tmp_path.glob(f"smoke/packs/*/step-{start:012d}.pinned.ckpt")
     pin.write_bytes(pin.read_bytes()[:1000])
     shutil.rmtree(branch)
     with pytest.raises(UserError, match=r"no checkpoint of trunk .* start the sweep again"):
-        run(values, tmp_path)
-    assert run(values, tmp_path) == 0
+        sweep_here(values, tmp_path)
+    assert sweep_here(values, tmp_path) == 0
     pin.with_name(pin.name + ".bad").unlink()
     assert content(tmp_path) == whole
 
@@ -255,7 +236,7 @@ def test_a_damaged_pin_is_made_again_by_the_trunk(
 def test_a_deleted_run_is_trained_again_and_changed_tokens_are_refused(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
     shutil.rmtree(next(path.parent for path in tmp_path.glob("smoke/*/items.npz")))
     corpora = tmp_path / "corpora"
     shutil.copytree(values["corpora"], corpora)
@@ -263,8 +244,8 @@ def test_a_deleted_run_is_trained_again_and_changed_tokens_are_refused(
         content_before = tokens.read_bytes()
         tokens.write_bytes(bytes([content_before[0] ^ 1]) + content_before[1:])
     with pytest.raises(UserError, match=r"train\.bin has changed since it was scanned"):
-        run(values, tmp_path, corpora=str(corpora))
-    assert run(values, tmp_path) == 0
+        sweep_here(values, tmp_path, corpora=str(corpora))
+    assert sweep_here(values, tmp_path) == 0
     assert content(tmp_path) == whole
 
 
@@ -272,16 +253,16 @@ def test_what_began_with_one_version_goes_on_with_no_other(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError):
-        run(values, tmp_path, "checkpoint.written:4=ENOSPC")
+        sweep_here(values, tmp_path, "checkpoint.written:4=ENOSPC")
     monkeypatch.setitem(versions(), "jax", "0.1.0")
     with pytest.raises(
         UserError, match=r"was begun or planned with jax [0-9.]+, here 0\.1\.0: .* retry=true"
     ):
-        run(values, tmp_path)
-    assert run(values, tmp_path, retry=True) == 0
+        sweep_here(values, tmp_path)
+    assert sweep_here(values, tmp_path, retry=True) == 0
     executions = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/execution.json")]
     assert {execution["versions"]["jax"] for execution in executions} == {"0.1.0"}
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
 
 
 def test_what_began_with_deterministic_operations_does_not_go_on_without_them(
@@ -292,16 +273,16 @@ def test_what_began_with_deterministic_operations_does_not_go_on_without_them(
         flagged.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true")
         versions.cache_clear()
         with pytest.raises(UserError):
-            run(values, tmp_path, "checkpoint.written:4=ENOSPC")
+            sweep_here(values, tmp_path, "checkpoint.written:4=ENOSPC")
     versions.cache_clear()
     with pytest.raises(UserError, match=r"xla_gpu_deterministic_ops true, here unset: .* retry=true"):
-        run(values, tmp_path)
+        sweep_here(values, tmp_path)
 
 
 def freeze_for(values: dict[str, Any], folder: Path, device: str, with_state: bool) -> str:
     """Leave the folder as a sweep does that began its trunk for another device."""
     with pytest.raises(UserError):
-        run(values, folder, "checkpoint.written:4=ENOSPC")
+        sweep_here(values, folder, "checkpoint.written:4=ENOSPC")
     (entry,) = Ledger(folder / "smoke").frozen()
     Ledger(folder / "smoke").thaw(entry["pack_id"])
     for state in folder.glob("smoke/packs/*/*.ckpt"):
@@ -321,7 +302,7 @@ def test_a_folder_that_was_frozen_for_a_device_nobody_has_is_used_again(
 ) -> None:
     """As older versions left it on a machine with a card that jax could not use: no state depends on it."""
     freeze_for(values, tmp_path, "gpu", with_state=False)
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
     now = content(tmp_path)
     assert {name: now[name] for name in whole if "frozen" not in name} == {
         name: data for name, data in whole.items() if "frozen" not in name
@@ -335,11 +316,11 @@ def test_a_state_of_another_device_is_kept_until_it_is_given_up(
     with pytest.raises(
         UserError, match=r"pack \w+ was begun or planned with device gpu, here cpu: .*retry=true"
     ):
-        run(values, tmp_path)
+        sweep_here(values, tmp_path)
     assert [row.state for row in Ledger(tmp_path / "smoke").status() if row.pack_id == pack_id] == [
         "released"
     ]
-    assert run(values, tmp_path, retry=True) == 0
+    assert sweep_here(values, tmp_path, retry=True) == 0
 
 
 OUT_OF_MEMORY = [
@@ -358,7 +339,7 @@ def test_no_memory_for_the_first_step_parks_nothing(
     monkeypatch.setattr(train, "restore", restore)
     for _ in range(4):  # more often than a pack is tried
         with pytest.raises(UserError, match=r"did not come to its first step .*needs more memory"):
-            run(values, tmp_path)
+            sweep_here(values, tmp_path)
     assert [row.state for row in Ledger(tmp_path / "smoke").status()] == ["released"]
     assert Ledger(tmp_path / "smoke").frozen() == []
 
@@ -371,7 +352,7 @@ def test_what_no_process_can_do_is_said_before_any_claim(
 
     monkeypatch.setattr(train, "configure_jax", configure)
     with pytest.raises(UserError, match=r"training cannot start here: RuntimeError: Unable .* no driver$"):
-        run(values, tmp_path)
+        sweep_here(values, tmp_path)
     assert Ledger(tmp_path / "smoke").status() == []
     (log,) = tmp_path.glob("smoke/packs/*/log.txt")
     assert "Traceback" in log.read_text()
@@ -380,14 +361,14 @@ def test_what_no_process_can_do_is_said_before_any_claim(
 def test_a_finished_sweep_in_a_folder_that_cannot_be_written_is_no_error(
     values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
 
     def refuse(*_: Any, **__: Any) -> None:
         raise DiskError("cannot write")
 
     monkeypatch.setattr("lmscale.durable.replace", refuse)
     monkeypatch.setattr("lmscale.jsonfiles.replace", refuse)
-    assert run(values, tmp_path) == 0
+    assert sweep_here(values, tmp_path) == 0
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, steps: dict[int, range], value: float) -> None:
@@ -426,11 +407,14 @@ def test_a_lane_that_keeps_failing_diverges_alone_and_survives_a_crash(
     two = {"seed": [0, 1], "pack": {**values["pack"], "lanes": 2}}
     with pytest.MonkeyPatch.context() as patch:
         poisoned(patch, {0: range(10, 12)}, np.nan)
-        assert run(values, tmp_path / "clean", **two) == 0
+        assert sweep_here(values, tmp_path / "clean", **two) == 0
     with pytest.MonkeyPatch.context() as patch:
         poisoned(patch, {0: range(10, 12), 1: range(12, 10**6)}, np.nan)
-        assert run(values, tmp_path / "bad", **two) == 0
-        assert run(values, tmp_path / "crashed", "train.stepped:9=crash,train.stepped:24=crash", **two) == 0
+        assert sweep_here(values, tmp_path / "bad", **two) == 0
+        assert (
+            sweep_here(values, tmp_path / "crashed", "train.stepped:9=crash,train.stepped:24=crash", **two)
+            == 0
+        )
     assert outcomes_of(tmp_path / "clean", 0) == outcomes_of(tmp_path / "clean", 1) == ["done"] * 3
     assert outcomes_of(tmp_path / "bad", 0) == ["done"] * 3
     assert outcomes_of(tmp_path / "bad", 1) == ["diverged"] * 3
@@ -456,6 +440,6 @@ def test_a_spike_is_skipped_and_counted(
     """A loss fifty times as large, once the window of 128 steps is full."""
     poisoned(monkeypatch, {0: range(140, 141)}, 50.0)
     horizon = {"tokens": 1.5e5, "dial": 8, "exponent": 0.3, "multiples": [1.0]}
-    assert run(values, tmp_path, horizon=horizon, tasks=values["tasks"]) == 0
+    assert sweep_here(values, tmp_path, horizon=horizon, tasks=values["tasks"]) == 0
     last = [path.read_bytes().splitlines()[-1] for path in tmp_path.glob("smoke/*/records.jsonl")]
     assert [json.loads(line)["skipped_steps"] for line in last] == [1, 1]

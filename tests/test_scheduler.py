@@ -34,6 +34,7 @@ pytestmark = pytest.mark.alone
 needs_submitit = pytest.mark.skipif(
     importlib.util.find_spec("submitit") is None, reason="needs the extra slurm: pip install -e '.[slurm]'"
 )
+LONG = ("horizon.tokens=6e5", "pack.checkpoint_seconds=0.1")
 CONFIG = SweepConfig(name="x", dial=(16, 32), seed=(0,), horizon=HorizonConfig(tokens=1e6, dial=16))
 
 
@@ -286,17 +287,22 @@ def test_a_login_node_without_jax_trains_a_ladder_in_arrays(cluster: Cluster) ->
     assert len(cluster.jobs()) == 4
 
 
+def saving(cluster: Cluster) -> subprocess.Popen[str]:
+    """Start a sweep that takes a while, and return once a job has saved a state."""
+    leader = cluster.start(*LONG)
+    until(lambda: list(cluster.experiment.glob("packs/*/*.ckpt")))
+    return leader
+
+
 @needs_submitit
 @pytest.mark.slow
 def test_a_stopped_leader_leaves_its_jobs_and_the_next_attaches_to_them(cluster: Cluster) -> None:
-    long = ("horizon.tokens=6e5", "pack.checkpoint_seconds=0.1")
-    leader = cluster.start(*long)
-    until(lambda: list(cluster.experiment.glob("packs/*/*.ckpt")))
+    leader = saving(cluster)
     leader.send_signal(signal.SIGTERM)
     _, said = leader.communicate(timeout=60)
     assert leader.returncode == 128 + signal.SIGTERM
     assert "these jobs stay in the queue: 1; " in said and "this ends them: scancel 1\n" in said
-    status = cluster.run(*long, "action=status").stdout
+    status = cluster.run(*LONG, "action=status").stdout
     assert "trunk, seed 0): running on " in status and "; job 1 running on " in status
     # the time limit comes near: the state is saved, the job queued again, nothing is a failure
     (job,) = cluster.jobs()
@@ -304,7 +310,7 @@ def test_a_stopped_leader_leaves_its_jobs_and_the_next_attaches_to_them(cluster:
     assert steps
     fake_slurm.signal_job(job, signal.SIGUSR2)
     until(lambda: cluster.jobs()[0]["runs"] == 2)
-    ended = cluster.run(*long)
+    ended = cluster.run(*LONG)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert cluster.outcomes() == ["done", "done"]
     ends = [
@@ -321,9 +327,7 @@ def test_a_stopped_leader_leaves_its_jobs_and_the_next_attaches_to_them(cluster:
 @needs_submitit
 @pytest.mark.slow
 def test_cancelled_jobs_end_the_sweep(cluster: Cluster) -> None:
-    long = ("horizon.tokens=6e5", "pack.checkpoint_seconds=0.1")
-    leader = cluster.start(*long)
-    until(lambda: list(cluster.experiment.glob("packs/*/*.ckpt")))
+    leader = saving(cluster)
     cluster.call("scancel", "1")
     out, said = leader.communicate(timeout=120)
     assert leader.returncode == 2, out + said

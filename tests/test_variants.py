@@ -24,12 +24,12 @@ from lmscale.ladder import run_specs
 from lmscale.lanes import Lane
 from lmscale.optim import OptimConfig
 from lmscale.plan import Pack
+from lmscale.programs import lane_numbers
 from lmscale.schedule import RUN, TRUNK, ScheduleConfig, learning_rate
 from lmscale.shape import Parameter, Shape
 from lmscale.spec import RunSpec, spec_of, written
 from lmscale.speeds import speed_key
 from lmscale.step import State, init_lane, pack_program
-from lmscale.train import lane_numbers
 
 # --- a network variant: what would stand in mlp.py, or in a file beside it that mlp.py takes its entry from
 

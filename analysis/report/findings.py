@@ -18,6 +18,7 @@ from analysis.forecasting.promise import SAME
 from analysis.forecasting.score import Verification
 from analysis.forecasting.target import CUT, FEWEST, RECIPE, Target, choose_target, law_rows
 from analysis.report.kept import Kept, along_tokens, kept_forecasts, of_ladder, with_law
+from analysis.report.noise import seed_noise
 from analysis.report.source import Source
 from analysis.report.units import Units, units_of
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
@@ -242,23 +243,6 @@ def _lost(table: pd.DataFrame) -> pd.DataFrame:
     done, _ = finished_rows(last.drop(columns=["kind", "final"], errors="ignore"))
     going_on = last["outcome"].isna() | last["outcome"].astype(str).str.strip().str.lower().isin(_GOING_ON)
     return last[~last.index.isin(done.index) & ~going_on]
-
-
-def seed_noise(rows: pd.DataFrame) -> float | None:
-    """Pool the standard deviation of log loss between seeds of one size and horizon; None without seeds.
-
-    Rows that share a seed as well (five learning rates of one seed) differ by more than seeds: None.
-    """
-    if "seed" not in rows.columns:
-        return None
-    horizon = "horizon_tokens" if "horizon_tokens" in rows.columns else "tokens"
-    if rows.duplicated(["params", horizon, "seed"]).any():
-        return None
-    logs = np.log(rows["loss"])
-    grouped = logs.groupby([rows["params"], rows[horizon]])
-    squares = float(((logs - grouped.transform("mean")) ** 2).sum())
-    free = len(rows) - grouped.ngroups
-    return float(np.sqrt(squares / free)) if free > 0 else None
 
 
 def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:

@@ -1,16 +1,15 @@
 """Tell where the noise of a ladder comes from: seeds, initialisation, order of the data, the held-out windows."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.arrays import Array
+from analysis.figures import style
 from analysis.report import html
-from analysis.report.findings import Findings
-from analysis.report.runs import count, horizon_of
+from analysis.tables.finished import horizon_of
 
 _BLOCK = "loss_block_"
 _LEVEL = 0.9
@@ -53,17 +52,31 @@ def two_way(values: Array) -> tuple[float, float, float]:
 
 
 def noise_by_rung(rows: pd.DataFrame) -> list[RungNoise]:
-    """Estimate the components of variance of each size that has several runs of one horizon and rate."""
+    """Estimate the components of variance of each size that has several runs of one horizon and rate.
+
+    Rows that share a seed as well (five learning rates of one seed, in a column that is not known) differ by more
+    than seeds: none then.
+    """
     if "seed" not in rows.columns:
         return []
-    keys: list[Any] = [horizon_of(rows)]
-    keys += [rows["learning_rate"]] if "learning_rate" in rows.columns else []
+    rows = rows.assign(horizon_tokens=horizon_of(rows))
+    known = [name for name in ("learning_rate", "order_seed") if name in rows.columns]
+    if rows.duplicated(["params", "horizon_tokens", "seed", *known]).any():
+        return []
+    place = ["horizon_tokens", *[name for name in known if name == "learning_rate"]]
     found = []
     for params, rung in rows.groupby("params"):
-        places = [p for _, p in rung.groupby([key.loc[rung.index] for key in keys]) if len(p) > 1]
+        places = [p for _, p in rung.groupby(place) if len(p) > 1]
         if places:
             found.append(_rung(float(str(params)), places))
     return found
+
+
+def seed_noise(rows: pd.DataFrame) -> float | None:
+    """Pool the standard deviation of log loss between seeds over all sizes; None without seeds."""
+    rungs = noise_by_rung(rows)
+    free = sum(rung.free for rung in rungs)
+    return float(np.sqrt(sum(rung.free * rung.run**2 for rung in rungs) / free)) if rungs else None
 
 
 def _rung(params: float, places: list[pd.DataFrame]) -> RungNoise:
@@ -107,9 +120,9 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2g}"
 
 
-def noise_section(found: Findings) -> str:
+def noise_section(rows: pd.DataFrame) -> str:
     """Show by how much runs that differ in their seed alone differ, and what of it comes from where."""
-    rungs = noise_by_rung(found.rows)
+    rungs = noise_by_rung(rows)
     if not rungs:
         return ""
     crossed = any(rung.order is not None for rung in rungs)
@@ -129,11 +142,11 @@ def noise_section(found: Findings) -> str:
         )
     header = ["N", "horizons", "degrees of freedom", "between runs", "90% interval"]
     header += ["initialisation", "order", "interplay"] * crossed + ["windows"] * bool(blocked)
-    rows = []
+    cells = []
     for rung in rungs:
-        row = [count(rung.params), rung.horizons, rung.free, _share(rung.run)]
+        row = [style.count(rung.params), rung.horizons, rung.free, _share(rung.run)]
         row.append(f"{_share(rung.lower)} to {_share(rung.upper)}")
         row += [_share(v) for v in (rung.initialisation, rung.order, rung.interplay)] * crossed
         row += [_share(rung.windows)] * bool(blocked)
-        rows.append(row)
-    return html.section("Where the noise comes from", html.paragraph(*said), html.table(header, rows))
+        cells.append(row)
+    return html.section("Where the noise comes from", html.paragraph(*said), html.table(header, cells))

@@ -86,7 +86,7 @@ def _sections(found: Findings, drawn: dict[str, str], written: date) -> list[str
         law_section(found),
         next_section(found, drawn),
         _drawn("Residuals", drawn, "residuals"),
-        noise_section(found),
+        noise_section(found.rows),
         _drawn("Components of the loss", drawn, "components", "text_classes", "ngrams"),
         tasks_section(found, drawn),
         runs_section(found),

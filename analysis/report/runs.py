@@ -13,7 +13,7 @@ from analysis.figures import style
 from analysis.report import html
 from analysis.report.answer import named
 from analysis.report.findings import Findings
-from analysis.tables.finished import last_rows
+from analysis.tables.finished import horizon_of, last_rows
 
 _MOST_ROWS = 2000
 _MOST_RUNGS = 200
@@ -76,7 +76,7 @@ def _loss_of(run: dict[str, Any]) -> str:
     seed = f", seed {run['seed']}" if "seed" in run else ""
     reason = run.get("reason")
     return (
-        f"{name}: {run['outcome']} at {count(run.get('tokens'))} tokens, {count(run.get('params'))} "
+        f"{name}: {run['outcome']} at {_count(run.get('tokens'))} tokens, {_count(run.get('params'))} "
         f"parameters{seed}: {reason if isinstance(reason, str) and reason else 'no reason was written'}"
     )
 
@@ -94,10 +94,10 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     rows = []
     rungs = runs.groupby([runs["params"], horizon_of(runs)])
     for (params, tokens), group in itertools.islice(rungs, _MOST_RUNGS):
-        row = [count(params)]
+        row = [_count(params)]
         row += [_span(group["params_nonembedding"], style.count)] if others else []
         kept = found.rows.loc[used.get((params, tokens), [])]
-        row += [count(tokens), _span(kept["flops"], style.power)]
+        row += [_count(tokens), _span(kept["flops"], style.power)]
         row += [_span(group[rate], lambda v: f"{v:.3g}")] if rate else []
         row += [_listed(group["seed"])] if "seed" in group.columns else []
         row.append(_outcomes(group))
@@ -112,13 +112,6 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     return html.paragraph(f"{title}:") + shown if len(rows) <= 40 else html.folded(title, shown)
 
 
-def horizon_of(runs: pd.DataFrame) -> "pd.Series[float]":
-    """Return the tokens that a run was to see, where the table says so, or else those it saw."""
-    if "horizon_tokens" not in runs.columns:
-        return runs["tokens"]
-    return pd.to_numeric(runs["horizon_tokens"], errors="coerce").fillna(runs["tokens"])
-
-
 def _outcomes(group: pd.DataFrame) -> str:
     if "outcome" not in group.columns:
         return str(len(group))
@@ -129,13 +122,13 @@ def _all_runs(runs: pd.DataFrame) -> str:
     columns: dict[str, tuple[str, Callable[[Any], str]]] = {
         "run_id": ("run", str),
         "kind": ("kind", str),
-        "params": ("N", count),
-        "tokens": ("D", count),
+        "params": ("N", _count),
+        "tokens": ("D", _count),
         "flops": ("C (FLOPs)", lambda v: style.power(v) if _is_number(v) else "-"),
         "seed": ("seed", str),
         "learning_rate": ("rate", html.number),
         "outcome": ("outcome", str),
-        "skipped_steps": ("skipped steps", count),
+        "skipped_steps": ("skipped steps", _count),
         "loss": ("loss", lambda v: html.number(v, 4)),
     }
     there = [name for name in columns if name in runs.columns]
@@ -179,6 +172,5 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def count(value: Any) -> str:
-    """Write a count shortly; a dash for what is none."""
+def _count(value: Any) -> str:
     return style.count(float(value)) if _is_number(value) else "-"

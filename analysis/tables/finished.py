@@ -128,3 +128,10 @@ def last_rows(table: pd.DataFrame) -> pd.DataFrame:
     if "run_id" not in table.columns:
         return table
     return table.drop_duplicates("run_id", keep="last").reset_index(drop=True)
+
+
+def horizon_of(runs: pd.DataFrame) -> "pd.Series[float]":
+    """Return the tokens that a run was to see, where the table says so, or else those it saw."""
+    if "horizon_tokens" not in runs.columns:
+        return runs["tokens"]
+    return pd.to_numeric(runs["horizon_tokens"], errors="coerce").fillna(runs["tokens"])
