@@ -45,6 +45,7 @@ KEPT = (
     "seed",
     "params",
     "params_active",
+    "horizon_tokens",
     "tokens",
     "flops",
     "learning_rate",

@@ -14,6 +14,7 @@ from analysis.cli import main
 from analysis.errors import Code, Status
 from analysis.fitting.checks import check_enough
 from analysis.fitting.observations import observe
+from analysis.fitting.rows import usable_rows
 from analysis.forecasting.isoflop import budgets
 from analysis.laws.catalogue import FORMS
 
@@ -437,3 +438,25 @@ def test_results_are_frames_and_html_and_draw_themselves() -> None:
     for result in (fitted, forecast, sizes):
         assert "<table" in result._repr_html_() and result.status in result._repr_html_()
     assert fitted.plot().axes
+
+
+def test_runs_of_one_horizon_are_one_place_whatever_steps_they_skipped() -> None:
+    """A skipped step leaves its tokens out, so rates of one horizon differ a little in tokens; the best counts."""
+    rows = [
+        {
+            "params": n,
+            "tokens": d - skipped * 900,
+            "horizon_tokens": d,
+            "learning_rate": rate,
+            "skipped_steps": skipped,
+        }
+        | {"loss": (1.7 + 400 / n**0.34 + 400 / d**0.28) * worse, "seed": 0}
+        for n in (1e5, 3e5, 1e6)
+        for d in (1e6, 2e6)
+        for rate, worse, skipped in ((0.01, 1.05, 0), (0.02, 1.0, 1), (0.04, 1.1, 3))
+    ]
+    kept = usable_rows(pd.DataFrame(rows), ("params", "tokens"), 5)
+    assert kept.table["learning_rate"].tolist() == [0.02] * 6
+    assert [left.reason for left in kept.left_out] == [
+        "another learning_rate is better at the same params, tokens"
+    ]

@@ -12,13 +12,15 @@ import pandas as pd
 from jaxtyping import Bool
 
 from analysis.errors import Code, Warn
-from analysis.tables.finished import LeftOut
+from analysis.tables.finished import LeftOut, horizon_of
 
 # Columns that place a run on a law; runs that agree in all of them differ by a seed or by a setting.
 PLACE = ("params", "params_active", "tokens", "unique_tokens")
 # Columns that tell equal runs apart without being a setting, and those that say what a row is.
 SEED = re.compile(r"(^|[_ ./])(seed|replicate|repeat|trial|fold|rng)s?($|[_ ./])", re.IGNORECASE)
-NO_SETTING = frozenset({"loss", "weight", "group", "flops", "final", "outcome", "kind", "science", "run_id"})
+NO_SETTING = frozenset(
+    {"loss", "weight", "group", "flops", "final", "outcome", "kind", "science", "run_id", "skipped_steps"}
+)
 # Settings that people tune; a column of another name is one where every size has the same values of it.
 SETTING = re.compile(
     r"(^|[_ ./])(lr|learning[_ ]?rate|batch([_ ]?size)?|bs|warmup|wd|weight[_ ]?decay|beta[12]?|momentum|clip|"
@@ -138,6 +140,8 @@ def _worse_settings(
     `table` is numbered from zero.
     """
     worse = np.zeros(len(table), dtype=bool)
+    if {"tokens", "horizon_tokens"} <= set(table.columns):  # skipped steps leave runs of one horizon apart
+        table = table.assign(tokens=horizon_of(table))
     where = table.groupby(list(place), dropna=False, sort=False).ngroup()
     again = where[where.duplicated(keep=False) & table["loss"].gt(0)]
     if again.empty or _only_seeds(table, where):
