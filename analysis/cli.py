@@ -104,9 +104,8 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
                 f"{args.verb}: {word}: one word too many; a value with blanks goes between quotes"
             )
         options = [name for name in parser.options if name.startswith("--")]
-        raise UserError(
-            f"{args.verb}: {word}: no such option; {nearest(word, options) or ', '.join(options)}".rstrip()
-        )
+        meant = nearest(word, options).strip() or f"there are {', '.join(options)}"
+        raise UserError(f"{args.verb}: {word}: no such option; {meant}")
     return args
 
 
