@@ -86,20 +86,24 @@ def main() -> int:
 
 
 def readable(arguments: list[str]) -> list[str]:
-    """Return the command line as Hydra can read it: -m first, and values that its grammar has no place for (letters
-    that are not ASCII, ~, parentheses, =) between quotes, whole or in a list. parts.NAME.KEY=VALUE goes to the
-    sweeper, last."""
+    """Return the command line as Hydra can read it: -m first, then all overrides, then other options; and
+    values that its grammar has no place for (letters that are not ASCII, ~, parentheses, =) between quotes, whole
+    or in a list. parts.NAME.KEY=VALUE goes to the sweeper."""
     sweeps = [argument for argument in arguments if argument in ("-m", "--multirun")]
     of_parts = [match for argument in arguments if (match := _OF_A_PART.fullmatch(argument))]
-    rest = [
-        argument for argument in arguments if argument not in sweeps and not _OF_A_PART.fullmatch(argument)
+    overrides = [
+        argument
+        for argument in arguments
+        if re.match(r"[^-].*=|~", argument, re.DOTALL) and not _OF_A_PART.fullmatch(argument)
     ]
+    taken = {*sweeps, *overrides, *(match.string for match in of_parts)}
     inner = [
         _quote(f"{part}.{_quoted(mark + override)}")
         for mark, part, override in (m.groups() for m in of_parts)
     ]
     typed = [f"hydra.sweeper.parts=[{','.join(inner)}]"] if inner else []
-    return sweeps + [_quoted(argument) for argument in rest] + typed
+    rest = [argument for argument in arguments if argument not in taken]
+    return [*sweeps, *map(_quoted, overrides), *typed, *rest]
 
 
 def _quoted(argument: str) -> str:
