@@ -27,7 +27,7 @@ EXIT = "exit status: 0, or 2 with one line that says what is wrong and where"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; 0, or 2 with one line on stderr that says what is wrong and where."""
+    """Run one verb; 0, 2 with one line on stderr that says what is wrong and where, or 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if "_ARGCOMPLETE" in os.environ:
         complete()
@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"analysis: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("analysis: stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # `... | head` has read enough; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

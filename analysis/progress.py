@@ -62,7 +62,8 @@ class Bars:
             self.now = f"{self.what}: {what}" if what else self.what, done, total or None
             if self.live:
                 named, completed, of = self.now
-                self.live.update(self.live.task_ids[0], description=named, completed=completed, total=of)
+                self.live.tasks[0].total = of  # for `update`, None is no change
+                self.live.update(self.live.task_ids[0], description=named, completed=completed)
 
     def _begin(self) -> None:
         from rich.console import Console

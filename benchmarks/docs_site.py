@@ -42,8 +42,6 @@ def tutorial(path: Path) -> str:
     """A page of an example: what its first lines say, then its code."""
     source = path.read_text()
     said = ast.get_docstring(ast.parse(source)) or path.stem
-    title, _, about = said.partition("\n")
+    title = re.split(r"[:,;.]", said)[0]
     code = source.split('"""', 2)[2].strip()
-    return (
-        f'# {title.rstrip(".")}\n\n{about.strip()}\n\n```python title="examples/{path.name}"\n{code}\n```\n'
-    )
+    return f'# {title}\n\n{said}\n\n```python title="examples/{path.name}"\n{code}\n```\n'
