@@ -92,15 +92,16 @@ class PackConfig:
     lanes: runs of one shape trained at a time in one program; `auto` is 1 on a CPU, where a process a core is
     faster, and measured on an accelerator, once for each shape and device. max_lanes: the most runs of a pack that
     has more lanes than one; the others wait for a lane that ends. steps: the most steps in a dispatch. attention:
-    xla, or cudnn: on an NVIDIA GPU by its kernels, where heads are of a multiple of 8 channels up to 128 and
-    nothing is added to the scores; twice as fast (docs/performance.md), and to be checked there first: python -m
-    benchmarks.gpu right.
+    auto is `attention.causal` on a CPU, where nothing is added to the scores and each head has keys of its own,
+    and XLA's elsewhere; xla; or cudnn: on an NVIDIA GPU by its kernels, where heads are of a multiple of 8 channels
+    up to 128 and nothing is added to the scores; twice as fast (docs/performance.md), and to be checked there
+    first: python -m benchmarks.gpu right.
     """
 
     lanes: int | str = "auto"
     max_lanes: int = 256
     steps: int = 16
-    attention: str = "xla"
+    attention: str = "auto"
     device: str = "auto"
     checkpoint_seconds: float = 30.0
     checkpoints: int = 2
@@ -110,7 +111,7 @@ class PackConfig:
         if self.lanes != "auto" and (isinstance(self.lanes, str) or self.lanes < 1):
             raise UserError(f"pack.lanes={self.lanes}: must be auto or a number of at least 1")
         among("pack.device", self.device, ("auto", "cpu", "gpu", "tpu"))
-        among("pack.attention", self.attention, ("xla", "cudnn"))
+        among("pack.attention", self.attention, ("auto", "xla", "cudnn"))
         for name in ("max_lanes", "steps", "checkpoints", "tries"):
             at_least(f"pack.{name}", getattr(self, name), 1)
         at_most("pack.steps", self.steps, 2**16)

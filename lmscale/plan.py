@@ -208,10 +208,15 @@ def _anew(execution: dict[str, Any], thawed: Collection[str]) -> dict[str, Any]:
 
 
 def _attention(spec: RunSpec, config: Any, device: str) -> dict[str, str]:
-    """Name the kernel of attention, where it is not XLA's: so a pack of before has the execution that it had."""
+    """Name the kernel of attention, where it is not XLA's. A pack that was begun before there were others has none
+    in its frozen execution, and goes on with XLA's."""
     shape = spec.shape
-    fits = shape.d_head % 8 == 0 and shape.d_head <= 128 and shape.positions != "alibi"
-    return {"attention": config.attention} if config.attention != "xla" and device == "gpu" and fits else {}
+    if shape.positions == "alibi":
+        return {}
+    if config.attention == "auto" and device == "cpu" and shape.n_kv_head is None:
+        return {"attention": "blocks"}
+    fits = shape.d_head % 8 == 0 and shape.d_head <= 128
+    return {"attention": "cudnn"} if config.attention == "cudnn" and device == "gpu" and fits else {}
 
 
 @functools.cache
