@@ -28,11 +28,13 @@ def causal(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array) -> jax.Array
 
 
 @jax.custom_vjp
+@jax.named_scope("scores")
 def _block(q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array) -> jax.Array:
     """Attend from the last T of S positions."""
     return _forward(q_BTHK, k_BSHK, v_BSHK)[0]
 
 
+@jax.named_scope("scores")
 def _forward(
     q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -48,6 +50,7 @@ def _forward(
     return o_BTHK, (q_BTHK, k_BSHK, v_BSHK, e_BHTS, share_BTH1, o_BTHK)
 
 
+@jax.named_scope("scores")
 def _backward(kept: tuple[jax.Array, ...], do_BTHK: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     q_BTHK, k_BSHK, v_BSHK, e_BHTS, share_BTH1, o_BTHK = kept
     do_BTHK = do_BTHK * share_BTH1.astype(do_BTHK.dtype)
