@@ -112,7 +112,7 @@ def _settled(pack: Pack, ledger: Ledger, requested: str, runs: Path) -> Pack:
         device = found(requested, runs)
         if said := unused_card(requested, device):
             _log.warning("%s", said)
-        execution = settle(pack.execution, device.platform, cores.given())
+        execution = settle(pack.execution, pack.runs[0].shape, device.platform, cores.given())
     return dataclasses.replace(pack, execution=execution, named=pack.pack_id)
 
 
