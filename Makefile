@@ -20,7 +20,7 @@ VARIABLES := PYTHON EXPERIMENT PART RUNS ARGS BUDGET TARGET A B
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
-.PHONY: help sweep data plan candidates status peek fit extrapolate compare forecast verify emergence plots report test test-slow bench lint clean
+.PHONY: help sweep data plan candidates status peek fit extrapolate compare forecast verify emergence plots report test test-slow bench docs lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -94,6 +94,11 @@ lint: .venv/installed ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: .venv/installed ## the site of the docs, in build/site; every warning is an error
+	@$(PY) -c 'import mkdocstrings' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	@echo "build/site/index.html (search needs: python -m http.server -d build/site)"
 
 clean: ## remove the virtual environment (never the runs)
 	rm -rf .venv build *.egg-info

@@ -4,6 +4,7 @@ Every warning and status is registered here with its sentence; the tables of doc
 (`python -m benchmarks.docs_tables`).
 """
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,12 @@ from enum import StrEnum
 
 class UserError(Exception):
     """A person's mistake: one line that names the field or row, its value and what would be right. Exit 2."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean X? ` for the nearest known word, nothing where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 class Code(StrEnum):

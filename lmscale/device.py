@@ -105,8 +105,8 @@ def unused_card(requested: str, device: Device) -> str | None:
 
 def _remedy(platform: str) -> str:
     return {
-        "gpu": "for an NVIDIA card: .venv/bin/pip install -e '.[cuda]' ('.[cuda12]' for drivers before 580)",
-        "tpu": "for a TPU: .venv/bin/pip install -e '.[tpu]'",
+        "gpu": "for an NVIDIA card: pip install 'lmscale[cuda]' ('lmscale[cuda12]' for drivers before 580)",
+        "tpu": "for a TPU: pip install 'lmscale[tpu]'",
         "cpu": "take JAX_PLATFORMS out of the environment",
     }[platform]
 

@@ -1,9 +1,11 @@
-"""The Hydra application: `python -m lmscale.launch`. With `lmscale_sweeper`, the only place that sees Hydra.
+"""The Hydra application: what the command `lmscale` starts. With `lmscale_sweeper`, the only place that sees Hydra.
 
 The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one pack.
 """
 
 import contextlib
+import difflib
+import importlib.util
 import io
 import os
 import re
@@ -13,15 +15,18 @@ import warnings
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmscale import collector, stopping
+from lmscale.config import ACTIONS
 from lmscale.device import MORE_MEMORY
 from lmscale.durable import disk_error
 from lmscale.errors import UserError
+from lmscale.usage import SWEEPS
 
 _OF_A_PART = re.compile(r"([+~]*)parts\.([^.=]+)\.(.*)", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:/+ {}\[\]-]*")
@@ -49,11 +54,14 @@ def main() -> int:
     typed = sys.argv[1:]
     sys.argv[1:] = readable(typed)
     try:
+        _check_options(typed)
+        _whose_sweeps(typed)
         with collector.resting():  # until all is composed
             app()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "lmscale.launch", *typed])
+        command = ["lmscale"] if Path(sys.argv[0]).name == "lmscale" else ["python", "-m", "lmscale.launch"]
+        again = shlex.join([*command, *typed])
         with contextlib.suppress(OSError, UserError):  # the terminal may be what went away
             stopping.say_farewell()
             print(f"lmscale: stopped, and nothing that was saved is lost; to go on: {again}", file=sys.stderr)
@@ -67,7 +75,7 @@ def main() -> int:
     except OverrideParseException as error:
         return _refuse(_unreadable(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(_unknown_key(error) or _missing_launcher(error) or str(error))
+        return _refuse(_unknown_key(error) or _unknown_choice(error) or str(error))
     except RecursionError:
         return _refuse("the arguments, or a file of sweeps/, are nested deeper than can be read")
     except OSError as error:
@@ -78,20 +86,24 @@ def main() -> int:
 
 
 def readable(arguments: list[str]) -> list[str]:
-    """Return the command line as Hydra can read it: -m first, and values that its grammar has no place for (letters
-    that are not ASCII, ~, parentheses, =) between quotes, whole or in a list. parts.NAME.KEY=VALUE goes to the
-    sweeper, last."""
+    """Return the command line as Hydra can read it: -m first, then all overrides, then other options; and
+    values that its grammar has no place for (letters that are not ASCII, ~, parentheses, =) between quotes, whole
+    or in a list. parts.NAME.KEY=VALUE goes to the sweeper."""
     sweeps = [argument for argument in arguments if argument in ("-m", "--multirun")]
     of_parts = [match for argument in arguments if (match := _OF_A_PART.fullmatch(argument))]
-    rest = [
-        argument for argument in arguments if argument not in sweeps and not _OF_A_PART.fullmatch(argument)
+    overrides = [
+        argument
+        for argument in arguments
+        if re.match(r"[^-].*=|~", argument, re.DOTALL) and not _OF_A_PART.fullmatch(argument)
     ]
+    taken = {*sweeps, *overrides, *(match.string for match in of_parts)}
     inner = [
         _quote(f"{part}.{_quoted(mark + override)}")
         for mark, part, override in (m.groups() for m in of_parts)
     ]
     typed = [f"hydra.sweeper.parts=[{','.join(inner)}]"] if inner else []
-    return sweeps + [_quoted(argument) for argument in rest] + typed
+    rest = [argument for argument in arguments if argument not in taken]
+    return [*sweeps, *map(_quoted, overrides), *typed, *rest]
 
 
 def _quoted(argument: str) -> str:
@@ -112,16 +124,48 @@ def _quote(value: str) -> str:
     return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), value) + '"'
 
 
+def _check_options(typed: list[str]) -> None:
+    """Raise UserError for an option that Hydra does not have, which would answer with all that it has."""
+    known = [name for name in get_args_parser()._option_string_actions if name.startswith("--")]
+    for argument in typed:
+        option = argument.partition("=")[0]
+        if option.startswith("--") and not any(name.startswith(option) for name in known):
+            near = difflib.get_close_matches(option, known, n=1)
+            meant = f"did you mean {near[0]}?" if near else "lmscale --help lists them"
+            raise UserError(f"{option}: no such option; {meant}")
+
+
+def _whose_sweeps(typed: list[str]) -> None:
+    """Raise UserError where somebody else's `sweeps` would be read in place of ours. Say so where ours is read and
+    his, in the working folder, is not."""
+    found = importlib.util.find_spec("sweeps")
+    places = [Path(place).resolve() for place in (found and found.submodule_search_locations) or ()]
+    if places != [SWEEPS]:
+        raise UserError(
+            f"{places[0] if places else 'sweeps'}: read in place of lmscale's own sweeps; start the command "
+            "lmscale, which does not import from the working folder, or rename yours"
+        )
+    his = Path("sweeps")
+    told = any("searchpath" in argument or argument.startswith("--config-d") for argument in typed)
+    if not told and his.resolve() != SWEEPS and any(his.glob("*/*.yaml")):
+        print(
+            "lmscale: note: sweeps/ in this folder is not read; 'hydra.searchpath=[file://sweeps]' adds it",
+            file=sys.stderr,
+        )
+
+
 def _unreadable(error: OverrideParseException) -> str:
     """The sentence for an argument that Hydra cannot read."""
-    if "=" not in error.override:
+    word = error.override
+    if "=" not in word:
+        near = difflib.get_close_matches(word, ACTIONS, n=1)
+        if near:
+            return f"{word}: give NAME=VALUE; did you mean action={near[0]}?"
         remedy = "give NAME=VALUE; a value with blanks goes between quotes, name='two words'"
-        return f"{error.override}: {remedy} (in make: ARGS=\"'name=two words'\")"
-    name = error.override.partition("=")[0]
+        return f"{word}: {remedy} (in make: ARGS=\"'name=two words'\")"
+    name = word.partition("=")[0]
     why = " ".join(str(error).split()).partition(" See https://")[0]
-    return (
-        f"{error.override}: not readable ({why}); a list is [a,b], text with special letters '{name}=\"...\"'"
-    )
+    return f"{word}: not readable ({why}); a list is [a,b], text with special letters '{name}=\"...\"'"
 
 
 def _unknown_key(error: Exception) -> str | None:
@@ -138,14 +182,22 @@ def _unknown_key(error: Exception) -> str | None:
     return unknown_key(SweepConfig, named[1]) if named else None
 
 
-def _missing_launcher(error: Exception) -> str | None:
-    """Hydra lists the launchers that are there; those that are not may be an extra of ours."""
-    named = re.search(r"Could not find 'hydra/launcher/(\w+)'", str(error))
-    extra = (
-        {"ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}.get(named[1]) if named else None
+def _unknown_choice(error: Exception) -> str | None:
+    """Hydra lists what a group has, and where it looked. A launcher that is not there may be an extra of ours."""
+    named = re.search(
+        r"Could not find '([\w/]+)/([^'/]+)'\s+Available [^:]+:\s+(.*?)\s+Config s", str(error), re.S
     )
+    if not named:
+        return None
+    group, name, there = named[1], named[2], named[3].split()
+    extra = {"ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}.get(name)
+    if group == "hydra/launcher" and extra:
+        return f"{group}={name}: not installed; pip install 'lmscale[{extra}]'"
+    near = difflib.get_close_matches(name, there, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
     return (
-        f"hydra/launcher={named[1]}: not installed; pip install -e '.[{extra}]'" if named and extra else None
+        f"{group}={name}: no such file; {meant}there are {', '.join(there)}; a folder of your own with "
+        f"{group}/{name}.yaml is added by 'hydra.searchpath=[file://FOLDER]'"
     )
 
 

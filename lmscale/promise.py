@@ -184,5 +184,8 @@ def _registered(folder: Path) -> list[tuple[Mapping[str, Any], Mapping[str, Any]
 
 
 def _analysis(verb: str, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "analysis", verb, str(folder), *options]
+    # -m analysis would run an analysis.py of the working folder: ours is installed, or stands beside this package
+    beside = str(Path(__file__).resolve().parents[1])
+    code = f"import sys; sys.path.append({beside!r}); from analysis.cli import main; raise SystemExit(main())"
+    command = [sys.executable, "-P", "-c", code, verb, str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)

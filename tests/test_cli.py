@@ -32,10 +32,12 @@ def _refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_an_unknown_verb_and_missing_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "invalid choice: 'fitt'" in _refused(capsys, "fitt", "x.csv")
+    assert "fitt: no such verb; did you mean fit?" in _refused(capsys, "fitt", "x.csv")
     assert "VERB" in _refused(capsys)
     assert "TABLE" in _refused(capsys, "report")
-    assert "--nonsense" in _refused(capsys, "report", "x.csv", "--nonsense", "3")
+    assert "--nonsense: no such option" in _refused(capsys, "report", "x.csv", "--nonsense", "3")
+    assert "did you mean --columns?" in _refused(capsys, "fit", "x.csv", "--colums=params=N")
+    assert "y: one word too many" in _refused(capsys, "fit", "x.csv", "y")
 
 
 def test_a_missing_table_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_a_card_that_jax_cannot_use_is_said_and_the_cpu_is_used(
     found = device.found("auto", tmp_path)
     assert found == Device("cpu", "a kind") == device.expected("auto", tmp_path)
     said = device.unused_card("auto", found)
-    assert said and f"/dev/{card}" in said and "pip install -e '.[cuda]'" in said
+    assert said and f"/dev/{card}" in said and "pip install 'lmscale[cuda]'" in said
     assert device.unused_card("cpu", found) is None  # who asked for the CPU knows
     assert device.unused_card("auto", Device("gpu")) is None
 

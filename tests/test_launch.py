@@ -48,14 +48,10 @@ def test_any_text_survives_quoting(text: str) -> None:
     assert OverridesParser.create().parse_override(f"runs={application._quote(text)}").value() == text
 
 
-def test_options_go_before_overrides_and_nothing_else_moves() -> None:
-    assert application.readable(["a=1", "-m", "b=1,2", "--cfg", "job"]) == [
-        "-m",
-        "a=1",
-        "b=1,2",
-        "--cfg",
-        "job",
-    ]
+def test_overrides_stand_together_before_the_options() -> None:
+    """Hydra takes those that come after an option with a value for words that it does not know."""
+    typed = ["--config-dir", "a", "a=1", "-m", "~b", "b=1,2", "--cfg", "job"]
+    assert application.readable(typed) == ["-m", "a=1", "~b", "b=1,2", "--config-dir", "a", "--cfg", "job"]
 
 
 @pytest.mark.parametrize(

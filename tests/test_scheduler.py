@@ -253,7 +253,7 @@ def test_what_could_submit_no_job_is_one_line_before_anything(cluster: Cluster) 
     said = (
         "stop=sometimes: it must be one of ask"
         if installed
-        else "submitit is not installed; pip install -e '.[slurm]'"
+        else "submitit is not installed; pip install 'lmscale[slurm]'"
     )
     assert ended.returncode == 2 and said in ended.stderr and ended.stderr.count("\n") == 1
     if installed:

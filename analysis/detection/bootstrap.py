@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
-from analysis.arrays import Array
+from analysis.arrays import Array, Indices
 from analysis.detection.noise import SCATTER, Means, noise_variance, smoothed
 from analysis.detection.posterior import TaskFit
 from analysis.detection.shapes import Library
@@ -111,9 +110,7 @@ def common_break_p_value(
     return _sequential(float(observed), drawn, draws)
 
 
-def _smooth_curves(
-    fit: TaskFit, at: Int[NDArray[np.intp], " B"], rng: np.random.Generator
-) -> Float[Array, "B J"]:
+def _smooth_curves(fit: TaskFit, at: Int[Indices, " B"], rng: np.random.Generator) -> Float[Array, "B J"]:
     """Draw smooth curves as likely as the data leave them, at the scatters SCATTER[at]."""
     means, smooth = fit.means, fit.shapes.rising_of("smooth")
     values = fit.shapes.values[fit.shapes.of("smooth")]

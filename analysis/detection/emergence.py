@@ -26,6 +26,7 @@ from analysis.detection.take_off import TakeOff, take_offs
 from analysis.detection.twins import Twin, compare_twins, worth_saying
 from analysis.detection.verdict import IN_WORDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
+from analysis.progress import track
 from analysis.tables.finished import LeftOut
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ def emergence(
     fits = fit_tasks(scores.curves, min_effect)
     # numpy lets go of the interpreter in its loops: two threads use two cores.
     with ThreadPoolExecutor(2) as pool:
-        drafts = list(pool.map(lambda fit: _draft(fit, min_effect, level, draws, seed), fits))
+        drawn = pool.map(lambda fit: _draft(fit, min_effect, level, draws, seed), fits)
+        drafts = list(track(drawn, "tasks", len(fits)))
     drafts = _with_other_metrics(drafts, lengths or {})
     q_values = benjamini_hochberg(np.array([draft.p_value for draft in drafts]))
     verdicts = tuple(decide(d, float(q), fdr, min_effect) for d, q in zip(drafts, q_values, strict=True))

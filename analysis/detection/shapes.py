@@ -10,9 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from numpy.typing import NDArray
 
-from analysis.arrays import Array
+from analysis.arrays import Array, Indices, Words
 
 # A plateau holds at most this share of the whole gain, judged on the curve and not on its noise.
 PLATEAU_SHARE = 0.08
@@ -45,20 +44,20 @@ class Library:
 
     x: Float[Array, " J"]
     values: Float[Array, "L J"]
-    kind: Shaped[NDArray[np.str_], " L"]
+    kind: Shaped[Words, " L"]
     weight: Float[Array, " L"]
     threshold: Float[Array, "L 2"]
 
-    def of(self, kind: str) -> NDArray[np.intp]:
+    def of(self, kind: str) -> Indices:
         """Return the places of a kind's shapes."""
         return np.flatnonzero(self.kind == kind)
 
     @property
-    def rising(self) -> NDArray[np.intp]:
+    def rising(self) -> Indices:
         """The places [R] of the shapes that rise, to which a posterior's axis R belongs."""
         return np.flatnonzero(np.isin(self.kind, RISING))
 
-    def rising_of(self, kind: str) -> NDArray[np.intp]:
+    def rising_of(self, kind: str) -> Indices:
         """Return the places of a rising kind's shapes along the axis R."""
         return np.flatnonzero(self.kind[self.rising] == kind)
 

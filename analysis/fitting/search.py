@@ -21,6 +21,7 @@ from analysis.fitting.newton import Minimum, minimise
 from analysis.fitting.objective import Objective, huber, huber_weight
 from analysis.fitting.problem import Prior, Problem
 from analysis.fitting.shared_model import SharedModel
+from analysis.progress import track
 
 # Rows beyond this many do not sharpen a grid of starts; the polish uses them all.
 SEARCH_ROWS = 500
@@ -88,7 +89,7 @@ def search(
         done = [work(blocks[0])]
     else:
         with ThreadPoolExecutor(_threads()) as pool:
-            done = list(pool.map(work, blocks))
+            done = list(track(pool.map(work, blocks), "fits, in batches", len(blocks)))
     return Found(
         np.concatenate([best.theta for best, _ in done]),
         np.concatenate([best.value for best, _ in done]),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.arrays import Array, Columns
-from analysis.errors import UserError
+from analysis.errors import UserError, nearest
 from analysis.laws.broken import BROKEN, BROKEN2
 from analysis.laws.data_constrained import DATA_CONSTRAINED
 from analysis.laws.farseer import FARSEER
@@ -245,7 +245,8 @@ def get_form(form: str | Form) -> Form:
     if colon and path.endswith(".py"):
         return _from_file(Path(path), attribute)
     if form not in FORMS:
-        raise UserError(f"form = {form}: choose one of {', '.join(FORMS)}, auto, or FILE.py:NAME")
+        near = nearest(form, FORMS)
+        raise UserError(f"form = {form}: {near}choose one of {', '.join(FORMS)}, auto, or FILE.py:NAME")
     return FORMS[form]
 
 

@@ -17,6 +17,7 @@ from analysis.forecasting.forecast import Forecast, Prediction, extrapolate, use
 from analysis.forecasting.promise import SAME
 from analysis.forecasting.score import Verification
 from analysis.forecasting.target import CUT, FEWEST, RECIPE, Target, choose_target, law_rows
+from analysis.progress import track
 from analysis.report.kept import Kept, along_tokens, kept_forecasts, of_ladder, with_law
 from analysis.report.noise import seed_noise
 from analysis.report.source import Source
@@ -143,7 +144,7 @@ def ladders(table: pd.DataFrame, source: Source) -> Ladders:
     if len(names) < 2:
         return Ladders((findings(table, source, kept),), kept, verified)
     found = []
-    for name in names:
+    for name in track(names, "ladders", len(names)):
         where = f"({source.where}) and {PART} == {name!r}" if source.where else f"{PART} == {name!r}"
         rows = table[part.eq(name)].reset_index(drop=True)
         found.append(findings(rows, replace(source, where=where), kept, part=name))

@@ -1,4 +1,4 @@
-"""One module a verb: `HELP`, `add_arguments(parser)` and `run(table, args) -> Answer`.
+"""One module a verb, listed in `catalogue`: `add_arguments(parser)` and `run(table, args) -> Answer`.
 
 The command line is their only caller; the work itself is in `analysis`, as functions.
 """

@@ -18,7 +18,6 @@ from analysis.verbs import Answer
 
 # Draws of a task's tests: enough for a least p of a thousandth.
 TASK_DRAWS = 1000
-HELP = "compare two recipes: the compute multiplier, its trend and a verdict"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

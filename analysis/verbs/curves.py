@@ -9,8 +9,6 @@ from analysis.curves.curves import curves
 from analysis.errors import UserError
 from analysis.verbs import Answer
 
-HELP = "fit whole loss curves under their schedules, and see which rung leaves their collapse"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `curves`."""

@@ -13,8 +13,6 @@ from analysis.verbs import Answer
 from analysis.verbs.extrapolate import point
 from analysis.verbs.fit import add_fit_options, fit_options
 
-HELP = "choose the next runs: what shrinks a target's interval most for its cost"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `design`, and those of `fit`."""

@@ -9,7 +9,6 @@ from analysis.detection.emergence import emergence
 from analysis.tables.run_folder import answer_lengths
 from analysis.verbs import Answer
 
-HELP = "flag the tasks whose score jumps past a size"
 TABLE = "tasks"
 
 

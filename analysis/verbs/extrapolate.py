@@ -11,8 +11,6 @@ from analysis.tables.renaming import parse_columns
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
 
-HELP = "predict the loss of larger runs"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `extrapolate`, and those of `fit`."""

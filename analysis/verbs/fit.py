@@ -10,8 +10,6 @@ from analysis.fitting.fit import fit
 from analysis.fitting.options import FitOptions
 from analysis.verbs import Answer
 
-HELP = "fit a scaling law"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `fit`."""

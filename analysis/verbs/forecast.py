@@ -15,8 +15,6 @@ from analysis.verbs import Answer
 from analysis.verbs.extrapolate import point
 from analysis.verbs.fit import add_fit_options, fit_options
 
-HELP = "register a prediction of a run that was not made"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `forecast`, and those of `fit`."""

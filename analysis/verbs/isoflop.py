@@ -9,8 +9,6 @@ from analysis.forecasting.isoflop import METHODS, isoflop
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
 
-HELP = "compute-optimal params and tokens"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `isoflop`, most of them `fit`'s."""

@@ -13,8 +13,6 @@ from analysis.report.source import Source
 from analysis.tables.load import is_run_folder
 from analysis.verbs import Answer
 
-HELP = "draw the ladder, its law and its tasks as SVG and PNG files"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where they go."""

@@ -9,8 +9,6 @@ from analysis.report.page import report, summary, to_json
 from analysis.verbs import Answer
 from analysis.verbs.plots import add_out, out_folder, source_of
 
-HELP = "write one HTML page that says what the runs say"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where it goes."""

@@ -7,8 +7,6 @@ import pandas as pd
 from analysis.forecasting.tune import tune
 from analysis.verbs import Answer
 
-HELP = "find the best learning rate of every rung and horizon of a sweep"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tune`."""

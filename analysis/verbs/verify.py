@@ -8,8 +8,6 @@ from analysis.forecasting.score import verify_table
 from analysis.verbs import Answer
 from analysis.verbs.forecast import add_out, forecasts_folder
 
-HELP = "score registered forecasts against the runs they were of"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `verify`."""

@@ -170,7 +170,7 @@ def _device_elsewhere(config: DictConfig) -> str:
         return ""
     if launcher._target_ == SLURM and config.action in ("sweep", "verify"):
         if importlib.util.find_spec("submitit") is None:
-            raise UserError("hydra/launcher=slurm: submitit is not installed; pip install -e '.[slurm]'")
+            raise UserError("hydra/launcher=slurm: submitit is not installed; pip install 'lmscale[slurm]'")
         if launcher.get("stop", "ask") not in STOPS:
             raise UserError(f"hydra.launcher.stop={launcher.stop}: it must be one of {', '.join(STOPS)}")
         if shutil.which("sbatch") is None:
