@@ -19,20 +19,23 @@ import pyarrow.parquet as pq
 
 RECORD = 3000  # bytes of a document on average: a page of the web
 SHARD = 1 << 26  # bytes of text in a file
-WORDS = 50_000  # in the vocabulary, drawn by Zipf's law
+WORDS, LINES = 50_000, 20_000  # different ones
 EXTRA = {"tokens": ("kind='tokens'",), "bpe": ("tokenizer='bpe'", "bpe_vocab=4096")}
 
 
 def texts(size: int) -> Iterator[str]:
-    """Documents of `size` bytes together: words by Zipf's law in lines of twelve, all of them different."""
+    """Documents of `size` bytes together: lines of twelve words by Zipf's law, each with a number of its own."""
     rng = np.random.default_rng(0)
-    letters = np.frombuffer(b"etaoinshrdlucmfwypvbgkjqxz", np.uint8)
-    vocabulary = [bytes(rng.choice(letters[:20], rng.integers(2, 11))).decode() for _ in range(WORDS)]
-    made = 0
+    letters = np.frombuffer(b"etaoinshrdlucmfwypvb", np.uint8)
+    vocabulary = [bytes(rng.choice(letters, rng.integers(2, 11))).decode() for _ in range(WORDS)]
+    drawn = np.minimum(rng.zipf(1.2, (LINES, 12)), WORDS) - 1
+    lines = [" ".join(vocabulary[place] for place in row) for row in drawn.tolist()]
+    made = number = 0
     while made < size:
-        count = max(12, int(rng.exponential(RECORD / 7.5)))
-        words = [vocabulary[place] for place in np.minimum(rng.zipf(1.2, count), WORDS) - 1]
-        text = "\n".join(" ".join(words[at : at + 12]) for at in range(0, count, 12)) + ".\n"
+        count = 1 + int(rng.exponential(RECORD / 75))
+        chosen = rng.integers(LINES, size=count).tolist()
+        text = "".join(f"{number + at} {lines[place]}.\n" for at, place in enumerate(chosen))
+        number += count
         made += len(text)
         yield text
 

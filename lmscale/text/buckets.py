@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmscale.config import DataConfig
-from lmscale.text.documents import buffered, documents
-from lmscale.text.meter import Meter, bar
+from lmscale.text.documents import buffered
+from lmscale.text.reading import texts
 
 BUCKETS = 64  # a corpus needs a 64th of its size in memory
 _HEAD = struct.Struct(">16s?BHQ")
@@ -33,30 +33,15 @@ def place_of(data: DataConfig, text: bytes) -> bytes:
 
 
 def fill_buckets(data: DataConfig, folder: Path) -> dict[str, Any]:
-    """Put every document into the bucket of its place. Counts bytes, documents without text, and what
-    data.most_bytes left out."""
+    """Put every document into the bucket of its place. Returns what `reading.texts` counts."""
     streams = [buffered(_bucket(folder, number)) for number in range(BUCKETS)]
-    read: dict[str, Any] = {"bytes": 0, "null_texts": 0, "empty_texts": 0}
-    meter = Meter()
+    read: dict[str, Any] = {}
     try:
-        with bar(f"reading {data.name}") as move:
-            for document in documents(data, meter):
-                if not document.data:
-                    read["null_texts" if document.data is None else "empty_texts"] += 1
-                    continue
-                place = place_of(data, document.data)
-                name = document.name.encode("utf-8", "replace")[-200:]
-                stream = streams[place[0] * BUCKETS // 256]
-                stream.write(
-                    _HEAD.pack(place, document.python, document.source, len(name), len(document.data))
-                )
-                stream.write(name)
-                stream.write(document.data)
-                read["bytes"] += len(document.data)
-                move(meter)
-                if data.most_bytes is not None and read["bytes"] >= data.most_bytes:
-                    read["left_out"] = meter.left_out()
-                    break
+        for document, text in texts(data, read):
+            place = place_of(data, text)
+            name = document.name.encode("utf-8", "replace")[-200:]
+            head = _HEAD.pack(place, document.python, document.source, len(name), len(text))
+            streams[place[0] * BUCKETS // 256].writelines((head, name, text))
     finally:
         for stream in streams:
             stream.close()
