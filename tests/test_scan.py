@@ -18,7 +18,8 @@ from lmscale.data import scan
 from lmscale.errors import UserError
 from lmscale.text import meter
 from lmscale.text.classes import DIGIT, IDENTIFIER, PUNCTUATION, WHITE, classify
-from lmscale.text.documents import documents, find_files
+from lmscale.text.documents import documents
+from lmscale.text.files import find_files
 from lmscale.text.meter import Meter
 from lmscale.text.reading import texts
 
@@ -51,8 +52,9 @@ def test_a_folder_stands_for_the_files_below_it(tmp_path: Path) -> None:
     (folder / "again").symlink_to(folder)  # a circle
     assert [path.name for path in find_files((str(folder),))] == [f"{n}.jsonl" for n in (0, 2, 4, 1, 3, 5)]
     whole = scan(own(folder), NO_TASKS, tmp_path / "corpus")
-    named = scan(own(folder / "part*" / "*.jsonl"), NO_TASKS, tmp_path / "corpus")
-    assert whole.content_hash == named.content_hash
+    for pattern in ("part*/*.jsonl", "part*", "**/*.jsonl"):
+        named = scan(own(folder / pattern), NO_TASKS, tmp_path / "corpus")
+        assert whole.content_hash == named.content_hash
     assert whole.sources["train"]["documents"] + whole.sources["heldout"]["documents"] == 240
     (folder / "part0" / "notes.pdf").write_bytes(b"%PDF-1.4\n")
     with pytest.raises(UserError, match=r"notes\.pdf: a PDF"):

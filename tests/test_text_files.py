@@ -20,7 +20,8 @@ import pytest
 
 from lmscale.config import DataConfig
 from lmscale.errors import UserError
-from lmscale.text.documents import documents, find_files, piece_size
+from lmscale.text.documents import documents, piece_size
+from lmscale.text.files import find_files
 
 STORIES = [f"Größe {i}: " + " ".join(f"word{(i * k) % 97}" for k in range(30)) for i in range(40)]
 LINES = "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(STORIES)).encode()

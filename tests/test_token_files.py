@@ -337,12 +337,17 @@ def too_large(folder: Path, made: Path) -> DataConfig:
     return own(folder / "a.npy")
 
 
-def cache(damage: Callable[[Path], object], **ledger: object) -> Callable[[Path, Path], DataConfig]:
+GPT2 = {"tokenizer": "gpt2", "vocab_size": 50_257}
+
+
+def cache(
+    damage: Callable[[Path], object], tokenizer: str = "", **ledger: object
+) -> Callable[[Path, Path], DataConfig]:
     def make(folder: Path, made: Path) -> DataConfig:
         rng = np.random.default_rng(0)
         at = write_cache(folder / "cache", [rng.integers(0, 50_257, 40) for _ in range(300)], **ledger)
         damage(at)
-        return own(at)
+        return own(at, **({"tokenizer": str(made / tokenizer)} if tokenizer else {}))
 
     return make
 
@@ -393,6 +398,10 @@ def large_vocabulary(folder: Path, made: Path) -> DataConfig:
         (cache(lambda at: cut(at / "input_ids/offsets/c/0", 5)), "not a whole cache of levanter's"),
         (cache(lambda at: None, total_num_rows=280), "300 documents in place of 280"),
         (cache(lambda at: None, is_finished=False), "is not finished"),
+        (
+            cache(lambda at: None, tokenizer="gpt.json", metadata={"preprocessor_metadata": GPT2}),
+            r"gpt\.json: it has 400 tokens, and .*cache was made by one of 50,257 \(gpt2\)",
+        ),
         (cache(lambda at: cut(at / "shard_ledger.json", 9)), "not a ledger of levanter's"),
         (cache(lambda at: (at / "shard_ledger.json").unlink()), "no token file"),
         (cache(lambda at: shutil.rmtree(at / "input_ids")), "without input_ids"),

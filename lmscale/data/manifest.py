@@ -102,7 +102,8 @@ class Manifest:
         if left_out:
             lines.append(f"  left out: {', '.join(left_out)}")
         if "left_out" in sources:
-            lines.append(_unread(sources["left_out"], sources["bytes"]))
+            what = "16-bit tokens" if sources["kind"] == "tokens" else "text"
+            lines.append(_unread(sources["left_out"], f"{sources['bytes']:,} bytes of {what}"))
         if "clean" in sources:
             lines += _cleaned(sources["clean"])
         return lines
@@ -118,9 +119,9 @@ class Manifest:
         return dataclasses.asdict(self)
 
 
-def _unread(left: Mapping[str, int], read: int) -> str:
+def _unread(left: Mapping[str, int], read: str) -> str:
     """A line on what data.most_bytes left unread."""
-    begun = f"  data.most_bytes stopped the reading after {read:,} bytes of text: "
+    begun = f"  data.most_bytes stopped the reading after {read}: "
     if not left:
         return begun + "a stream, which does not say how much it has besides"
     parts = " and the rest of another" * left["files_in_part"]

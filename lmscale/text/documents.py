@@ -4,10 +4,7 @@ The standard library, installed packages, a person's files (text, JSON, Parquet,
 the Hugging Face hub, streamed.
 """
 
-import errno
-import glob
 import io
-import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -19,6 +16,7 @@ from lmscale.config import DataConfig
 from lmscale.durable import explained
 from lmscale.errors import UserError
 from lmscale.text import formats
+from lmscale.text.files import find_files, states_of
 from lmscale.text.json_records import records
 from lmscale.text.meter import Meter, sizes_of
 from lmscale.text.token_files import token_documents
@@ -105,10 +103,10 @@ def fingerprint(data: DataConfig) -> list[Any]:
     if data.kind == "packages":
         return [*source_state(data, "stdlib"), *source_state(data, "packages")]
     if data.kind in ("text", "tokens"):
-        return _stats(data.files)
+        return states_of(data.files)
     if data.kind == "mixture":
         return [[name, source_state(data, name)] for name in sorted(data.mixture)]
-    return [data.dataset, data.subset, data.split, *_stats(data.files)]
+    return [data.dataset, data.subset, data.split, *states_of(data.files)]
 
 
 def source_state(data: DataConfig, name: str) -> list[Any]:
@@ -117,79 +115,7 @@ def source_state(data: DataConfig, name: str) -> list[Any]:
         return [sys.version.split()[0]]
     if name == "packages":
         return [f"{package} {_version(package)}" for package in PACKAGES]
-    return _stats(data.sources[name])
-
-
-def _stats(patterns: tuple[str, ...]) -> list[Any]:
-    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in find_files(patterns)]
-
-
-def find_files(patterns: tuple[str, ...]) -> list[Path]:
-    """Find the files that paths and glob patterns name, sorted.
-
-    UserError for a pattern that names none, and for a link to nothing or anything else that is no file.
-    """
-    found: set[Path] = set()
-    for pattern in patterns:
-        with explained(Path(pattern), "read"):
-            matches = _matches(pattern)
-            if len(matches) == 1 and matches[0].is_dir():
-                matches = _below(matches[0])
-            for path in matches:
-                if path.is_symlink() and not path.exists():
-                    raise UserError(
-                        f"data.files={pattern}: {path} is a link to nothing; restore or remove it"
-                    )
-            files = [path.resolve() for path in matches if path.is_file()]
-            if files:
-                found.update(files)
-                continue
-            for path in matches:
-                is_what = "a folder without files" if path.is_dir() else "no regular file"
-                raise UserError(f"data.files={pattern}: it is {is_what}; give a file, such as texts/*.txt")
-            raise UserError(
-                f"data.files={pattern}: no such file; give a path or a pattern such as texts/*.txt"
-            )
-    return sorted(found)
-
-
-def _below(folder: Path) -> list[Path]:
-    """Everything below a folder, but for what is hidden; the folder itself where there is nothing. Links to folders
-    are followed, each folder once."""
-    found: list[Path] = []
-    seen: set[Path] = set()
-    folders = [folder]
-    while folders:
-        for path in sorted(folders.pop().iterdir()):
-            if path.name.startswith("."):
-                continue
-            if not path.is_dir():
-                found.append(path)
-            elif path.resolve() not in seen:
-                seen.add(path.resolve())
-                folders.append(path)
-    return found or [folder]
-
-
-def _matches(pattern: str) -> list[Path]:
-    """The paths of a pattern. Folders and files that exist as written are no patterns, whatever [ ] they hold."""
-    try:
-        path = Path(pattern).expanduser()
-    except RuntimeError as error:  # no home of that name
-        raise UserError(f"data.files={pattern}: {error}; write the folder out") from error
-    plain = Path(path.anchor)
-    parts = path.relative_to(plain).parts if path.anchor else path.parts
-    for at, part in enumerate(parts):
-        if not os.path.lexists(plain / part):
-            if plain.is_dir() and not os.access(
-                plain, os.R_OK | os.X_OK
-            ):  # glob would find nothing, silently
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            rest = str(Path(*parts[at:]))
-            # unlike Path.glob it follows links to folders
-            return [plain / name for name in glob.glob(rest, root_dir=plain, recursive=True)]  # noqa: PTH207
-        plain /= part
-    return [plain]
+    return states_of(data.sources[name])
 
 
 def _version(name: str) -> str:

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,16 +30,46 @@ HEADER = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
 HEADER_BYTES = 1024
 _PACKED = rb"\x1f\x8b\x08[\0-\x1f]|PK\x03\x04|\x28\xb5\x2f\xfd|BZh[1-9]1AY|\xfd7zXZ"
 
-Numbers = Callable[[np.ndarray, Path, int], np.ndarray]
-
 
 class Tokens(NamedTuple):
     """A file that was opened. take: reads ids, int64, from one place to another. stops: the places before which a
-    document ends, as far as the file says."""
+    document ends, and made_by, the tokenizer's name and vocab_size, as far as the file says."""
 
     count: int
     take: Callable[[int, int], np.ndarray]
     stops: np.ndarray
+    made_by: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """number: ours of each of theirs. value: data.tokenizer, which has them; None where it names none."""
+
+    number: np.ndarray
+    value: str | None
+
+    def of(self, ids: np.ndarray, path: Path, begin: int) -> np.ndarray:
+        """Translate the ids of a file from place `begin` on."""
+        inside = (ids >= 0) & (ids < len(self.number))
+        known = inside & (self.number[np.where(inside, ids, 0)] >= 0)
+        if known.all():
+            return self.number[ids]
+        at = int(np.argmin(known))
+        wrong = f"data.files={path}: token {begin + at} is {ids[at]}, outside of the vocabulary"
+        if self.value:
+            raise UserError(
+                f"{wrong}: data.tokenizer={self.value} has {len(self.number):,}; name the one that made this file"
+            )
+        raise UserError(f"{wrong}: of files without a tokenizer ids below {len(self.number):,} are read")
+
+    def check(self, path: Path, made_by: dict[str, Any]) -> None:
+        """Refuse a tokenizer that has not as many tokens as the one that a file names."""
+        count, theirs = int((self.number >= 0).sum()), made_by.get("vocab_size")
+        if self.value and theirs not in (None, count):
+            raise UserError(
+                f"data.tokenizer={self.value}: it has {count:,} tokens, and {path} was made by one of {theirs:,} "
+                f"({made_by.get('tokenizer')}); name that"
+            )
 
 
 def token_documents(
@@ -49,13 +80,14 @@ def token_documents(
     longest: tokens of a document where a file does not say where they end. UserError for what is no token file, for
     one that is cut off, and for an id that the vocabulary does not have.
     """
-    numbers = _numbers(data)
+    numbering = _numbering(data)
     grouped = _grouped(paths)
     meter.expect(list(grouped.values()))
     for path, size in grouped.items():
         with explained(path, "read"):
             tokens = _cache(path) if path.is_dir() else _flat(path)
-            chunks = _chunks(path, size, tokens, numbers, meter)
+            numbering.check(path, tokens.made_by)
+            chunks = _chunks(path, size, tokens, numbering, meter)
             first = next(chunks, np.empty(0, np.int64))
             most = LONGEST if (first == END_OF_FILE).any() else longest
             for number, document in enumerate(_cut(itertools.chain([first], chunks), most)):
@@ -63,7 +95,9 @@ def token_documents(
         meter.end(size)
 
 
-def _chunks(path: Path, size: int, tokens: Tokens, numbers: Numbers, meter: Meter) -> Iterator[np.ndarray]:
+def _chunks(
+    path: Path, size: int, tokens: Tokens, numbering: _Numbering, meter: Meter
+) -> Iterator[np.ndarray]:
     """The tokens of a file in our numbers, END_OF_FILE after each document that the file tells."""
     begin = end = 0
     meter.begin(lambda: size * end // max(1, tokens.count))
@@ -71,7 +105,7 @@ def _chunks(path: Path, size: int, tokens: Tokens, numbers: Numbers, meter: Mete
         end = min(begin + CHUNK, tokens.count)
         ids = tokens.take(begin, end)
         first, last = np.searchsorted(tokens.stops, (begin, end), "right")
-        yield np.insert(numbers(ids, path, begin), tokens.stops[first:last] - begin, END_OF_FILE)
+        yield np.insert(numbering.of(ids, path, begin), tokens.stops[first:last] - begin, END_OF_FILE)
 
 
 def _grouped(paths: list[Path]) -> dict[Path, int]:
@@ -84,31 +118,16 @@ def _grouped(paths: list[Path]) -> dict[Path, int]:
     return found
 
 
-def _numbers(data: DataConfig) -> Numbers:
-    """A function (ids, their file, the place of the first) -> our numbers."""
-    own = tokenizer.is_own(data)
-    found = tokenizer.vocabulary(tokenizer.load_own(data), data.tokenizer) if own else None
-    if found and not found.exact:
+def _numbering(data: DataConfig) -> _Numbering:
+    if not tokenizer.is_own(data):
+        return _Numbering(np.arange(VOCAB_SIZE, tokenizer.MOST), None)
+    found = tokenizer.vocabulary(tokenizer.load_own(data), data.tokenizer)
+    if not found.exact:
         raise UserError(
             f"data.tokenizer={data.tokenizer}: its tokens do not say the bytes of a text, as byte-level and "
             "SentencePiece ones do; give the text in place of the token files"
         )
-    number = found.number if found else np.arange(VOCAB_SIZE, tokenizer.MOST)
-    named = f"data.tokenizer={data.tokenizer} has {len(number):,}; name the one that made this file"
-    room = f"of files without a tokenizer ids below {len(number):,} are read"
-
-    def numbers(ids: np.ndarray, path: Path, begin: int) -> np.ndarray:
-        inside = (ids >= 0) & (ids < len(number))
-        known = inside & (number[np.where(inside, ids, 0)] >= 0)
-        if not known.all():
-            at = int(np.argmin(known))
-            raise UserError(
-                f"data.files={path}: token {begin + at} is {ids[at]}, outside of the vocabulary: "
-                f"{named if own else room}"
-            )
-        return number[ids]
-
-    return numbers
+    return _Numbering(found.number, data.tokenizer)
 
 
 def _cut(chunks: Iterable[np.ndarray], longest: int) -> Iterator[np.ndarray]:
@@ -149,7 +168,7 @@ def _flat(path: Path) -> Tokens:
     else:
         ids = _bin(path, size, head)
     return Tokens(
-        len(ids), lambda begin, end: np.asarray(ids[begin:end]).astype(np.int64), np.empty(0, np.int64)
+        len(ids), lambda begin, end: np.asarray(ids[begin:end]).astype(np.int64), np.empty(0, np.int64), {}
     )
 
 
@@ -176,7 +195,8 @@ def _cache(path: Path) -> Tokens:
     try:
         ledger = json.loads((path / LEDGER).read_text())
         rows, finished = int(ledger["total_num_rows"]), bool(ledger["is_finished"])
-    except (ValueError, KeyError, TypeError) as error:
+        made_by = (ledger.get("metadata") or {}).get("preprocessor_metadata") or {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise formats.unreadable(path / LEDGER, "not a ledger of levanter's", error) from error
     if not finished:
         raise UserError(f"data.files={path}: levanter's cache is not finished; let it be built to its end")
@@ -196,7 +216,7 @@ def _cache(path: Path) -> Tokens:
         except ValueError as error:
             raise formats.unreadable(path, f"damaged after token {begin}", error) from error
 
-    return Tokens(int(stops[-1]) if rows else 0, take, stops[1:])
+    return Tokens(int(stops[-1]) if rows else 0, take, stops[1:], made_by)
 
 
 def _array(path: Path) -> Any:
