@@ -115,7 +115,7 @@ def test_what_most_bytes_left_out_is_said(tmp_path: Path, pack: str) -> None:
     assert (left["files"], left["files_in_part"]) == (3, 1)
     assert sum(sizes[3:]) <= left["bytes"] < sum(sizes[2:])
     said = "\n".join(manifest.summary())
-    assert f"3 files and the rest of another were not read, {left['bytes']:,} bytes on disk" in said
+    assert f"3 files and the rest of one not read, {left['bytes']:,} bytes on disk" in said
     assert "no sample of all" in said
     for enough in (sum(map(len, TEXTS)), None):  # exactly all of it is all of it
         whole = scan(own(folder, most_bytes=enough), NO_TASKS, tmp_path / "corpus")

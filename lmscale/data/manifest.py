@@ -124,10 +124,10 @@ def _unread(left: Mapping[str, int], read: str) -> str:
     begun = f"  data.most_bytes stopped the reading after {read}: "
     if not left:
         return begun + "a stream, which does not say how much it has besides"
-    parts = " and the rest of another" * left["files_in_part"]
+    parts = [f"{left['files']:,} files"] * (left["files"] > 0) + ["the rest of one"] * left["files_in_part"]
     return (
-        f"{begun}{left['files']:,} files{parts} were not read, {left['bytes']:,} bytes on disk; what was read are "
-        "the first by name, and no sample of all"
+        f"{begun}{' and '.join(parts)} not read, {left['bytes']:,} bytes on disk; files are read by name, so this is "
+        "no sample of all"
     )
 
 

@@ -165,9 +165,10 @@ def _file(path: Path, field: str, piece: int, meter: Meter) -> Iterator[Document
         if found.kind == "parquet":
             yield from _parquet(path, field, meter)
         elif found.kind == "json":
+            file, name = str(path), path.name
             for where, value in records(path, found):
-                text = value if isinstance(value, str) else _field(value, field, f"{path}: {where}")
-                yield Document(f"{path.name}: {where}", _encoded(text), python=False)
+                text = value if isinstance(value, str) else _field(value, field, file, where)
+                yield Document(f"{name}: {where}", _encoded(text), python=False)
         elif found.suffix == ".py":
             yield Document(path.name, _checked(path, 0, found.stream.read()), python=True)
         else:
@@ -202,15 +203,17 @@ def _checked(path: Path, begin: int, text: bytes) -> bytes:
     return text
 
 
-def _field(value: Any, field: str, where: str) -> str | None:
+def _field(value: Any, field: str, file: str, where: str) -> str | None:
     """The text of a record; None for a null, which is left out and counted whatever the format."""
     if not isinstance(value, dict) or field not in value:
         names = [" ".join(str(name).split()) for name in list(value)[:20]] if isinstance(value, dict) else []
         known = ", ".join(names) or "no fields at all"
-        raise UserError(f"data.field={field}: {where} has {known}; name the field that holds the text")
+        raise UserError(
+            f"data.field={field}: {file}: {where} has {known}; name the field that holds the text"
+        )
     text = value[field]
     if text is not None and not isinstance(text, str):
-        raise UserError(f"data.field={field}: {where} holds {type(text).__name__}, not text")
+        raise UserError(f"data.field={field}: {file}: {where} holds {type(text).__name__}, not text")
     return text
 
 
@@ -232,10 +235,11 @@ def _parquet(path: Path, field: str, meter: Meter) -> Iterator[Document]:
             raise UserError(
                 f"data.field={field}: {path} has the columns {known}; name the one that holds the text"
             )
+        file, name = str(path), path.name
         for batch in table.iter_batches(batch_size=1024, columns=[field]):
             for value in batch.column(0).to_pylist():
-                text = _field({field: value}, field, f"{path}: row {number}")
-                yield Document(f"{path.name}: row {number}", _encoded(text), python=False)
+                text = _field({field: value}, field, file, where := f"row {number}")
+                yield Document(f"{name}: {where}", _encoded(text), python=False)
                 number += 1
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = f"damaged Parquet after row {number}" if number else "not a whole Parquet file"
@@ -255,8 +259,7 @@ def _hub(data: DataConfig) -> Iterator[Document]:
             data.dataset, name=data.subset, split=data.split, data_files=files, streaming=True
         )
         for number, row in enumerate(stream):
-            where = f"{data.dataset}: row {number}"
-            text = _encoded(_field(row, data.field, where))
+            text = _encoded(_field(row, data.field, data.dataset or "", f"row {number}"))
             yield Document(f"{data.dataset}: row {number}", text, python=False)
     except UserError:
         raise

@@ -24,7 +24,9 @@ def find_files(patterns: tuple[str, ...]) -> list[Path]:
     for pattern in patterns:
         with explained(Path(pattern), "read"):
             matches = _matches(pattern)
-            if all(path.is_dir() for path in matches):  # else files are meant, and folders beside them are not
+            if all(
+                path.is_dir() for path in matches
+            ):  # else files are meant, and folders beside them are not
                 matches = [path for folder in matches for path in _below(folder)]
             for path in matches:
                 if path.is_symlink() and not path.exists():
