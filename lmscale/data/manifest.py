@@ -126,8 +126,8 @@ def _unread(left: Mapping[str, int], read: str) -> str:
         return begun + "a stream, which does not say how much it has besides"
     parts = [f"{left['files']:,} files"] * (left["files"] > 0) + ["the rest of one"] * left["files_in_part"]
     return (
-        f"{begun}{' and '.join(parts)} not read, {left['bytes']:,} bytes on disk; files are read by name, so this is "
-        "no sample of all"
+        f"{begun}{' and '.join(parts)} not read, {left['bytes']:,} bytes on disk; files are read by name, so this "
+        "is no sample of all"
     )
 
 
