@@ -53,7 +53,9 @@ def read_source(path: Path, source: Source) -> list[TrackedRun] | pd.DataFrame:
     names = [run.name for _, run in runs]
     # Two runs of one name are told apart by the folders that they lie in.
     return [
-        run if names.count(run.name) == 1 else replace(run, name=f"{file.parent.relative_to(path)}/{run.name}")
+        run
+        if names.count(run.name) == 1
+        else replace(run, name=f"{file.parent.relative_to(path)}/{run.name}")
         for file, run in runs
     ]
 
