@@ -18,6 +18,6 @@ def number(value: object) -> float | None:
 
 
 def size_in(name: str) -> float | None:
-    """Return the size in a model's or run's name (160m in pythia-160m-deduped), None where there is not just one."""
+    """Return the size in a model's or run's name (160m in pythia-160m), None where there is not just one."""
     found = _SIZE.findall(name.replace("_", "-"))
     return float(found[0][0]) * _SCALE[found[0][1].lower()] if len(found) == 1 else None

@@ -260,7 +260,7 @@ def _assembled(found: Sequence[_Rows]) -> pd.DataFrame:
 
 
 def _settings(configs: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
-    """Return the settings that tell runs apart, for --where and --same, without words that each run has its own of."""
+    """Return the settings that tell runs apart, for --where and --same; no words that each run has its own of."""
     kept: dict[str, list[object]] = {}
     for name in dict.fromkeys(name for config in configs for name in config):
         values = [config.get(name) for config in configs]
