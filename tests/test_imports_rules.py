@@ -179,7 +179,7 @@ def test_what_cannot_be_known_is_asked_for() -> None:
         runs_table([replace(run(), config={"n_params": 1, "per_device_train_batch_size": 8, "seq_len": 512})])
     with pytest.raises(UserError, match=r'tokens cannot be known .* say --columns "tokens=METRIC"'):
         runs_table([replace(run(), config={"n_params": 1})])
-    with pytest.raises(UserError, match="params cannot be known .* params=size_in_name"):
+    with pytest.raises(UserError, match=r"params cannot be known .* params=size_in_name"):
         runs_table([replace(run(), config={"tokens_per_step": 1})])
 
 
