@@ -96,7 +96,7 @@ def test_unfinished_runs_are_marked(tmp_path: Path, runs: list[Made]) -> None:
     path = write_runs(tmp_path / "r.csv", runs, states)
     table = load_table(path)
     assert table["final"].tolist() == [True] * 20 + [False] * 4
-    assert any("4 of 24 runs have not finished" in said for said in table.attrs["problems"])
+    assert any("without a final row: 4 of 24 runs" in said for said in table.attrs["problems"])
 
 
 def test_groups_of_the_tracker_are_kept(tmp_path: Path, runs: list[Made]) -> None:
@@ -178,3 +178,25 @@ def test_two_hundred_thousand_rows_in_ten_seconds(tmp_path: Path) -> None:
     print(f"{spent:.2f} s of processor time for {len(table):,} rows")
     assert len(table) == 200_016 and np.isfinite(found.params["E"])
     assert spent < 10.0, f"{spent:.1f} s"
+
+
+def test_runs_that_a_chart_does_not_show_have_their_last_values(tmp_path: Path, runs: list[Made]) -> None:
+    write_chart(tmp_path / "chart.csv", runs[:10])
+    write_runs(tmp_path / "runs.csv", runs)
+    table = load_table(tmp_path)
+    assert ends(table)["loss"].to_dict() == {run.name: run.curve[max(run.curve)] for run in runs}
+    assert len(table) == 10 * 10 + 14
+
+
+def test_the_example_project_is_the_one_of_its_script_and_of_its_law() -> None:
+    folder = Path(__file__).resolve().parents[1] / "examples" / "data"
+    script = folder / "make_wandb_project.py"
+    space: dict[str, object] = {"__file__": str(script), "__name__": "made"}
+    exec(script.read_text(), space)
+    for name, made in space["tables"]().items():  # type: ignore[operator]
+        kept = pd.read_csv(folder / "wandb_project" / f"{name}.csv", keep_default_na=False)
+        text = made.astype(object).where(made.notna(), "").astype(str)
+        assert (kept.astype(str) == text).mean(axis=None) > 0.9, name
+    table = load_table(folder / "wandb_project")
+    assert table["final"].sum() == 24 and len(table) == 244
+    assert "1 of 26 runs left out: run test-setup: it has no val/loss" in table.attrs["problems"]
