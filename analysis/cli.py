@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # pandas takes as long to import as most answers take
             load = importlib.import_module("analysis.tables.load")
             kind: Kind = getattr(verb, "TABLE", "runs")
-            table = load.load_table(args.table, kind, args.columns, args.where, args.same)
-            for problem in table.attrs["problems"]:
+            reading = {name: value for name, value in vars(args).items() if name in ("source_kind", "loss_at")}
+            table = load.load_table(args.table, kind, args.columns, args.where, args.same, **reading)
+            for problem in ([] if reading else table.attrs["took"]) + table.attrs["problems"]:
                 print(f"analysis: note: {problem}", file=sys.stderr)
             answer = verb.run(table, args)
         if args.json:
@@ -139,7 +140,8 @@ def _parser(asked: str) -> "_Parser":
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("table", metavar="TABLE", help="a run folder, or a CSV, JSON or Parquet file")
+    table = "a run folder, a CSV, JSON or Parquet file, or an export of a tracker, trainer or harness"
+    add("table", metavar="TABLE", help=table)
     add("--json", metavar="FILE", help="write the answer as JSON ('-' for stdout)")
     add("--columns", metavar="NAME=COLUMN,...", default="", help="e.g. params=N,tokens=D")
     add("--where", metavar="EXPRESSION", default="", help='rows to keep, e.g. "flops < 1e21"')

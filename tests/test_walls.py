@@ -20,6 +20,8 @@ NO_JAX = """
 # From left to right: a module may import its own wing, and those before it. `law`, `figures`, ... see PRIVATE too.
 ANALYSIS = (
     "arrays errors progress",
+    # Below the tables, so that a tracker's export is read wherever a table is.
+    "sources",
     "tables laws",
     "fitting detection",
     "forecasting curves",

@@ -83,4 +83,11 @@ VERBS = {
         "write one HTML page that says what the runs say",
         ("report runs.csv --columns params=N,tokens=D,loss=val_loss --out report", "report runs/cpu"),
     ),
+    "import": Verb(
+        "make a table of runs out of what a tracker, a trainer or a harness keeps",
+        (
+            "import wandb_export.csv --out runs.parquet",
+            "import project --source wandb_csv --columns params=model.params --out runs.csv",
+        ),
+    ),
 }
