@@ -13,7 +13,8 @@ class TrackedRun:
 
     config: its settings, flat, with dotted keys. history: one row a logged step in the order of the file, rows
     that a restart repeats still in it; a column "step" and one a metric, under the source's own name, NaN where it
-    was not logged. finished: whether it ended, None where the source does not say.
+    was not logged. finished: whether it ended, None where the source does not say. problems: sentences on what
+    could not be read.
     """
 
     name: str
@@ -21,6 +22,7 @@ class TrackedRun:
     history: pd.DataFrame
     finished: bool | None
     group: str = ""
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

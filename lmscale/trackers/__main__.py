@@ -1,8 +1,8 @@
 """The process beside a sweep that sends its curves: `python -m lmscale.trackers FOLDER KIND [online]`.
 
-It reads the run folders, which are the truth, and may fail, hang or be killed alone: what a tracker has of each run is
-kept beside what it has, and the next start goes on from there. The end of its standard input ends it, after a last
-look; so it outlives no sweep, whatever became of that.
+It reads the run folders, which are the truth, and may fail, hang or be killed alone: what a tracker has of each run
+is kept beside what it has, and the next start goes on from there. The end of its standard input ends it, after a
+last look; so it outlives no sweep, whatever became of that.
 """
 
 import contextlib

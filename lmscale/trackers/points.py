@@ -1,7 +1,7 @@
 """What is sent of a run: its settings, and a point for each new line of its records and its timing.
 
-What has been sent is known by the step. A line that a restart repeats stands at a step that was sent, and is not sent
-again; where the record of that step is another than the one that was sent, the run was begun again, and all is.
+What has been sent is known by the step. A line that a restart repeats stands at a step that was sent, and is not
+sent again. Where the record of that step differs from the one that was sent, the run was begun again: all is sent.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ SHAPE = ("n_layer", "d_model", "n_head", "d_head", "context", "vocab_size")
 
 @dataclass(frozen=True)
 class Sent:
-    """What a tracker has of a run. step, digest: of the last record. train_step: the last of timing, of which so many
-    bytes were read: it only grows."""
+    """What a tracker has of a run. step, digest: of the last record. train_step: the last of timing, of which so
+    many bytes were read: it only grows."""
 
     step: int = -1
     digest: str = ""

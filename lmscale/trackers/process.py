@@ -64,10 +64,11 @@ class _Sender:
 
     def _listen(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            self.alive = time.monotonic()
-            if line.strip():
-                self._warn(line.strip())
+        with self.process.stdout as words:
+            for line in words:
+                self.alive = time.monotonic()
+                if line.strip():
+                    self._warn(line.strip())
         if status := self.process.wait():
             self._warn(f"its process ended with status {status}")
 
