@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launching import composed, sweep_here
+from launching import composed
 
+from lmscale import sweep
 from lmscale.config import SweepConfig
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
@@ -180,7 +181,7 @@ def test_a_missing_library_is_refused_before_the_plan(
     with pytest.raises(
         UserError, match=rf"tracker={kind}: it is not installed; pip install -e '.\[{kind}\]'$"
     ):
-        sweep_here(values, tmp_path / "runs")
+        sweep.run([values | {"runs": str(tmp_path / "runs")}], lambda jobs: [])
     assert not (tmp_path / "runs").exists()
 
 
