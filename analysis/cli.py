@@ -7,11 +7,13 @@ import argparse
 import importlib
 import importlib.metadata
 import json
+import keyword
 import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from analysis.errors import UserError
@@ -31,6 +33,7 @@ VERBS = (
     "verify",
     "plots",
     "report",
+    "import",
 )
 
 
@@ -43,10 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser(argv).parse_args(argv)
         _check_target(args.json)
-        verb = importlib.import_module(f"analysis.verbs.{args.verb}")
+        verb = _module(args.verb)
         kind: Kind = getattr(verb, "TABLE", "runs")
-        table = load_table(args.table, kind, args.columns, args.where, args.same)
-        for problem in table.attrs["problems"]:
+        reading = {name: value for name, value in vars(args).items() if name in ("source_kind", "loss_at")}
+        table = load_table(args.table, kind, args.columns, args.where, args.same, **reading)
+        for problem in ([] if reading else table.attrs["took"]) + table.attrs["problems"]:
             print(f"analysis: note: {problem}", file=sys.stderr)
         answer = verb.run(table, args)
         if args.json:
@@ -63,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _module(verb: str) -> ModuleType:
+    """Import the module of a verb; one that is a word of Python itself has a stroke after it."""
+    return importlib.import_module(f"analysis.verbs.{verb}{'_' * keyword.iskeyword(verb)}")
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(prog="analysis", description="Fits, forecasts and flags from a table of runs.")
     parser.add_argument("--version", action="version", version=f"analysis {_version()}")
@@ -70,9 +79,13 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     asked = argv[0] if argv else ""
     for name in VERBS:
         # Importing a verb costs up to a second (scipy, matplotlib): only the one that was asked for is.
-        wanted = importlib.import_module(f"analysis.verbs.{name}") if name == asked else None
+        wanted = _module(name) if name == asked else None
         sub = subparsers.add_parser(name, help=wanted.HELP if wanted else None, add_help=True)
-        sub.add_argument("table", metavar="TABLE", help="a run folder, or a CSV, JSON or Parquet file")
+        sub.add_argument(
+            "table",
+            metavar="TABLE",
+            help="a run folder, a CSV, JSON or Parquet file, or an export of a tracker, trainer or harness",
+        )
         sub.add_argument("--json", metavar="FILE", help="write the answer as JSON ('-' for stdout)")
         sub.add_argument("--columns", metavar="NAME=COLUMN,...", default="", help="e.g. params=N,tokens=D")
         sub.add_argument(

@@ -9,10 +9,28 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.sources import (
+    big_bench,
+    hf_trainer,
+    history_files,
+    lm_eval,
+    mlflow,
+    nano_log,
+    sql,
+    tensorboard,
+    wandb_csv,
+    wandb_offline,
+)
 from analysis.sources.run import Source, TrackedRun
 
-# In the order in which they are asked.
-SOURCES: tuple[Source, ...] = ()
+# In the order in which they are asked: the more particular first.
+SOURCES: tuple[Source, ...] = tuple(
+    module.SOURCE
+    for module in (
+        *(wandb_csv, tensorboard, mlflow, wandb_offline, hf_trainer, nano_log, lm_eval, big_bench, sql),
+        history_files,
+    )
+)
 # A folder of more files is not looked through: is it the right one?
 MOST_FILES = 20_000
 
@@ -53,7 +71,9 @@ def read_source(path: Path, source: Source) -> list[TrackedRun] | pd.DataFrame:
     names = [run.name for _, run in runs]
     # Two runs of one name are told apart by the folders that they lie in.
     return [
-        run if names.count(run.name) == 1 else replace(run, name=f"{file.parent.relative_to(path)}/{run.name}")
+        run
+        if names.count(run.name) == 1
+        else replace(run, name=f"{file.parent.relative_to(path)}/{run.name}")
         for file, run in runs
     ]
 

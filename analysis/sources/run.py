@@ -13,8 +13,8 @@ class TrackedRun:
 
     config: its settings, flat, with dotted keys. history: one row a logged step in the order of the file, rows
     that a restart repeats still in it; a column "step" and one a metric, under the source's own name, NaN where it
-    was not logged. finished: whether it ended, None where the source does not say. problems: sentences on what
-    could not be read.
+    was not logged. finished: whether it ended, None where the source does not say. notes: what a person should know
+    of how it was read, as sentences.
     """
 
     name: str
@@ -22,7 +22,7 @@ class TrackedRun:
     history: pd.DataFrame
     finished: bool | None
     group: str = ""
-    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def read_events(path: Path) -> list[TrackedRun]:
     read = [_read(path, folder, sorted(found)) for folder, found in runs.items()]
     if all(run.history.empty for run in read):
         raise UserError(
-            f"{path}: event files without a scalar; {'; '.join(read[0].problems) or 'none was logged'}"
+            f"{path}: event files without a scalar; {'; '.join(read[0].notes) or 'none was logged'}"
         )
     return read
 

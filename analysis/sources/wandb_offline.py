@@ -46,7 +46,7 @@ def read_offline(path: Path) -> list[TrackedRun]:
     read = [_joined(logs) for logs in runs.values()]
     if all(run.history.empty for run in read):
         raise UserError(
-            f"{path}: no history in these logs; {'; '.join(read[0].problems) or 'none was logged'}"
+            f"{path}: no history in these logs; {'; '.join(read[0].notes) or 'none was logged'}"
         )
     return read
 
