@@ -70,10 +70,7 @@ def test_every_number_of_a_record_is_sent(runs: Path) -> None:
     assert news.outcome == "done"
     assert (sent["tokens"], sent["flops"]) == (record["tokens"], record["flops"]) == (49_500, 49_500 * 33_984)
     assert sent["eval/loss"] == record["loss"]["text"] == 2.375
-    assert {name for name in sent if name.startswith("eval/")} == {
-        "eval/loss",
-        *(f"eval/loss_{name}" for name in record["loss"]),
-    }
+    assert {name: sent[f"components/{name}"] for name in record["loss"]} == record["loss"]
     assert sent["train/skipped_steps"] == 1
     for variant, score in record["tasks"]["parity"].items():
         assert sent[f"tasks/parity/{variant}/accuracy"] == score["correct"] / score["n"]

@@ -28,14 +28,12 @@ def history_of(step: Sequence[int], metric: Sequence[str], value: Sequence[float
 
 
 def run_of(
-    name: str, config: Mapping[str, object], history: pd.DataFrame, ended: bool | None, problem: str = ""
+    name: str, config: Mapping[str, object], history: pd.DataFrame, ended: bool | None, note: str = ""
 ) -> TrackedRun:
     """Make a run of its parts. The trunk of a branched schedule (`kind: trunk`, as lmscale sends it) stops before
     its rate falls: that is no end of a run."""
     finished = ended and config.get("kind") != "trunk"
-    return TrackedRun(
-        name, config, history, finished, str(config.get("group", "")), (problem,) if problem else ()
-    )
+    return TrackedRun(name, config, history, finished, str(config.get("group", "")), (note,) if note else ())
 
 
 def flat(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -103,8 +103,8 @@ def _from_folder(folder: Path) -> TrackedRun | None:
     history = history_of([row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows])
     more = f" and {len(bad) - 1} more lines" if len(bad) > 1 else ""
     name, status = meta.get("run_name") or folder.name, meta.get("status", "")
-    problem = f"{bad[0]}{more}; left out" if bad else ""
-    return run_of(name, {"run_id": folder.name} | config, history, status in _FINISHED, problem)
+    note = f"{bad[0]}{more}; left out" if bad else ""
+    return run_of(name, {"run_id": folder.name} | config, history, status in _FINISHED, note)
 
 
 def _files(folder: Path) -> list[Path]:

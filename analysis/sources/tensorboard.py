@@ -81,11 +81,11 @@ def _read(root: Path, folder: Path, files: list[tuple[float, str, Path]]) -> Tra
     names: list[str] = []
     values: list[float] = []
     config: dict[str, object] = {}
-    problems: list[str] = []
+    notes: list[str] = []
     started = ended = False
     for _, prefix, file in files:
-        events, problem = _events(file)
-        problems += [problem] if problem else []
+        events, note = _events(file)
+        notes += [note] if note else []
         for event in events:
             for value in event.summary.value:
                 kind = value.WhichOneof("value")
@@ -106,7 +106,7 @@ def _read(root: Path, folder: Path, files: list[tuple[float, str, Path]]) -> Tra
                     values.append(number)
     name = str(folder.relative_to(root)) if folder != root else folder.resolve().name
     history = history_of(steps, names, values)
-    return run_of(name, config, history, ended if started else None, "; ".join(problems))
+    return run_of(name, config, history, ended if started else None, "; ".join(notes))
 
 
 def _events(file: Path) -> tuple[list[Any], str]:

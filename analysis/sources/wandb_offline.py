@@ -45,9 +45,7 @@ def read_offline(path: Path) -> list[TrackedRun]:
         runs.setdefault(log.id, []).append(log)
     read = [_joined(logs) for logs in runs.values()]
     if all(run.history.empty for run in read):
-        raise UserError(
-            f"{path}: no history in these logs; {'; '.join(read[0].notes) or 'none was logged'}"
-        )
+        raise UserError(f"{path}: no history in these logs; {'; '.join(read[0].notes) or 'none was logged'}")
     return read
 
 
@@ -60,7 +58,7 @@ class _Log:
         self.rows: list[dict[str, float]] = []
         self.clock = "_step"
         self.finished = False
-        self.problem = ""
+        self.note = ""
 
 
 def _read(file: Path) -> _Log:
@@ -79,7 +77,7 @@ def _read(file: Path) -> _Log:
             records, whole = records[:number], False
             break
     if not whole:
-        log.problem = f"{file}: cut off or damaged after record {len(records)}; what is whole is read"
+        log.note = f"{file}: cut off or damaged after record {len(records)}; what is whole is read"
     return log
 
 
@@ -150,10 +148,10 @@ def _joined(logs: list[_Log]) -> TrackedRun:
             }
             rows.append({"step": row.get(log.clock, row.get("_step")), **own})
     config = {name: value for log in logs for name, value in log.config.items()}
-    problem = "; ".join(log.problem for log in logs if log.problem)
+    note = "; ".join(log.note for log in logs if log.note)
     history = pd.DataFrame(rows, columns=None if rows else ["step"])
     named = {"group": last.group, **config} if last.group else config
-    return run_of(last.name or last.id, {"run_id": last.id} | named, history, last.finished, problem)
+    return run_of(last.name or last.id, {"run_id": last.id} | named, history, last.finished, note)
 
 
 SOURCE = Source(

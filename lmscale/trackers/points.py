@@ -122,7 +122,7 @@ def learning_rates(spec: RunSpec, steps: Sequence[int]) -> list[float]:
 def _evaluation(record: Mapping[str, Any], primary: str) -> dict[str, float]:
     values = {
         "eval/loss": record["loss"][primary],
-        **{f"eval/loss_{name}": value for name, value in record["loss"].items()},
+        **{f"components/{name}": value for name, value in record["loss"].items()},
         "tokens": record["tokens"],
         "flops": record["flops"],
         "train/skipped_steps": record["skipped_steps"],
