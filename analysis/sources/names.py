@@ -68,6 +68,7 @@ FLOPS = (
     *("flops", "total_flops", "total_training_flops", "training_flops", "train_flops", "cumulative_flops"),
     "total_flos",
 )
+FLOPS_PER_TOKEN = ("flops_per_token", "num_flops_per_token", "model_flops_per_token")
 SEED = ("seed", "random_seed", "global_seed", "rng_seed", "training_seed", "train_seed", "manual_seed")
 RATE = ("learning_rate", "lr", "max_lr", "peak_lr", "max_learning_rate", "peak_learning_rate")
 _HELD_OUT = frozenset({"val", "valid", "validation", "eval", "evaluation", "dev", "heldout", "test"})

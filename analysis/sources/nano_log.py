@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.sources.numbers import number
 from analysis.sources.run import Source, TrackedRun
 
 _COUNT = r"([\d,]+)"
@@ -29,6 +30,7 @@ _SETTINGS = (
     (re.compile(rf"num non-decayed parameter tensors: \d+, with {_COUNT} parameters"), "params_not_decayed"),
     (re.compile(rf"Number of parameters: {_COUNT}$"), "num_params"),
     (re.compile(rf"total\s*: {_COUNT}$"), "num_params"),
+    (re.compile(rf"transformer_matrices\s*: {_COUNT}$"), "params_nonembedding"),
     (re.compile(r"number of parameters: ([\d.]+)M"), "params_in_millions"),
     (re.compile(rf"(?:Using user-provided|Calculated) number of iterations.*: {_COUNT}$"), "num_iterations"),
     (re.compile(rf"Vocab size: {_COUNT}$"), "vocab_size"),
@@ -78,7 +80,7 @@ def read(path: Path) -> list[TrackedRun]:
         elif line.startswith(("Minimum validation bpb", "Total training time")):
             ended = True
         if found := next(((m, name) for at, name in _SETTINGS if (m := at.match(line))), None):
-            config[found[1]] = float(found[0][1].replace(",", ""))
+            config[found[1]] = number(found[0][1])
         elif overriding and (match := _OVERRIDE.fullmatch(line.removeprefix("Overriding: "))):
             config[match[1]] = _literal(match[2])
     if not rows:

@@ -1,7 +1,7 @@
 """From runs as a tracker kept them to a table of runs (docs/tables.md), by the rules of docs/imports.md."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,11 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.sources import names
 from analysis.sources.losses import ended, loss_metric, loss_series
-from analysis.sources.models import params_of
-from analysis.sources.names import matching
 from analysis.sources.numbers import number
 from analysis.sources.run import TrackedRun
-from analysis.sources.tokens import ENDED, counted, horizon_steps, tokens_at
+from analysis.sources.run_columns import Unknown, columns_of
+from analysis.sources.tokens import horizon_steps
 from analysis.sources.units import other_unit
-from analysis.sources.values import clock, product_at, value_at
 
 # Settings that differ between runs are kept as columns, so many at most.
 MOST_SETTINGS = 60
@@ -56,10 +54,6 @@ class _Rows:
     loss: Float[Array, " n"]
 
 
-class _Unknown(Exception):
-    """A run of which a column cannot be known."""
-
-
 def runs_table(
     runs: Sequence[TrackedRun], asked: Mapping[str, str] | None = None, loss_at: str = "last"
 ) -> RunsTable:
@@ -78,9 +72,9 @@ def runs_table(
         step, loss, twice = loss_series(run, metric)
         try:
             if len(step) == 0:
-                raise _Unknown(f"it has no {metric}")
-            columns, rules = _columns(run, step, asked)
-        except _Unknown as reason:
+                raise Unknown(f"it has no {metric}")
+            columns, rules = columns_of(run, step, asked)
+        except Unknown as reason:
             left_out.setdefault(str(reason), []).append(run.name)
             continue
         repeated += twice
@@ -90,7 +84,8 @@ def runs_table(
     if not found:
         reason, left = next(iter(left_out.items()))
         raise UserError(f"{_some(left)}: {reason}")
-    problems = [
+    problems = list(dict.fromkeys(note for run in runs for note in run.notes))
+    problems += [
         f"{len(left)} of {len(runs)} runs left out: {_some(left)}: {why}" for why, left in left_out.items()
     ]
     problems += dict.fromkeys(note for run in runs for note in run.notes)
@@ -101,106 +96,35 @@ def runs_table(
     problems += _unfinished(found)
     table = _assembled(found)
     problems += _units(table, metric, "loss" in asked)
+    took = (_loss_taken(metric, loss_at), *also, *_taken(found, set(table.columns)))
+    return RunsTable(table, took, tuple(problems))
+
+
+def _loss_taken(metric: str, loss_at: str) -> str:
     unit = {"bits": " (bits)", "perplexity": " (the logarithm of it)"}.get(names.unit_of(metric) or "", "")
-    how = {"last": "the last of each run", "min": "the least of each run"}.get(
-        loss_at, f"the mean of the last {loss_at[5:]} of each run"
-    )
+    mean = f"the mean of the last {loss_at.removeprefix('mean:')} of each run"
+    how = {"last": "the last of each run", "min": "the least of each run"}.get(loss_at, mean)
     smoothed = ", smoothed over steps by its name" if names.is_smoothed(metric) else ""
-    took = [f"took {metric}{unit} for loss: {how}{smoothed}", *also]
+    return f"took {metric}{unit} for loss: {how}{smoothed}"
+
+
+def _taken(found: Sequence[_Rows], kept: set[str]) -> list[str]:
+    """Say by which rule each column was found, and of how many runs where it is not all of them."""
+    said = []
     for column in dict.fromkeys(name for rows in found for name in rows.rules):
-        rules_ = Counter(rows.rules[column] for rows in found if column in rows.rules)
+        if column not in kept:
+            continue
+        rules = Counter(rows.rules[column] for rows in found if column in rows.rules)
         parts = [
-            rule if n == len(found) else f"{rule} ({n} of {len(found)} runs)" for rule, n in rules_.items()
+            rule if n == len(found) else f"{rule} ({n} of {len(found)} runs)" for rule, n in rules.items()
         ]
-        took.append(f"took {', '.join(parts)} for {column}")
-    return RunsTable(table, tuple(took), tuple(problems))
+        said.append(f"took {', '.join(parts)} for {column}")
+    return said
 
 
 def _some(runs: Sequence[str]) -> str:
     more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
     return f"run{'s' * (len(runs) > 1)} {', '.join(runs[:_SHOWN])}{more}"
-
-
-def _columns(
-    run: TrackedRun, steps: Float[Array, " n"], asked: Mapping[str, str]
-) -> tuple[dict[str, object], dict[str, str]]:
-    """Find the columns of a run at these steps of its tracker, and the rule of each."""
-    columns: dict[str, object] = {}
-    rules: dict[str, str] = {}
-
-    def take(column: str, values: object, rule: str) -> None:
-        columns[column], rules[column] = values, rule
-
-    for column, name in asked.items():
-        if column != "loss":
-            value = product_at(run, name, steps)
-            given = run.config.get(name) if value is None else value
-            if given is None and name != "run_id":
-                raise _Unknown(f"it has no {name} (--columns {column}={name})")
-            take(column, run.name if given is None else given, name)
-    if "params" not in asked:
-        _take_params(run, steps, take)
-    if "tokens" not in asked:
-        tokens, how = tokens_at(run, steps)
-        if tokens is None:
-            raise _Unknown(
-                f'tokens cannot be known ({how}): say --columns "tokens=METRIC", or "tokens=step*524288" with the '
-                "tokens of a step"
-            )
-        take("tokens", tokens, how)
-    if "flops" not in asked and (name := counted(run, names.FLOPS)):
-        take("flops", value_at(run, name, steps), name)
-    for column, endings in (("seed", names.SEED), ("learning_rate", names.RATE)):
-        settings = [name for name in matching(run.config, endings) if number(run.config[name]) is not None]
-        if column not in asked and settings:
-            take(column, number(run.config[settings[0]]), settings[0])
-    columns["step"] = value_at(run, clock(run), steps)
-    if run.group and "group" not in asked:
-        take("group", run.group, "the tracker's group")
-    return columns | {"outcome": _outcome(run, columns)}, rules
-
-
-def _take_params(
-    run: TrackedRun, steps: Float[Array, " n"], take: Callable[[str, object, str], None]
-) -> None:
-    """Find params and params_nonembedding: what the run says of itself, or what its shape comes to."""
-    said = {
-        column: next(
-            (
-                (value, name)
-                for name in matching([*run.config, *run.history.columns], endings)
-                if (value := value_at(run, name, steps[-1:])) is not None and value[0] > 0
-            ),
-            None,
-        )
-        for column, endings in (("params", names.PARAMS), ("params_nonembedding", names.NONEMBEDDING))
-    }
-    for column, pair in said.items():
-        if pair:
-            take(column, float(pair[0][0]), pair[1])
-    if said["params"]:
-        return
-    if shape := params_of(run.config):
-        take("params", shape[0], f"the shape of a {shape[2]}")
-        if not said["params_nonembedding"]:
-            take("params_nonembedding", shape[1], f"the shape of a {shape[2]}")
-    elif pair := said["params_nonembedding"]:
-        take("params", float(pair[0][0]), f"{pair[1]}, which leaves out the embeddings,")
-    else:
-        raise _Unknown(
-            "params cannot be known (no setting counts them, nor gives the shape of a known model): say --columns "
-            '"params=NAME", a product of names and numbers, or params=size_in_name where run names hold one (70m)'
-        )
-
-
-def _outcome(run: TrackedRun, columns: Mapping[str, object]) -> str:
-    """Say done or unfinished: by `--columns final=1`, by the tracker's word, by the steps that were to be done."""
-    if "final" in columns:
-        return "done" if np.all(columns["final"]) else "unfinished"
-    if run.finished is not None:
-        return "done" if run.finished else "unfinished"
-    horizon, step = horizon_steps(run.config), np.asarray(columns["step"])
-    return "unfinished" if horizon and step[-1] < ENDED * horizon[0] else "done"
 
 
 def _unfinished(found: Sequence[_Rows]) -> list[str]:
@@ -247,10 +171,13 @@ def _assembled(found: Sequence[_Rows]) -> pd.DataFrame:
         columns[name] = pd.Series(np.concatenate(parts)).infer_objects()
     if "group" in columns:  # a run without one stands alone
         columns["group"] = pd.Series(columns["group"]).fillna(pd.Series(columns["run_id"]))
+        if columns["group"].nunique() < 2:
+            del columns["group"]
     columns["final"] = last & (np.asarray(columns["outcome"]) == "done")
     columns["loss"] = np.concatenate([rows.loss for rows in found])
+    used = {rule for rows in found for rule in rows.rules.values()}
     for name, values in _settings([rows.run.config for rows in found]).items():
-        if name not in columns:
+        if name not in columns and name not in used:
             columns[name] = pd.Series(np.repeat(np.array(values, dtype=object), lengths)).infer_objects()
     table = pd.DataFrame(columns)
     return table[

@@ -56,7 +56,7 @@ def read(path: Path) -> list[TrackedRun]:
     for run in charts:
         before = curves.get(run.name)
         if before:
-            # One below the other: each metric is read by itself.
+            # Each metric is read by itself; a second chart of one metric is as a restart that repeats its rows.
             history = pd.concat([before.history, run.history], ignore_index=True)
             run = replace(before, history=history, notes=(*before.notes, *run.notes))
         curves[run.name] = run
