@@ -16,6 +16,7 @@ from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
 from lmscale.ladder import run_specs
 from lmscale.trackers import __main__ as sender
+from lmscale.trackers import process
 from lmscale.trackers.config import TRACKERS, TrackerConfig, check_tracker
 from lmscale.trackers.points import News, Sent, news_of
 from lmscale.trackers.process import tracked
@@ -199,3 +200,16 @@ def test_a_tracker_is_no_part_of_a_run() -> None:
     assert plain == replace(other, tracker=TrackerConfig())
     manifest = draft_manifest(plain.data, plain.tasks)
     assert [s.run_id for s in run_specs(plain, manifest)] == [s.run_id for s in run_specs(other, manifest)]
+
+
+def test_a_library_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = tmp_path / "libraries" / "wandb"
+    hanging.mkdir(parents=True)
+    (hanging / "__init__.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hanging.parent), str(Path(__file__).parents[1])]))
+    monkeypatch.setattr(process, "PATIENCE", 0.2)
+    said: list[str] = []
+    with tracked(TrackerConfig("wandb"), tmp_path / "runs", said.append):
+        pass
+    assert "no sign of life for 0s; the next start sends the rest" in said[1]
+    assert len([line for line in said if "training goes on" in line]) == len(said) - 1 == 1

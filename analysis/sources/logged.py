@@ -14,7 +14,7 @@ def history_of(step: Sequence[int], metric: Sequence[str], value: Sequence[float
     """Make a history of values in the order of the file: a row a step, and one more for each time that a metric
     comes again at a step."""
     long = pd.DataFrame(
-        {"step": np.asarray(step, np.int64), "metric": pd.Categorical(metric), "value": value}
+        {"step": np.asarray(step, np.int64), "metric": pd.Series(metric, dtype="category"), "value": value}
     )
     if long.empty:
         return pd.DataFrame({"step": pd.Series(dtype=np.int64)})

@@ -88,7 +88,6 @@ def runs_table(
     problems += [
         f"{len(left)} of {len(runs)} runs left out: {_some(left)}: {why}" for why, left in left_out.items()
     ]
-    problems += dict.fromkeys(note for run in runs for note in run.notes)
     if repeated:
         problems.append(
             f"{repeated} rows of {metric} were written again by a restart: the last written counts"

@@ -83,7 +83,8 @@ def _read(file: Path) -> _Log:
 
 def _records(data: bytes) -> tuple[list[bytes], bool]:
     """The records up to the first that is not whole, and whether that is the end."""
-    at, records, pieces = len(_HEADER) + 3, [], b""
+    at, pieces = len(_HEADER) + 3, b""
+    records: list[bytes] = []
     while at < len(data):
         left = _BLOCK - at % _BLOCK
         if left < _PIECE.size:  # the rest of a block is empty

@@ -33,7 +33,7 @@ def follow(folder: Path, out: Path, tracker: Tracker, wait: IO[str] | None) -> N
     path = out / MARKS
     marks = {run: Sent(**mark) for run, mark in read_json(path).items()} if path.exists() else {}
     seen: dict[str, dict[str, tuple[int, int]]] = {}
-    said, ended, kept = False, wait is None, 0.0
+    said, ended, kept = False, False, 0.0
     while True:
         is_new = False
         for run in sorted(spec.parent for spec in folder.glob("*/spec.json")):
@@ -55,7 +55,7 @@ def follow(folder: Path, out: Path, tracker: Tracker, wait: IO[str] | None) -> N
                 said = True
         if is_new:
             _keep(path, marks)
-        if ended:
+        if wait is None or ended:
             return
         ended = bool(select.select([wait], [], [], EVERY)[0])
 

@@ -47,7 +47,7 @@ class _Sender:
 
     def __init__(self, config: TrackerConfig, folder: Path, say: Callable[[str], None]) -> None:
         self.kind, self.say, self.log = config.kind, say, folder / config.kind / "log.txt"
-        self.alive = time.monotonic()
+        self.alive, self.given_up = time.monotonic(), False
         command = [sys.executable, "-m", "lmscale.trackers", str(folder), config.kind]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -69,7 +69,7 @@ class _Sender:
                 self.alive = time.monotonic()
                 if line.strip():
                     self._warn(line.strip())
-        if status := self.process.wait():
+        if (status := self.process.wait()) and not self.given_up:
             self._warn(f"its process ended with status {status}")
 
     def _warn(self, what: str) -> None:
@@ -83,6 +83,7 @@ class _Sender:
         while self.process.poll() is None and time.monotonic() - self.alive < patience:
             time.sleep(0.05)
         if self.process.poll() is None:
+            self.given_up = True
             self.process.kill()
             if patience:
                 self._warn(f"no sign of life for {patience:.0f}s; the next start sends the rest")
