@@ -179,7 +179,7 @@ def test_what_cannot_be_known_is_asked_for() -> None:
         runs_table([replace(run(), config={"n_params": 1, "per_device_train_batch_size": 8, "seq_len": 512})])
     with pytest.raises(UserError, match=r'tokens cannot be known .* say --columns "tokens=METRIC"'):
         runs_table([replace(run(), config={"n_params": 1})])
-    with pytest.raises(UserError, match="params cannot be known .* params=size_in_name"):
+    with pytest.raises(UserError, match=r"params cannot be known .* params=size_in_name"):
         runs_table([replace(run(), config={"tokens_per_step": 1})])
 
 
@@ -203,7 +203,7 @@ def test_a_run_that_has_not_finished_has_no_final_row() -> None:
     runs = [run("a"), run("b", finished=False), run("c", finished=None, config={"max_steps": 9})]
     made = runs_table(runs)
     assert made.table.groupby("run_id")["final"].sum().tolist() == [1, 0, 0]
-    assert "2 of 3 runs have not finished and have no final row: runs b, c" in made.problems
+    assert "not finished, and without a final row: 2 of 3 runs: runs b, c" in made.problems
     with pytest.raises(
         UserError, match=r"no run has finished: c stands at step 3 of 9 \(max_steps\); .*final=1"
     ):

@@ -15,7 +15,7 @@ from analysis.sources.json_files import read_object
 from analysis.sources.run import Source
 
 _PERCENT = 100.0
-_AGGREGATE = "normalized_aggregate_score"
+_AGGREGATE = "normalized_aggregate_score"  # a mean of subtasks that are rows themselves
 
 
 def recognises(path: Path) -> bool:
@@ -45,9 +45,9 @@ def read(path: Path) -> pd.DataFrame:
     total = _questions(path)
     rows = []
     for score in scores:
-        if score.get("preferred_score") == _AGGREGATE:  # a mean of subtasks that are rows themselves
-            continue
         for metric, value in (score.get("score_dict") or {}).items():
+            if metric == _AGGREGATE:
+                continue
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise UserError(f"{path}: {task}: {metric} is {value!r}, not a number")
             preferred = metric == score.get("preferred_score")

@@ -31,8 +31,8 @@ def params_of(config: Mapping[str, object]) -> tuple[float, float, str] | None:
         bias, inner = flag("bias", True), get("n_inner") or 4 * width
         layer = 4 * width**2 + 2 * width * inner + 2 * width + bias * (7 * width + inner)
         body = get("n_layer") * layer + width * (1 + bias)
-        heads = 1 if flag("tie_word_embeddings", True) else 2
-        return body + (heads * vocab + context) * width, body, "GPT-2"
+        tables = (vocab * (1 if flag("tie_word_embeddings", True) else 2) + context) * width
+        return body + tables, body, "GPT-2"
     layers, width, inner = get("num_hidden_layers"), get("hidden_size"), get("intermediate_size")
     if not (layers and width and inner and vocab):
         return None
@@ -42,9 +42,11 @@ def params_of(config: Mapping[str, object]) -> tuple[float, float, str] | None:
         size = get("head_dim") or width / heads
         query, key = size * heads, size * (get("num_key_value_heads") or heads)
         biased = flag("attention_bias")
-        bias = (query + 2 * key) * (biased or kind == "qwen2") + width * biased
+        attention = (
+            2 * width * (query + key) + (query + 2 * key) * (biased or kind == "qwen2") + width * biased
+        )
         mlp = 3 * width * inner + flag("mlp_bias") * (2 * inner + width)
-        body = layers * (2 * width * (query + key) + bias + mlp + 2 * width) + width
+        body = layers * (attention + mlp + 2 * width) + width
         return body + tables, body, kind
     if kind == "gpt_neox":
         body = layers * (4 * width**2 + 2 * width * inner + inner + 9 * width) + 2 * width

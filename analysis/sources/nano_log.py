@@ -14,7 +14,7 @@ from analysis.sources.run import Source, TrackedRun
 _COUNT = r"([\d,]+)"
 _FLOAT = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))"
 # Lines of the loop: the step, then a metric a group. nanochat prints a training loss that is averaged over steps.
-_LOOP = (
+_LOOP: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (re.compile(rf"step (\d+): train loss {_FLOAT}, val loss {_FLOAT}"), ("train/loss", "val/loss")),
     (re.compile(rf"iter (\d+): loss {_FLOAT}, time"), ("train/batch_loss",)),
     (re.compile(rf"Step (\d+) \| Validation bpb: {_FLOAT}"), ("val/bpb",)),
@@ -69,20 +69,18 @@ def read(path: Path) -> list[TrackedRun]:
                 shape = None
         elif line == "Model config:":
             shape = []
-        elif found := next(((m, names) for at, names in _LOOP if (m := at.match(line))), None):
+        elif step := next(((m, metrics) for at, metrics in _LOOP if (m := at.match(line))), None):
             overriding = False
-            match, names = found
-            rows.append(
-                {"step": float(match[1]), **dict(zip(names, map(float, match.groups()[1:]), strict=True))}
-            )
+            values = map(float, step[0].groups()[1:])
+            rows.append({"step": float(step[0][1]), **dict(zip(step[1], values, strict=True))})
         elif line.startswith("Overriding"):
             overriding = True
         elif line.startswith(("Minimum validation bpb", "Total training time")):
             ended = True
-        if found := next(((m, name) for at, name in _SETTINGS if (m := at.match(line))), None):
-            config[found[1]] = number(found[0][1])
-        elif overriding and (match := _OVERRIDE.fullmatch(line.removeprefix("Overriding: "))):
-            config[match[1]] = _literal(match[2])
+        if stated := next(((m, name) for at, name in _SETTINGS if (m := at.match(line))), None):
+            config[stated[1]] = number(stated[0][1])
+        elif overriding and (given := _OVERRIDE.fullmatch(line.removeprefix("Overriding: "))):
+            config[given[1]] = _literal(given[2])
     if not rows:
         raise UserError(f"{path}: no step of nanoGPT, nanochat or modded-nanogpt in it")
     _add_params(config)

@@ -106,7 +106,7 @@ def _take_flops(
 def _outcome(run: TrackedRun, columns: Mapping[str, object]) -> str:
     """Say done or unfinished: by `--columns final=1`, by the tracker's word, by the steps that were to be done."""
     if "final" in columns:
-        return "done" if np.all(columns["final"]) else "unfinished"
+        return "done" if np.asarray(columns["final"], dtype=bool).all() else "unfinished"
     if run.finished is not None:
         return "done" if run.finished else "unfinished"
     horizon, step = horizon_steps(run.config), np.asarray(columns["step"])

@@ -74,8 +74,8 @@ def runs_table(
             if len(step) == 0:
                 raise Unknown(f"it has no {metric}")
             columns, rules = columns_of(run, step, asked)
-        except Unknown as reason:
-            left_out.setdefault(str(reason), []).append(run.name)
+        except Unknown as unknown:
+            left_out.setdefault(str(unknown), []).append(run.name)
             continue
         repeated += twice
         if columns["outcome"] == "done":
@@ -141,7 +141,7 @@ def _unfinished(found: Sequence[_Rows]) -> list[str]:
         )
     if going:
         said.append(
-            f"{len(going)} of {len(found)} runs have not finished and have no final row: {_some(going)}"
+            f"not finished, and without a final row: {len(going)} of {len(found)} runs: {_some(going)}"
         )
     open_ = [r.run.name for r in found if r.run.finished is None and not horizon_steps(r.run.config)]
     if open_ and "final" not in found[0].columns:
@@ -169,9 +169,8 @@ def _assembled(found: Sequence[_Rows]) -> pd.DataFrame:
         ]
         columns[name] = pd.Series(np.concatenate(parts)).infer_objects()
     if "group" in columns:  # a run without one stands alone
-        columns["group"] = pd.Series(columns["group"]).fillna(pd.Series(columns["run_id"]))
-        if columns["group"].nunique() < 2:
-            del columns["group"]
+        group = pd.Series(columns.pop("group")).fillna(pd.Series(columns["run_id"]))
+        columns |= {"group": group} if group.nunique() > 1 else {}
     columns["final"] = last & (np.asarray(columns["outcome"]) == "done")
     columns["loss"] = np.concatenate([rows.loss for rows in found])
     used = {rule for rows in found for rule in rows.rules.values()}

@@ -23,8 +23,8 @@ def other_unit(
 ) -> tuple[Bool[np.ndarray, " n"], str] | None:
     """Return the runs that are in another unit than the rest, and the sentence's words; None for one unit.
 
-    Bits are 1.4427 times nats, which no law has between neighbours: E + A/N^.35 + B/D^.35 is fitted with each run in
-    the unit that it fits best, until none changes; that must fit five times better than one unit does.
+    Bits are 1.4427 times nats, which no law has between neighbours: E + A/N^.35 + B/D^.35 is fitted with each run
+    in the unit that it fits best, until none changes; that must fit five times better than one unit does.
     """
     above = loss > MOST_NATS
     if above.any() and not above.all():

@@ -60,16 +60,15 @@ def read(path: Path) -> list[TrackedRun]:
             history = pd.concat([before.history, run.history], ignore_index=True)
             run = replace(before, history=history, notes=(*before.notes, *run.notes))
         curves[run.name] = run
-    if not curves:
-        return list(listed.values())
     joined = []
-    for name, run in curves.items():
-        if name in listed:
-            found = listed[name]
+    # A chart shows ten runs unless more are chosen: the others have their last values in the table.
+    for name in dict.fromkeys([*listed, *curves]):
+        run, found = curves.get(name), listed.get(name)
+        if run and found:
             run = replace(run, config=found.config, finished=found.finished, group=found.group)
-        elif listed:
+        elif run and listed:
             run = replace(run, notes=(*run.notes, f"run {name} is in a chart and not in the table of runs"))
-        joined.append(run)
+        joined += [known for known in [run or found] if known]
     return joined
 
 
