@@ -21,6 +21,7 @@ from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
 from lmscale.target import TargetConfig
 from lmscale.text.recipe import QualityConfig, check_recipe
+from lmscale.trackers.config import TrackerConfig
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive, unread
 
@@ -308,8 +309,9 @@ class SweepConfig:
     status, peek, forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs.
     seed: every rung is trained with each, except the rungs in `one_seed`, which are trained with the first only.
     plan: which horizons and rates of them, or which other rungs. target: what is forecast before it is trained.
-    mesh: the devices that train a pack together. retry: try packs again that were parked after too many failures.
-    job: set by the sweeper, the one pack that a job trains.
+    mesh: the devices that train a pack together. tracker: where curves go besides the run folders.
+    retry: try packs again that were parked after too many failures. job: set by the sweeper, the one pack that a
+    job trains.
     parts: ladders of one experiment, each by the overrides that make it. part: which of them alone (null: all).
     """
 
@@ -334,6 +336,7 @@ class SweepConfig:
     pack: PackConfig = field(default_factory=PackConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     retry: bool = False
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     part: str | None = None

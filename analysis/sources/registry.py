@@ -9,12 +9,27 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.sources import big_bench, hf_trainer, history_files, lm_eval, nano_log, sql, wandb_csv
+from analysis.sources import (
+    big_bench,
+    hf_trainer,
+    history_files,
+    lm_eval,
+    mlflow,
+    nano_log,
+    sql,
+    tensorboard,
+    wandb_csv,
+    wandb_offline,
+)
 from analysis.sources.run import Source, TrackedRun
 
 # In the order in which they are asked: the more particular first.
 SOURCES: tuple[Source, ...] = tuple(
-    module.SOURCE for module in (wandb_csv, hf_trainer, nano_log, lm_eval, big_bench, sql, history_files)
+    module.SOURCE
+    for module in (
+        *(wandb_csv, tensorboard, mlflow, wandb_offline, hf_trainer, nano_log, lm_eval, big_bench, sql),
+        history_files,
+    )
 )
 # A folder of more files is not looked through: is it the right one?
 MOST_FILES = 20_000
