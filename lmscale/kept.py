@@ -14,7 +14,6 @@ import numpy as np
 from lmscale.average import average_of
 from lmscale.durable import Fence, explained, replace
 from lmscale.errors import UserError
-from lmscale.family import parameters
 from lmscale.jsonfiles import canonical
 from lmscale.memory import SINGLE, memory_of
 from lmscale.mesh import MeshConfig
@@ -84,16 +83,3 @@ def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner.setdefault(group, {})
         inner[last] = value
     return found
-
-
-def checked(path: Path, arrays: Mapping[str, Any], run: RunSpec) -> None:
-    """Raise UserError unless the arrays are those of the run's network, by name and shape."""
-    expected = {name: array.shape for name, array in flat(parameters(run.shape)).items()}
-    found = {name: array.shape for name, array in arrays.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if wrong:
-        name = wrong[0]
-        raise UserError(
-            f"{path}: array {name} is {found.get(name, 'absent')}, and the network of spec.json has "
-            f"{expected.get(name, 'none')} of that name; put the run's own file back"
-        )

@@ -1,4 +1,4 @@
-"""What `transformers` computes of an exported model is what we do: every variant that is claimed, and its tokens."""
+"""What `transformers` computes of an exported model is what we do, for every variant that is claimed."""
 
 import dataclasses
 import json
@@ -8,17 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lmscale import model
 from lmscale.architectures import architecture_of, arrays_for, config_of
-from lmscale.errors import UserError
 from lmscale.shape import Shape
 from lmscale.spec import RunSpec, spec_of
-from lmscale.text import bpe
 from lmscale.trained import opened
-from lmscale.vocabulary import SPECIALS, tokenizer_of
 
 pytestmark = pytest.mark.slow
 
@@ -28,17 +23,13 @@ LAYER: dict[str, Any] = {"norm": "layer"}
 PLAIN: dict[str, Any] = {"norm": "layer", "qk_norm": False}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("apertus", {}),
-    ("apertus", {"mlp": "relu2", "n_kv_head": 2, "tied_embeddings": True}),
-    ("apertus", {"parametrisation": "completep", "tied_embeddings": True}),
-    ("arcee", {"qk_norm": False}),
-    ("arcee", {"qk_norm": False, "mlp": "relu2", "parametrisation": "completep", "n_kv_head": 1}),
+    ("apertus", {"mlp": "relu2", "n_kv_head": 2, "tied_embeddings": True, "parametrisation": "completep"}),
+    ("arcee", {"qk_norm": False, "parametrisation": "completep", "n_kv_head": 1}),
     ("qwen3", {"mlp": "swiglu", "n_kv_head": 2}),
     ("llama", {"mlp": "swiglu", "qk_norm": False, "parametrisation": "mup"}),
-    ("persimmon", LAYER),
     ("persimmon", LAYER | {"n_kv_head": 2, "parametrisation": "completep", "tied_embeddings": True}),
     ("persimmon", PLAIN | {"mlp": "relu2", "parametrisation": "mup"}),
     ("stablelm", PLAIN | {"mlp": "swiglu", "n_kv_head": 2}),
-    ("gpt2", PLAIN | {"positions": "learned"}),
     ("gpt2", PLAIN | {"positions": "learned", "mlp": "relu2", "tied_embeddings": True, "n_kv_head": 2}),
     ("gpt2", PLAIN | {"positions": "sinusoidal", "parametrisation": "completep"}),
     ("gpt2", PLAIN | {"positions": "none"}),
