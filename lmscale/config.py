@@ -123,7 +123,7 @@ class PackConfig:
         positive("pack.checkpoint_seconds", self.checkpoint_seconds)
 
 
-KINDS = ("stdlib", "packages", "text", "huggingface", "mixture")
+KINDS = ("stdlib", "packages", "text", "tokens", "huggingface", "mixture")
 MOST_ORDER = 7  # of a Markov chain: its n-grams are packed into 64 bits
 
 
@@ -134,11 +134,13 @@ class DataConfig:
     name: a label of the manifest, no part of a run's identity.
     kind: "stdlib", the running Python's standard library; "packages", that and the sources of this project's
     required packages; "text", `files` (paths and patterns: text, JSONL, Parquet, each also gzipped), of which
-    `field` holds the text; "huggingface", the `dataset` of that name with its `subset` and `split`, streamed.
+    `field` holds the text; "tokens", `files` of tokens that nanoGPT, llm.c or levanter made; "huggingface", the
+    `dataset` of that name with its `subset` and `split`, streamed.
     rows: text rows a batch. context: T, targets a row. seed: fixes the split, every task's tables and the
     evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
-    most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
+    most_bytes: stop reading there (null: read all). tokenizer: "bytes", "bpe" of `bpe_vocab` tokens, or the path of
+    a tokenizer.json of one's own.
     markov_order: in place of the text a sample of `sampled_bytes` of its Markov chain with so many bytes of
     context, whose entropy is known (null: the text itself).
     order_seed: draws the batches, the same for every seed, which is then the initialisation's alone (null: each
@@ -181,7 +183,23 @@ class DataConfig:
         among("data.kind", self.kind, KINDS)
         _check(self.kind != "text" or bool(self.files), "data.files", "[]", "the files of data=text")
         _check(self.kind != "huggingface" or bool(self.dataset), "data.dataset", None, "a dataset's name")
-        _check(self.tokenizer in ("bytes", "bpe"), "data.tokenizer", self.tokenizer, "bytes or bpe")
+        _check(
+            self.tokenizer in ("bytes", "bpe") or self.tokenizer.endswith(".json"),
+            "data.tokenizer",
+            self.tokenizer,
+            "bytes, bpe or the path of a tokenizer.json",
+        )
+        if self.kind == "tokens":
+            _check(bool(self.files), "data.files", "[]", "the files of data=tokens")
+            _check(
+                self.tokenizer != "bpe",
+                "data.tokenizer",
+                "bpe",
+                "the tokenizer.json that made these token files",
+            )
+            no_text = "left as it is: token files hold no text"
+            _check(not self.clean, "data.clean", list(self.clean), no_text)
+            _check(self.markov_order is None, "data.markov_order", self.markov_order, no_text)
         _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
         if self.markov_order is not None:
             _check(

@@ -168,11 +168,11 @@ NO_TEXT = {
     "jpeg.txt": (b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01", "an image"),
     "train.bin": (
         np.array([RANDOM.randrange(50_257) for _ in range(5000)], np.uint16).tobytes(),
-        "of tokens, give the text",
+        "token files are read by data=tokens",
     ),
     "char.bin": (
         np.array([RANDOM.randrange(65) for _ in range(5000)], np.uint16).tobytes(),
-        "of tokens, give the text",
+        "token files are read by data=tokens",
     ),
     "tokens.npy": (saved(np.arange(900, dtype=np.uint16)), "NumPy array"),
     "noise": (RANDOM.randbytes(4000), "not text"),
@@ -341,7 +341,7 @@ def only_folder(folder: Path) -> str:
         (dangling, r"b\.txt is a link to nothing"),
         (circle, r"[bc]\.txt is a link to nothing"),
         (pipe, "no regular file"),
-        (only_folder, "it is a folder; give its files"),
+        (only_folder, "it is a folder without files"),
         (lambda folder: "~nobody-of-this-name/a.txt", r"write the folder out"),
     ],
 )

@@ -20,6 +20,8 @@ from lmscale.durable import explained
 from lmscale.errors import UserError
 from lmscale.text import formats
 from lmscale.text.json_records import records
+from lmscale.text.meter import Meter, sizes_of
+from lmscale.text.token_files import token_documents
 
 # tests repeat themselves; encodings and pydoc_data are generated tables
 SKIPS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
@@ -39,43 +41,50 @@ class Document(NamedTuple):
     source: int = 0
 
 
-def documents(data: DataConfig) -> Iterator[Document]:
-    """Read every document of the configured source. UserError names the file, and the line or row, that is bad."""
+def documents(data: DataConfig, meter: Meter | None = None) -> Iterator[Document]:
+    """Read every document of the configured source. UserError names the file, and the line or row, that is bad.
+
+    meter: counts what is read.
+    """
+    meter = meter or Meter()
     if data.kind == "stdlib":
-        yield from _standard_library()
+        yield from _python(_standard_library(), meter)
     elif data.kind == "packages":
-        yield from _standard_library()
-        yield from _packages()
+        yield from _python([*_standard_library(), *_packages()], meter)
     elif data.kind == "text":
-        yield from _files(data, data.files)
+        yield from _files(data, data.files, meter)
     elif data.kind == "mixture":
         for number, name in enumerate(sorted(data.mixture)):
-            for document in source_documents(data, name):
+            for document in source_documents(data, name, meter):
                 yield document._replace(source=number)
+    elif data.kind == "tokens":
+        paths = find_files(data.files)
+        longest = piece_size(data, sum(sizes_of(paths))) // 2
+        for name, tokens in token_documents(data, paths, longest, meter):
+            yield Document(name, tokens, python=False)
     else:
         yield from _hub(data)
 
 
-def source_documents(data: DataConfig, name: str) -> Iterator[Document]:
+def source_documents(data: DataConfig, name: str, meter: Meter | None = None) -> Iterator[Document]:
     """Read every document of a named source: of data.sources, the standard library, or the packages alone."""
+    meter = meter or Meter()
     if name == "stdlib":
-        yield from _standard_library()
+        yield from _python(_standard_library(), meter)
     elif name == "packages":
-        yield from _packages()
+        yield from _python(_packages(), meter)
     else:
-        yield from _files(data, data.sources[name])
+        yield from _files(data, data.sources[name], meter)
 
 
-def _packages() -> Iterator[Document]:
-    for name in PACKAGES:
-        yield from _package(name)
-
-
-def _files(data: DataConfig, patterns: tuple[str, ...]) -> Iterator[Document]:
+def _files(data: DataConfig, patterns: tuple[str, ...], meter: Meter) -> Iterator[Document]:
     paths = find_files(patterns)
-    piece = piece_size(data, sum(path.stat().st_size for path in paths))
-    for path in paths:
-        yield from _file(path, data.field, piece)
+    sizes = sizes_of(paths)
+    meter.expect(sizes)
+    piece = piece_size(data, sum(sizes))
+    for path, size in zip(paths, sizes, strict=True):
+        yield from _file(path, data.field, piece, meter)
+        meter.end(size)
 
 
 def piece_size(data: DataConfig, total: int) -> int:
@@ -95,7 +104,7 @@ def fingerprint(data: DataConfig) -> list[Any]:
         return source_state(data, "stdlib")
     if data.kind == "packages":
         return [*source_state(data, "stdlib"), *source_state(data, "packages")]
-    if data.kind == "text":
+    if data.kind in ("text", "tokens"):
         return _stats(data.files)
     if data.kind == "mixture":
         return [[name, source_state(data, name)] for name in sorted(data.mixture)]
@@ -124,6 +133,8 @@ def find_files(patterns: tuple[str, ...]) -> list[Path]:
     for pattern in patterns:
         with explained(Path(pattern), "read"):
             matches = _matches(pattern)
+            if len(matches) == 1 and matches[0].is_dir():
+                matches = _below(matches[0])
             for path in matches:
                 if path.is_symlink() and not path.exists():
                     raise UserError(
@@ -134,12 +145,30 @@ def find_files(patterns: tuple[str, ...]) -> list[Path]:
                 found.update(files)
                 continue
             for path in matches:
-                is_what = "a folder; give its files" if path.is_dir() else "no regular file; give a file"
-                raise UserError(f"data.files={pattern}: it is {is_what}, such as texts/*.txt")
+                is_what = "a folder without files" if path.is_dir() else "no regular file"
+                raise UserError(f"data.files={pattern}: it is {is_what}; give a file, such as texts/*.txt")
             raise UserError(
                 f"data.files={pattern}: no such file; give a path or a pattern such as texts/*.txt"
             )
     return sorted(found)
+
+
+def _below(folder: Path) -> list[Path]:
+    """Everything below a folder, but for what is hidden; the folder itself where there is nothing. Links to folders
+    are followed, each folder once."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    folders = [folder]
+    while folders:
+        for path in sorted(folders.pop().iterdir()):
+            if path.name.startswith("."):
+                continue
+            if not path.is_dir():
+                found.append(path)
+            elif path.resolve() not in seen:
+                seen.add(path.resolve())
+                folders.append(path)
+    return found or [folder]
 
 
 def _matches(pattern: str) -> list[Path]:
@@ -172,32 +201,43 @@ def _version(name: str) -> str:
         ) from None
 
 
-def _standard_library() -> Iterator[Document]:
+def _python(listed: list[tuple[str, Path]], meter: Meter) -> Iterator[Document]:
+    """Python files, each a document, by name and place."""
+    with explained(listed[0][1].parent if listed else Path(), "read"):
+        sizes = sizes_of([path for _, path in listed])
+    meter.expect(sizes)
+    for (name, path), size in zip(listed, sizes, strict=True):
+        with explained(path, "read"):
+            text = path.read_bytes()
+        meter.end(size)
+        yield Document(name, text, python=True)
+
+
+def _standard_library() -> list[tuple[str, Path]]:
     root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).parts
-        if not SKIPS.intersection(parts) and path.is_file():
-            yield _python_file("/".join(parts), path)
+    found = ((path.relative_to(root).parts, path) for path in sorted(root.rglob("*.py")))
+    return [
+        ("/".join(parts), path) for parts, path in found if not SKIPS.intersection(parts) and path.is_file()
+    ]
 
 
-def _python_file(name: str, path: Path) -> Document:
-    with explained(path, "read"):
-        return Document(name, path.read_bytes(), python=True)
+def _packages() -> list[tuple[str, Path]]:
+    found = []
+    for name in PACKAGES:
+        _version(name)
+        for file in metadata.files(name) or []:
+            if file.suffix == ".py" and not SKIPS.intersection(file.parts) and ".." not in file.parts:
+                path = Path(str(file.locate()))
+                if path.is_file():
+                    found.append((f"{name}/{file}", path))
+    return found
 
 
-def _package(name: str) -> Iterator[Document]:
-    _version(name)
-    for file in metadata.files(name) or []:
-        if file.suffix == ".py" and not SKIPS.intersection(file.parts) and ".." not in file.parts:
-            path = Path(str(file.locate()))
-            if path.is_file():
-                yield _python_file(f"{name}/{file}", path)
-
-
-def _file(path: Path, field: str, piece: int) -> Iterator[Document]:
+def _file(path: Path, field: str, piece: int, meter: Meter) -> Iterator[Document]:
     with formats.opened(path) as found:
+        meter.begin(found.raw.tell)
         if found.kind == "parquet":
-            yield from _parquet(path, field)
+            yield from _parquet(path, field, meter)
         elif found.kind == "json":
             for where, value in records(path, found):
                 text = value if isinstance(value, str) else _field(value, field, f"{path}: {where}")
@@ -252,13 +292,15 @@ def _encoded(text: str | None) -> bytes | None:
     return None if text is None else text.encode("utf-8", "replace")
 
 
-def _parquet(path: Path, field: str) -> Iterator[Document]:
+def _parquet(path: Path, field: str, meter: Meter) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True)
+        rows, size = max(1, table.metadata.num_rows), path.stat().st_size
+        meter.begin(lambda: size * number // rows)
         if field not in table.schema_arrow.names:
             known = ", ".join(table.schema_arrow.names)
             raise UserError(
