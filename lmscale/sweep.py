@@ -258,6 +258,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
             "tasks": dataclasses.asdict(config.tasks),
             "pack": dataclasses.asdict(config.pack),
             "corpora": config.corpora,
+            "text": manifest.text_key,
             "overrides": list(sweep.typed),
         }
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from launching import composed, sweep_here
 import lmscale
 from lmscale import export, kept, plan, programs, sweep, train, worker
 from lmscale.average import average_of
-from lmscale.config import DataConfig, SweepConfig
+from lmscale.config import SweepConfig
 from lmscale.data.scan import draft_manifest
 from lmscale.device import Device
 from lmscale.errors import UserError
@@ -27,7 +28,8 @@ from lmscale.jsonfiles import canonical, write_json
 from lmscale.shape import Shape
 from lmscale.spec import RunSpec, spec_of
 from lmscale.step import state_template
-from lmscale.text import bpe, corpus
+from lmscale.text import bpe, tokenizer
+from lmscale.text.vocab import START
 from lmscale.trained import arrays_of
 from lmscale.typed import build
 from lmscale.vocabulary import SPECIALS, tokenizer_of
@@ -266,30 +268,58 @@ def test_specials_have_their_numbers(bytes_tokenizer: Any) -> None:
         assert bytes_tokenizer.encode(f"a{name}b").ids == [97, number, 98]
 
 
-@pytest.fixture(scope="module")
-def of_bpe(tmp_path_factory: pytest.TempPathFactory, corpora: Path) -> tuple[Any, Any, np.ndarray]:
-    """A vocabulary of merges as a corpus has it, our numbers of its tokens, and what is exported of it."""
-    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed: no ids to compare")
-    made = bpe.train_vocabulary([Path(__file__).read_text(), "größer ≥ kleiner, größer 😀" * 9], 400)
-    folder = tmp_path_factory.mktemp("bpe")
-    data = {"tokenizer": "bpe", "bpe_vocab": 400}
-    text = folder / f"text-{corpus.text_key(DataConfig(**data))}"
-    text.mkdir()
+def exported(folder: Path, made: Any, name: str = "") -> tuple[Any, np.ndarray]:
+    """What is exported of a corpus's tokenizer, and our numbers of its tokens as the corpus has them."""
+    import tokenizers
+
+    text, run = folder / "corpora" / "text-1", folder / "exp" / "run"
+    for path in (text, run, folder / "exp" / "packs" / "p"):
+        path.mkdir(parents=True)
     made.save(str(text / "tokenizer.json"))
-    run = folder / "exp" / "run"
-    run.mkdir(parents=True)
+    name = name or f"json-{hashlib.sha256((text / 'tokenizer.json').read_bytes()).hexdigest()[:16]}"
     write_json(run / "execution.json", {"pack_id": "p"})
-    (folder / "exp" / "packs" / "p").mkdir(parents=True)
-    write_json(folder / "exp" / "packs" / "p" / "pack.json", {"data": data, "corpora": str(folder)})
-    number, texts = bpe.table(made)
+    write_json(folder / "exp" / "packs" / "p" / "pack.json", {"text": "text-1", "corpora": str(folder)})
+    found = tokenizer.vocabulary(tokenizer.load(text / "tokenizer.json"))
     golden = spec(min(GOLDEN.iterdir()))
-    shape = dataclasses.replace(golden.shape, vocab_size=len(texts))
-    asked = dataclasses.replace(golden, shape=shape, data={**golden.data, "tokenizer": "bpe"})
-    return made, tokenizers.Tokenizer.from_str(json.dumps(tokenizer_of(run, asked))), number
+    shape = dataclasses.replace(golden.shape, vocab_size=len(found.texts))
+    asked = dataclasses.replace(golden, shape=shape, data={**golden.data, "tokenizer": name})
+    with pytest.raises(UserError, match="no such file, the tokenizer of the corpus; name the folder of"):
+        tokenizer_of(run, asked)
+    wrong = dataclasses.replace(asked, data={**golden.data, "tokenizer": "json-0123456789abcdef"})
+    with pytest.raises(UserError, match="the tokenizer does not fit, it is json-"):
+        tokenizer_of(run, wrong, folder / "corpora")
+    told = tokenizer_of(run, asked, folder / "corpora")
+    return tokenizers.Tokenizer.from_str(json.dumps(told)), found.number
+
+
+@pytest.fixture(scope="module")
+def of_bpe(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, np.ndarray]:
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: no ids to compare")
+    made = bpe.train_vocabulary([Path(__file__).read_text(), "größer ≥ kleiner, größer 😀" * 9], 400)
+    return made, *exported(tmp_path_factory.mktemp("bpe"), made, "bpe")
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.text() | st.sampled_from(["größer", "def test_a", "  import", "😀 größer ≥"]))
 def test_merges_have_the_numbers_of_training(of_bpe: tuple[Any, Any, np.ndarray], text: str) -> None:
-    made, exported, number = of_bpe
-    assert exported.encode(text).ids == number[np.array(made.encode(text).ids, int)].tolist()
+    made, renumbered, number = of_bpe
+    ids = renumbered.encode(text).ids
+    assert ids == number[np.array(made.encode(text).ids, int)].tolist()
+    assert renumbered.decode(ids) == text
+    assert renumbered.encode("<|start|>").ids == [START]
+
+
+def test_a_tokenizer_of_one_s_own_has_the_numbers_of_training(tmp_path: Path) -> None:
+    """Whatever its kind; where its numbers are an order, no file can have ours, and that is one line."""
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed: no ids to compare")
+    words = {"[UNK]": 0, "<|endoftext|>": 1, "the": 2, "cat": 3, "##s": 4, "sat": 5}
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(words, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.add_special_tokens(["[UNK]", "<|endoftext|>"])
+    renumbered, number = exported(tmp_path / "words", made)
+    ids = made.encode("the cats sat on").ids
+    assert ids == [2, 3, 4, 5, 0]
+    assert renumbered.encode("the cats sat on").ids == number[ids].tolist()
+    ordered = tokenizers.Tokenizer(tokenizers.models.Unigram([("<unk>", 0.0), ("the", -1.0)], 0, False))
+    with pytest.raises(UserError, match=r"kind Unigram numbers tokens by their order.*lmscale\.load"):
+        exported(tmp_path / "ordered", ordered)
