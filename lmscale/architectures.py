@@ -258,4 +258,6 @@ def _positions(shape: Shape, params: Mapping[str, Any]) -> np.ndarray:
     added = POSITIONS[shape.positions].added
     if added is None:
         return np.zeros((shape.context, shape.d_model), np.float32)
-    return np.asarray(added(params, np.arange(shape.context), shape.d_model))
+    import jax.numpy as jnp
+
+    return np.asarray(added(params, jnp.arange(shape.context), shape.d_model))

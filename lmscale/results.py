@@ -122,11 +122,15 @@ def _keep(job: Job, state: State, lane: int, spec: RunSpec, step: int) -> None:
 
 
 def _alone(tree: Any, lane: int) -> Any:
-    """The arrays of one lane, in this process's memory."""
-    if processes.joined():  # array by array: no device need have room for them all
+    """The arrays of one lane, in this process's memory; of several processes in that of the first."""
+    if processes.joined():
         from jax.experimental.multihost_utils import process_allgather
 
-        return jax.tree.map(lambda array: np.asarray(process_allgather(array, tiled=True))[lane], tree)
+        def whole(array: jax.Array) -> np.ndarray | None:  # one at a time: no device need have room for all
+            found = np.asarray(process_allgather(array, tiled=True))[lane]
+            return found if processes.leads() else None
+
+        return jax.tree.map(whole, tree)
     if jax.tree.leaves(tree)[0].shape[0] > 1:  # else every run's end would fetch those of all lanes
         return jax.tree.map(np.asarray, of_lane(tree, np.int32(lane)))
     return jax.tree.map(lambda array: np.asarray(array)[lane], tree)
@@ -145,7 +149,7 @@ def finish(job: Job, state: State, lane: int, spec: RunSpec) -> None:
     if in_row >= PATIENCE:
         reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {step}"
     else:
-        reason = _no_result(job, spec)
+        reason = _no_result(job, spec) if processes.leads() else None
     if processes.agree(reason is None):
         _keep(job, state, lane, spec, step)
     if not processes.leads():

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from launching import composed, sweep_here
 
 import lmscale
-from lmscale import export, kept, plan, programs, sweep, train, worker
+from lmscale import export, harness, kept, plan, programs, sweep, train, worker
 from lmscale.average import average_of
 from lmscale.config import SweepConfig
 from lmscale.data.scan import draft_manifest
@@ -323,3 +323,39 @@ def test_a_tokenizer_of_one_s_own_has_the_numbers_of_training(tmp_path: Path) ->
     ordered = tokenizers.Tokenizer(tokenizers.models.Unigram([("<unk>", 0.0), ("the", -1.0)], 0, False))
     with pytest.raises(UserError, match=r"kind Unigram numbers tokens by their order.*lmscale\.load"):
         exported(tmp_path / "ordered", ordered)
+
+
+def test_a_harness_s_samples_become_counts_or_a_mean(runs: list[Path]) -> None:
+    """What is no share is named and left out; a guess among three options is right once in three."""
+    samples = [
+        {
+            "filter": "none",
+            "metrics": ["acc", "f", "ppl"],
+            "acc": right,
+            "f": f,
+            "ppl": 7.0,
+            "arguments": [0] * 3,
+        }
+        for right, f in ((1.0, 0.25), (0.0, 0.75), (1, 0.5))
+    ]
+    found = {"samples": {"quiz": samples}, "configs": {"quiz": {"output_type": "multiple_choice"}}}
+    (acc, share), left_out = harness.rows(spec(runs[0]), found)
+    assert (acc["metric"], acc["correct"], acc["total"], acc["chance"]) == ("acc", 2, 3, pytest.approx(1 / 3))
+    assert (share["metric"], share["score"]) == ("f", 0.5) and share["chance"] is None
+    assert share["stderr"] == pytest.approx(0.25 / 3**0.5)
+    assert acc["size"] == sum(spec(runs[0]).params[group] for group in ("attention", "mlp", "norm"))
+    assert left_out == ["quiz: ppl is not a share of right answers"]
+
+
+def test_only_finished_runs_are_scored(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    experiment = without(runs[0], tmp_path, "outcome.json").parent
+    command = ["--tasks", "quiz", "--out", str(tmp_path / "scores.csv")]
+    assert harness.main([str(experiment), *command]) == 2
+    assert "the run is not finished" in capsys.readouterr().err
+    changed(runs[1], tmp_path)
+    assert harness.rungs(experiment)[0] == [experiment / runs[1].name]
+    assert "the run is not finished" in harness.rungs(experiment)[1][0]
+    assert harness.main([str(tmp_path), *command]) == 2
+    assert "no run stands there; give an experiment's folder" in capsys.readouterr().err
