@@ -59,22 +59,16 @@ def read(path: Path, run: RunSpec) -> dict[str, np.ndarray]:
             owner = json.loads((file.metadata() or {}).get("lmscale", "{}")).get("run_id")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); train the run again without its outcome.json") from error
+        raise UserError(
+            f"{path}: damaged ({error}); remove the run's folder and start its sweep again"
+        ) from error
     if owner != run.run_id:
         raise UserError(f"{path}: it is of run {owner}, not of {run.run_id}; put the run's own file back")
     return arrays
 
 
-def flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Name the leaves of nested mappings by their keys, joined by a point."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
-    return found
-
-
 def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Nest what `flat` named."""
+    """Nest arrays by their names, whose parts have a point between them."""
     found: dict[str, Any] = {}
     for name, value in arrays.items():
         *groups, last = name.split(".")

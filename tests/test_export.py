@@ -25,7 +25,7 @@ from lmscale.device import Device
 from lmscale.errors import UserError
 from lmscale.family import parameters
 from lmscale.jsonfiles import canonical, write_json
-from lmscale.shape import Shape
+from lmscale.shape import Parameter, Shape
 from lmscale.spec import RunSpec, spec_of
 from lmscale.step import state_template
 from lmscale.text import bpe, tokenizer
@@ -168,7 +168,9 @@ def test_a_model_loads_as_the_docstring_says(runs: list[Path], monkeypatch: pyte
 @pytest.mark.parametrize("mlp", ["dense", "swiglu", "experts"])
 def test_names_of_arrays_go_there_and_back(mlp: str) -> None:
     shape = Shape(2, 8, 2, 4, 32, 64, 260, mlp, "layer", "learned", n_expert=4, top_k=2)
-    assert kept.nested(kept.flat(parameters(shape))) == parameters(shape)
+    leaves = jax.tree_util.tree_leaves_with_path(parameters(shape), lambda leaf: isinstance(leaf, Parameter))
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    assert kept.nested(named) == parameters(shape)
 
 
 def changed(run: Path, folder: Path, **shape: Any) -> Path:
