@@ -86,6 +86,9 @@ class EvaluationConfig:
         unread("evaluation", self, ("average_decay", "average_last", "average_every"), reads, "average")
 
 
+KEEP = ("params", "all", "none")
+
+
 @dataclass(frozen=True)
 class PackConfig:
     """The computing of runs, never what they compute.
@@ -96,7 +99,8 @@ class PackConfig:
     auto is `attention.causal` on a CPU, where nothing is added to the scores and each head has keys of its own,
     and XLA's elsewhere; xla; or cudnn: on an NVIDIA GPU by its kernels, where heads are of a multiple of 8 channels
     up to 128 and nothing is added to the scores; twice as fast (docs/performance.md), and to be checked there
-    first: python -m benchmarks.gpu right.
+    first: python -m benchmarks.gpu right. keep: of a finished run's last state its parameters (`params`), `all` of
+    it, or `none` (docs/export.md).
     """
 
     lanes: int | str = "auto"
@@ -107,8 +111,10 @@ class PackConfig:
     checkpoint_seconds: float = 30.0
     checkpoints: int = 2
     tries: int = 3
+    keep: str = "params"
 
     def __post_init__(self) -> None:
+        among("pack.keep", self.keep, KEEP)
         if self.lanes != "auto" and (isinstance(self.lanes, str) or self.lanes < 1):
             raise UserError(f"pack.lanes={self.lanes}: must be auto or a number of at least 1")
         among("pack.device", self.device, ("auto", "cpu", "gpu", "tpu"))

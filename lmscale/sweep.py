@@ -148,7 +148,7 @@ def show_plan(sweep: Sweep) -> int:
     """Print the table of runs and packs, and what the plan chose; nothing is written (make plan)."""
     plan, cost = sweep.plan(), sweep.configs[0].cost
     packs = packs_ahead(plan, cost)
-    print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent)))
+    print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent), sweep.configs[0].pack.keep))
     for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
         for line in chosen(config, manifest).said:
             print(line)
@@ -261,6 +261,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
             "tasks": dataclasses.asdict(config.tasks),
             "pack": dataclasses.asdict(config.pack),
             "corpora": config.corpora,
+            "text": manifest.text_key,
             "overrides": list(sweep.typed),
         }
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)

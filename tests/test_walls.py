@@ -14,7 +14,7 @@ HEAVY = {"jax", "flax", "optax", "jaxlib"}
 NO_JAX = """
     config typed family flops transfer plan errors stopping faults durable jsonfiles records checkpoint claim
     ledger outcomes packs waves sweep promise target worker device cores scheduler collector tables speeds progress
-    peek mesh processes memory bill trackers.config trackers.process
+    peek mesh processes memory bill trackers.config trackers.process export harness
     text.corpus tasks data.manifest data.scan data.world
 """
 # From left to right: a module may import its own wing, and those before it. `law`, `figures`, ... see PRIVATE too.
