@@ -99,10 +99,13 @@ class Emergence:
         said += [f"{len(out.rows)} rows left out: {out.reason}" for out in self.left_out] + list(self.notes)
         return table + "".join(f"<p>{escape(line)}</p>" for line in said)
 
-    def plot(self) -> "Figure":
-        """Draw score against size, a small plot a task: seeds, twice the error, the class and the threshold."""
+    def plot(self, ax: Any = None) -> "Figure":
+        """Draw score against size, a small plot a task: seeds, twice the error, the class and the threshold.
+
+        `ax`: as many axes of matplotlib as there are plots, in place of new ones.
+        """
         # Figures see results and not the other way round: named, and loaded when a picture is asked for.
-        drawn: Figure = import_module("analysis.figures.tasks").plot(self)
+        drawn: Figure = import_module("analysis.figures.tasks").plot(self, ax)
         return drawn
 
     def summary(self) -> str:

@@ -149,10 +149,10 @@ class Fit:
             }
         )
 
-    def plot(self) -> Any:
-        """Draw observed against predicted loss; returns matplotlib's Figure."""
+    def plot(self, ax: Any = None) -> Any:
+        """Draw observed against predicted loss, on `ax` or on new axes; returns matplotlib's Figure."""
         # By its name: no law needs a picture, and matplotlib takes longer to import than a fit takes.
-        return importlib.import_module("analysis.figures.law").plot_fit(self)
+        return importlib.import_module("analysis.figures.law").plot_fit(self, ax)
 
     def _repr_html_(self) -> str:
         return html_of(self._headline(), self.to_frame(), self.observations.left_out, self.warnings)

@@ -153,10 +153,10 @@ class Comparison:
         """Make a table of the multipliers, one row a budget."""
         return pd.DataFrame([m.to_json() for m in self.multipliers])
 
-    def plot(self) -> Any:
-        """Draw both curves and the multiplier over compute; returns matplotlib's Figure."""
+    def plot(self, ax: Any = None) -> Any:
+        """Draw both curves and the multiplier over compute; returns matplotlib's Figure. `ax`: two axes of it."""
         # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
-        return import_module("analysis.figures.compare").plot_comparison(self)
+        return import_module("analysis.figures.compare").plot_comparison(self, ax)
 
     def _repr_html_(self) -> str:
         return html_of([self.sentence], self.to_frame(), self.left_out, self.warnings)

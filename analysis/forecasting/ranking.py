@@ -81,9 +81,9 @@ class Ranking:
             )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def plot(self) -> Any:
-        """Draw the likeliest best against the baseline; returns matplotlib's Figure."""
-        return self.comparisons[0].plot()
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the likeliest best against the baseline; returns matplotlib's Figure. `ax`: two axes of it."""
+        return self.comparisons[0].plot(ax)
 
     def _repr_html_(self) -> str:
         return html_of([f"against {self.baseline}"], self.to_frame(), (), ())

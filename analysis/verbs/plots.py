@@ -54,6 +54,8 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     told = ladders(table, source_of(args))
     with style.styled():
         files = [
-            path for shown in every_picture(told) for path in style.write(shown.figure, folder, shown.name)
+            path
+            for shown in every_picture(told)
+            for path in style.write(shown.figure, shown.data, folder, shown.name)
         ]
     return Answer({"files": [str(path) for path in files]}, "\n".join(str(path) for path in files))
