@@ -25,8 +25,8 @@ def write_curves(found: Curves, folder: Path) -> list[Path]:
 
 
 def curves_data(found: Curves) -> pd.DataFrame:
-    """Make the table that is drawn: `series` is constant or falls (an evaluation while the rate is constant, or while
-    it falls), law (along a size's `schedule`) or forecast (`lower` to `upper`)."""
+    """Make the table that is drawn: `series` is constant or falls (an evaluation while the rate is constant, or
+    while it falls), law (along a size's `schedule`) or forecast (`lower` to `upper`)."""
     points = found.points
     tokens = points.x["tokens"]
     sizes = np.unique(points.x["params"])

@@ -113,7 +113,7 @@ def accuracy_data(rows: pd.DataFrame, found: Found) -> pd.DataFrame:
 
 
 def small_curves_data(found: Emergence) -> pd.DataFrame:
-    """Make the table of `score_page` for an answer: every task, variant and metric, emergent first, by threshold."""
+    """Make the table of `score_page` for an answer: every task, variant and metric, emergent first."""
     verdicts = by_curve(found)
     beside = {
         key[:2]: verdict.curve
@@ -148,7 +148,7 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
 
 
 def twins_data(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found) -> pd.DataFrame:
-    """Make the table of `twin_page`: tasks that differ in one thing; each of `pairs` lists (task, variant) of a plot."""
+    """Make the table of `twin_page`: tasks that differ in one thing, each of `pairs` in one plot."""
     groups = []
     for pair in pairs:
         verdicts = [verdict_of(found, *name) for name in pair]
@@ -162,7 +162,7 @@ def twins_data(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], f
 
 
 def twin_curves_data(found: Emergence) -> pd.DataFrame | None:
-    """Make the table of `twin_page` for an answer, with the sizes from which a twin helps or hurts; None without."""
+    """Make the table of `twin_page` for an answer, with the sizes from which one helps or hurts; None without twins."""
     by_metric: dict[str, dict[tuple[str, str], Verdict]] = {}
     for verdict in found.tasks:
         mine = by_metric.setdefault(verdict.curve.metric, {})
@@ -175,7 +175,7 @@ def twin_curves_data(found: Emergence) -> pd.DataFrame | None:
 
 
 def loss_curves_data(found: Emergence) -> pd.DataFrame | None:
-    """Make the table of `loss_curves`: score and loss of every seed of every task that gains; None without losses."""
+    """Make the table of `loss_curves`: scores and losses of every task that gains; None without losses."""
     gaining = [
         v for v in found.tasks if v.label in ("emergent", "smooth") and np.isfinite(v.curve.loss).any()
     ]
@@ -211,7 +211,7 @@ def loss_curves(data: pd.DataFrame, ax: Any = None) -> Figure:
 
 
 def write_pictures(found: Emergence, folder: Path) -> list[Path]:
-    """Write the pictures curves, twins and against_loss in `folder`, as far as the table has them, and their data."""
+    """Write the pictures curves, twins, against_loss and their data in `folder`, as far as the table has them."""
     if not folder.is_dir():
         raise UserError(f"--pictures {folder}: no such folder")
     twins, by_loss = twin_curves_data(found), loss_curves_data(found)
