@@ -6,16 +6,14 @@ What a verb does is in its module under `analysis.verbs`, imported only when it 
 import argparse
 import importlib
 import importlib.metadata
-import json
-import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.errors import UserError
-from analysis.tables.atomic import write_text
+from analysis.tables.atomic import as_json, write_text
 from analysis.tables.load import Kind, load_table
 
 VERBS = (
@@ -31,6 +29,7 @@ VERBS = (
     "verify",
     "plots",
     "report",
+    "cite",
 )
 
 
@@ -114,17 +113,8 @@ def _check_target(target: str | None) -> None:
         raise UserError(f"--json {target}: a folder; name a file in it")
 
 
-def _plain(value: Any) -> Any:
-    """The answer with null for what is not a finite number: JSON has no word for it."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _write_json(target: str, answer: Any) -> None:
-    text = json.dumps(_plain(answer), indent=1, allow_nan=False) + "\n"
+    text = as_json(answer)
     path = Path(target)
     try:
         if target == "-":

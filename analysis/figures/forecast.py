@@ -44,11 +44,9 @@ def loss_compute_data(
     """
     everything = np.ones(len(rows), dtype=bool)
     below, used = (law.below, law.used) if law is not None else (everything, everything)
-    about = [name for name in ("run_id", "seed", "params", "tokens", "flops", "loss") if name in rows.columns]
     use = np.where(used, "used", np.where(below, "left out", "unseen"))
-    parts = [rows[about].assign(series="run", use=use)]
-    stopped = lost[[name for name in about if name in lost.columns]]
-    parts.append(stopped.assign(series="lost"))
+    parts = [style.about(rows).assign(series="run", use=use)]
+    parts.append(style.about(lost).assign(series="lost"))
     for size, (flops, loss) in (law.lines if law is not None else {}).items():
         parts.append(pd.DataFrame({"series": "law", "params": size, "flops": flops, "loss": loss}))
     if target is not None:
@@ -71,7 +69,7 @@ def loss_compute_data(
         measured = [{"series": "measured", "loss": loss} for loss in target.losses]
         parts.append(pd.DataFrame([*said, *measured]).assign(**about_target))
     data = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    columns = ["series", "use", *about, "cut", "lower", "upper", "level"]
+    columns = ["series", "use", *style.about(rows).columns, "cut", "lower", "upper", "level"]
     return data.reindex(columns=columns).astype(dict.fromkeys(["cut", "lower", "upper", "level"], float))
 
 
@@ -83,7 +81,7 @@ def loss_compute(data: pd.DataFrame, compute: str, loss_name: str, ax: Any = Non
     of = dict(tuple(data.groupby("series")))
     rows, lost, none = of["run"], of.get("lost", data.iloc[:0]), data.iloc[:0]
     said, measured, cuts = (of.get(name, none) for name in ("forecast", "measured", "cut"))
-    ratios = {"width_ratios": (4.4, 1)} if len(said) else {}
+    ratios = {"width_ratios": (3.4, 1)} if len(said) else {}
     count = 2 if len(said) else 1
     fig, axes = style.panels(
         ax, count, lambda: style.figure(style.WIDTH, 4.6).subplots(1, count, squeeze=False, **ratios)

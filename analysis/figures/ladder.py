@@ -17,8 +17,6 @@ from matplotlib.figure import Figure
 from analysis.figures import style
 from analysis.forecasting.forecast import Prediction
 
-WITHOUT_EMBEDDINGS = "parameters without embeddings"
-
 
 def next_budgets_data(
     rows: pd.DataFrame,
@@ -115,15 +113,10 @@ def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float)
     ):
         ax.plot(path["flops"], path[name], color=colour, lw=1.4)
         ax.plot(marked["flops"], marked[name], marker, ms=5.5, color=colour, mfc=style.PAPER, mew=1.4)
-        if math.isfinite(path[name].iloc[-1]):
-            ax.annotate(
-                label,
-                (path["flops"].iloc[-1], path[name].iloc[-1]),
-                xytext=(-4, 6),
-                textcoords="offset points",
-                ha="right",
-                fontsize=8.5,
-            )
+        # Where the lines begin they are far apart, and no mark is near.
+        if math.isfinite(path[name].iloc[0]):
+            corner = (path["flops"].iloc[0], path[name].iloc[0])
+            ax.annotate(label, corner, xytext=(0, 7), textcoords="offset points", fontsize=8.5)
     values = path[["params", "tokens"]].stack()
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
     ax.set_ylim((values.min() / 1.5, values.max() * 3) if len(values) else (1.0, 10.0))
@@ -154,9 +147,8 @@ def residuals_data(
     `used` marks the rows that were fitted; `noise`, the spread between seeds as a share of loss, if known, is in
     percent.
     """
-    about = [name for name in ("run_id", "seed", "params", "tokens", "flops", "loss") if name in rows.columns]
     percent = 100 * (rows["loss"].to_numpy() / fitted - 1)
-    return rows[about].assign(
+    return style.about(rows).assign(
         fitted=fitted, percent=percent, used=used, noise=math.nan if noise is None else 100 * noise
     )
 
@@ -197,7 +189,7 @@ def components_data(rows: pd.DataFrame, names: Sequence[str], size: str) -> pd.D
     """Make the table that `components` draws: of each `component` the loss of every run, their mean by size, and
     the least possible loss (column `floor_<name>`) where it is known; `series` is run, mean or floor.
 
-    `size` is the column with the parameters without embeddings.
+    `size` is the column with the parameters.
     """
     parts = []
     for name in names:
@@ -213,10 +205,11 @@ def components_data(rows: pd.DataFrame, names: Sequence[str], size: str) -> pd.D
     return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
-def components(data: pd.DataFrame, loss_name: str, ax: Any = None) -> Figure:
+def components(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -> Figure:
     """Draw the loss of each component over model size from `components_data`, one small plot each.
 
-    Every seed is a dot, the mean a line, the floor a dashed line. `ax`: as many axes as there are components.
+    Every seed is a dot, the mean a line, the floor a dashed line; `size_name` is what sizes count. `ax`: as many
+    axes as there are components.
     """
     names = data["component"].unique().tolist()
     across = min(5, len(names))
@@ -230,7 +223,7 @@ def components(data: pd.DataFrame, loss_name: str, ax: Any = None) -> Figure:
         for one in axes[max(0, len(names) - across) : len(names)]:
             one.tick_params(labelbottom=True)
         fig.supylabel(loss_name, fontsize=9)
-        fig.supxlabel(WITHOUT_EMBEDDINGS, fontsize=9)
+        fig.supxlabel(size_name, fontsize=9)
         return axes[: len(names)]
 
     fig, axes = style.panels(ax, len(names), make)
@@ -241,10 +234,18 @@ def components(data: pd.DataFrame, loss_name: str, ax: Any = None) -> Figure:
         for level in floor["loss"].tolist():
             axis.axhline(level, color=style.GREY, lw=1, ls="--", clip_on=False)
         axis.set_ylim(0, run["loss"].max() * 1.1 or 1.0)
-        axis.set_title(style.clipped(str(name), 22))
+        axis.set_title(_title(str(name)), fontsize=8.5)
         axis.yaxis.get_major_locator().set_params(nbins=4)
         style.log_axis(axis, "x", counts=True, most=3)
     return fig
+
+
+def _title(name: str) -> str:
+    """Name a component above its small plot; a long name is broken at its last mark, and no letter is left out."""
+    if len(name) <= 16:
+        return name
+    at = max(name.rfind(mark, 0, 17) for mark in "._- ") + 1 or 16
+    return f"{name[:at]}\n{_title(name[at:])}"
 
 
 def ngrams_data(rows: pd.DataFrame, orders: Sequence[str], size: str) -> pd.DataFrame:
@@ -266,7 +267,7 @@ def ngrams_data(rows: pd.DataFrame, orders: Sequence[str], size: str) -> pd.Data
     return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
-def ngrams(data: pd.DataFrame, loss_name: str, ax: Any = None) -> Figure:
+def ngrams(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -> Figure:
     """Draw the loss over model size with the n-grams' losses as lines, and the divergence from each in nats.
 
     `data` is of `ngrams_data`; `ax`: two axes.
@@ -288,5 +289,5 @@ def ngrams(data: pd.DataFrame, loss_name: str, ax: Any = None) -> Figure:
     right.legend()
     for axis in (left, right):
         style.log_axis(axis, "x", counts=True, most=4)
-        axis.set_xlabel(WITHOUT_EMBEDDINGS)
+        axis.set_xlabel(size_name)
     return fig

@@ -7,7 +7,7 @@ several model sizes. Figures are made without pyplot, so that drawing changes no
 import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -96,16 +97,17 @@ def panels(
 def svg(fig: Figure) -> bytes:
     """Return the figure as an SVG document: text as text, and dark where the reader prefers it so.
 
-    A viewer that knows no media queries shows the light colours.
+    A viewer that knows no media queries shows the light colours. What is told of a point (`tell`) is its title,
+    which a browser shows under the pointer.
     """
     buffer = io.BytesIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    drawn = _LONG.sub(rb"\1", buffer.getvalue())
-    return drawn.replace(b"</style>", _DARK_STYLE.encode() + b"</style>", 1)
+    drawn = _TOLD.sub(rb'<g class="told"><title>\1</title>\2</g>', _LONG.sub(rb"\1", buffer.getvalue()))
+    return drawn.replace(b"</style>", DARK_RULES.encode() + b"</style>", 1)
 
 
-def _dark_style() -> str:
-    """Write the rules that turn a figure's ink and paper; no mark's colour has to change."""
+def _dark_rules() -> str:
+    """Write the CSS that turns a figure's ink and paper; no mark's colour has to change."""
     rules = [
         f'[style*="{what}: {light.lower()}"]{{{what}:{dark}!important}}'
         for light, dark in DARK.items()
@@ -118,9 +120,35 @@ def _dark_style() -> str:
     return f"@media screen and (prefers-color-scheme:dark){{{''.join(rules)}}}"
 
 
-_DARK_STYLE = _dark_style()
+DARK_RULES = _dark_rules()
+# matplotlib writes a link around each point that has an address; these are no addresses.
+_TOLD = re.compile(rb'<a xlink:href="told:([^"]*)">(.*?)</a>', re.DOTALL)
 # A thousandth of a point is never seen.
 _LONG = re.compile(rb"(\.\d{3})\d+(?=[ \"LQCMz\n])")
+
+
+def about(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take from rows what a picture's table says of a run, as far as they have it."""
+    names = [name for name in ("run_id", "seed", "params", "tokens", "flops", "loss") if name in rows.columns]
+    # A seed is a name: beside rows without one it would become 0.0.
+    return rows[names].astype({name: object for name in names if name == "seed"})
+
+
+def tell(drawn: Collection, words: Iterable[str]) -> None:
+    """Give each point of a scatter its words, for a browser to show; a PNG has none."""
+    drawn.set_urls([f"told:{said}" for said in words])
+
+
+def told(rows: pd.DataFrame) -> list[str]:
+    """Say of each row which run it is: its name, size, tokens, seed and loss."""
+    names = rows["run_id"] if "run_id" in rows else [f"row {label}" for label in rows.index]
+    seeds = rows["seed"] if "seed" in rows else [None] * len(rows)
+    about = zip(names, rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
+    return [
+        f"{name}: {count(params)} parameters, {count(tokens)} tokens"
+        f"{'' if seed is None else f', seed {seed}'}, loss {loss:.4g}"
+        for name, params, tokens, seed, loss in about
+    ]
 
 
 def data_uri(fig: Figure) -> str:
@@ -178,7 +206,9 @@ def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Co
         "cross": {"marker": "x", "c": shades, "linewidths": 1.4, "zorder": 3},
     }[mark]
     # A page of many points is an image of them: as shapes they would be megabytes that no browser scrolls.
-    ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
+    drawn = ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
+    if len(rows) <= MANY:
+        tell(drawn, told(rows))
 
 
 def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, colour: str = RED) -> None:

@@ -28,7 +28,6 @@ from analysis.detection.verdict import ORDER, Verdict
 from analysis.errors import Code, UserError
 from analysis.figures import style
 
-SIZE = "parameters without embeddings"
 HELPS = "size; solid line: helps from, dashed: hurts from"
 COLOURS = {
     "emergent": style.RED,
@@ -162,7 +161,7 @@ def twins_data(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], f
 
 
 def twin_curves_data(found: Emergence) -> pd.DataFrame | None:
-    """Make the table of `twin_page` for an answer, with the sizes from which one helps or hurts; None without twins."""
+    """Make the table of `twin_page` for an answer, and the sizes from which one helps or hurts; None without."""
     by_metric: dict[str, dict[tuple[str, str], Verdict]] = {}
     for verdict in found.tasks:
         mine = by_metric.setdefault(verdict.curve.metric, {})

@@ -25,8 +25,8 @@ def write_tuning(found: Tuning, folder: str | Path) -> list[Path]:
 
 def tuning_data(found: Tuning) -> pd.DataFrame:
     """Make the table that is drawn, of every rung that has an optimum: `series` is tried (a rate, with the loss
-    above the optimum's in percent), curve (what was fitted through them), or optimum (its interval cut at the rates tried
-    and a factor of four beyond; the `rule`'s rate, the `trend`'s, and whether the best rate is at an `edge`)."""
+    above the optimum's in percent), curve (what was fitted through them), or optimum (its interval cut at
+    the rates tried and a factor of four beyond; the rates of `rule` and `trend`; is the best at an `edge`)."""
     parts = []
     for number, rung in enumerate(r for r in found.rungs if np.isfinite(r.optimum)):
         away = np.log(rung.rates / rung.optimum)

@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 
 from analysis.arrays import Array
 from analysis.errors import UserError
+from analysis.fitting.result import html_of
 from analysis.forecasting.promise import LEVELS, PROBABILITIES, row_hashes, same_run
 from analysis.forecasting.registry import Registered, registered, time_of
 from analysis.tables.begun import first_steps
@@ -82,6 +83,20 @@ class Verification:
             "calibration": self.calibration(),
             "notes": list(self.notes),
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the scores, one row a forecast and run of its target."""
+        names = ("id", "run", "forecast", "measured", "error", "crps", "pit", "standing", "why", "first")
+        return pd.DataFrame(
+            [
+                {**dict(s.target), **{name: getattr(s, name) for name in names}}
+                | {f"inside_{level}": held for level, held in s.inside.items()}
+                for s in self.scores
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        return html_of(list(self.notes), self.to_frame(), (), ())
 
     def summary(self) -> str:
         """Write the scores as a table for a person."""

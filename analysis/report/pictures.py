@@ -15,7 +15,7 @@ from analysis.report.findings import Findings, HeldOut, Ladders, Law
 from analysis.report.promises import one_forecast
 from analysis.tables.finished import finished_rows
 
-SIZE = "params_nonembedding"
+SIZE, SIZE_NAME = "params_nonembedding", "parameters without embeddings"
 
 
 @dataclass(frozen=True)
@@ -164,15 +164,15 @@ def _components(found: Findings) -> Iterator[Picture]:
         total = "The total is their weighted sum. Dashed: the least possible loss, where it can be computed."
         shows = f"{_fall(rows, names)} {total}"
         data = ladder.components_data(rows, names, SIZE)
-        yield Picture("components", ladder.components(data, parts), shows, data)
+        yield Picture("components", ladder.components(data, parts, SIZE_NAME), shows, data)
     elif len(names) > 1:
         shows = f"{_fall(rows, names)} These are the table's own columns loss_*."
         data = ladder.components_data(rows, names, SIZE)
-        yield Picture("components", ladder.components(data, parts), shows, data)
+        yield Picture("components", ladder.components(data, parts, SIZE_NAME), shows, data)
     if classes:
         shows = f"{_fall(rows, classes)} Each class of the text contributes so much to its loss; they add up to it."
         data = ladder.components_data(rows, classes, SIZE)
-        yield Picture("text_classes", ladder.components(data, parts), shows, data)
+        yield Picture("text_classes", ladder.components(data, parts, SIZE_NAME), shows, data)
     orders = [str(c)[3:] for c in rows.columns if str(c).startswith("kl_") and _holds_numbers(rows[c])]
     if orders:
         mean = rows.groupby(SIZE)[[f"kl_{order}" for order in orders]].mean().dropna(how="all")
@@ -183,7 +183,7 @@ def _components(found: Findings) -> Iterator[Picture]:
         data = ladder.ngrams_data(rows, orders, SIZE)
         yield Picture(
             "ngrams",
-            ladder.ngrams(data, found.units.axis),
+            ladder.ngrams(data, found.units.axis, SIZE_NAME),
             "Left: the text loss over size, and the losses of n-gram models of the same text. Right: how far each "
             "rung's predictions are from each n-gram's, KL(model || n-gram). Nearest by parameters without "
             f"embeddings: {', '.join(nearest)}.",
@@ -228,7 +228,7 @@ def _tasks(found: Findings) -> Iterator[Picture]:
     data = tasks.accuracy_data(found.tasks, verdicts)
     yield Picture(
         "tasks",
-        tasks.score_page(data, tasks.SIZE),
+        tasks.score_page(data, SIZE_NAME),
         "Score of each task against model size, every seed a dot (longest horizon of each size and seed). "
         "Above each: the class found, and the expected class where it is another. A score counts above the "
         "dash-dotted line, which is what a shortcut has.",
@@ -239,7 +239,7 @@ def _tasks(found: Findings) -> Iterator[Picture]:
         data = tasks.twins_data(found.tasks, twins, verdicts)
         yield Picture(
             "twins",
-            tasks.twin_page(data, tasks.SIZE),
+            tasks.twin_page(data, SIZE_NAME),
             "Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
             "frequent or rare, gold or flipped labels.",
             data,
