@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from analysis.errors import UserError
 from analysis.tables.atomic import as_json, write_text
 from analysis.tables.load import Kind, load_table
@@ -30,6 +32,7 @@ VERBS = (
     "plots",
     "report",
     "cite",
+    "watch",
 )
 
 
@@ -43,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(argv).parse_args(argv)
         _check_target(args.json)
         verb = importlib.import_module(f"analysis.verbs.{args.verb}")
-        kind: Kind = getattr(verb, "TABLE", "runs")
-        table = load_table(args.table, kind, args.columns, args.where, args.same)
-        for problem in table.attrs["problems"]:
+        kind: Kind | None = getattr(verb, "TABLE", "runs")
+        table = pd.DataFrame()
+        if kind is not None:
+            table = load_table(args.table, kind, args.columns, args.where, args.same)
+        for problem in table.attrs.get("problems", ()):
             print(f"analysis: note: {problem}", file=sys.stderr)
         answer = verb.run(table, args)
         if args.json:

@@ -24,7 +24,7 @@ ANALYSIS = (
     "fitting detection",
     "forecasting curves",
     "figures",
-    "report",
+    "report watch",
     "verbs cli __main__ __init__",
 )
 TRAINER = ("text", "tasks", "data")
@@ -118,7 +118,7 @@ def test_analysis_imports_go_left() -> None:
 
 
 def test_nothing_but_the_report_and_the_verbs_imports_figures() -> None:
-    allowed = {"figures", "report", "verbs"}
+    allowed = {"figures", "report", "watch", "verbs"}
     for module, others in project_imports("analysis").items():
         # A result draws itself when it is asked to: `Fit.plot()` imports the figure inside the method.
         top = project_imports("analysis", top_level_only=True)[module]
