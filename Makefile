@@ -20,7 +20,7 @@ VARIABLES := PYTHON EXPERIMENT PART RUNS ARGS BUDGET TARGET A B
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
-.PHONY: help sweep data plan candidates status peek fit extrapolate compare forecast verify emergence plots report test test-slow bench lint clean
+.PHONY: help sweep data plan candidates status peek fit extrapolate compare forecast verify emergence plots report watch test test-slow bench lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -79,6 +79,9 @@ plots: .venv/installed ## the pictures alone
 
 report: .venv/installed ## the report alone
 	@$(PY) -m analysis report $(RUN) $(ARGS)
+
+watch: .venv/installed ## a page of a ladder that still trains, on this machine (ARGS="--port 8000")
+	@$(PY) -m analysis watch $(RUN) $(ARGS)
 
 bench: .venv/installed ## the benchmarks beside their baselines: under ten minutes on two idle cores
 	@$(PY) -m benchmarks.bench $(ARGS)

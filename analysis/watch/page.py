@@ -14,7 +14,6 @@ import pandas as pd
 
 from analysis.figures import style
 from analysis.figures.growing import loss_curves
-from analysis.fitting.result import notes
 from analysis.watch.first_fits import FirstFit
 from analysis.watch.follow import Ladder, Run, seconds_left
 
@@ -196,8 +195,10 @@ def _fit(one: FirstFit) -> str:
         )
     frame = fitted.to_frame()
     values = frame.map(lambda value: f"{value:.4g}").reset_index().to_numpy().tolist()
-    warned = notes((), one.forecast.warnings)
-    about = "".join(f'<p class="grave">{_text(line)}</p>' for line in warned)
+    about = "".join(
+        f'<p class="{"grave" if warn.code.grave else "faint"}">{_text(f"{warn.code}: {warn.message}")}</p>'
+        for warn in one.forecast.warnings
+    )
     table = _table(["", "value", "standard error", f"{fitted.level:.0%} from", "to"], values)
     said = "".join(f"<p>{_text(line)}</p>" for line in lines)
     return f'{said}{about}<details id="fit-{_text(one.part)}"><summary>Parameters</summary>{table}</details>'

@@ -1,5 +1,6 @@
 """Serve the page of a growing folder on this machine alone, and look at the folder only while somebody does."""
 
+import contextlib
 import secrets
 import threading
 import time
@@ -78,8 +79,9 @@ def server(watch: Watch, port: int = 0) -> ThreadingHTTPServer:
                 "connect-src 'self'",
             )
             self.send_header("Content-Security-Policy", "; ".join([*policy, f"script-src 'nonce-{nonce}'"]))
-            self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # the browser has gone
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing of what a browser asks."""
