@@ -19,7 +19,7 @@ NO_JAX = """
 """
 # From left to right: a module may import its own wing, and those before it. `law`, `figures`, ... see PRIVATE too.
 ANALYSIS = (
-    "arrays errors",
+    "arrays errors shown",
     "tables laws",
     "fitting detection",
     "forecasting curves",

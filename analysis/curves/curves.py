@@ -6,6 +6,7 @@ of the ends alone errs on the same runs. Both are in the answer.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ from analysis.curves.schedule import CONSTANT, Schedule
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.observations import FEWEST_GROUPS
 from analysis.fitting.options import check_level, check_seed
-from analysis.fitting.result import finite, notes, percentiles
+from analysis.fitting.result import finite, html_of, notes, percentiles
+from analysis.shown import Shown
 
 # A target this many times beyond the data is far beyond what hold-outs try, which is a factor of two or so.
 FAR = 10.0
@@ -67,8 +69,8 @@ class CurvePrediction:
         }
 
 
-@dataclass(frozen=True)
-class Curves:
+@dataclass(frozen=True, repr=False)
+class Curves(Shown):
     """The answer: the law that was chosen, its trials, its predictions, and the collapse of normalised curves."""
 
     points: Points
@@ -132,6 +134,25 @@ class Curves:
             "n": len(self.points),
             "rows_left_out": [left.to_json() for left in self.points.left_out],
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the law's parameters with their intervals."""
+        tail = 50.0 * (1.0 - self.level)
+        low, high = percentiles(self.fitted.draws, [tail, 100.0 - tail])
+        values = pd.Series(self.fitted.params)
+        return pd.DataFrame({"value": values, "lower": low, "upper": high})
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw every evaluation, the law along each schedule and what was predicted.
+
+        Returns matplotlib's Figure; `ax`: axes of it, in place of new ones.
+        """
+        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
+        return import_module("analysis.figures.curves").plot_curves(self, ax)
+
+    def _repr_html_(self) -> str:
+        headline = self.summary().splitlines()[:2]
+        return html_of(headline, self.to_frame(), self.points.left_out, self.warnings)
 
     def summary(self) -> str:
         """Write the answer for a person."""

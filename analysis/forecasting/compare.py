@@ -36,6 +36,7 @@ from analysis.forecasting.recipes import (
 )
 from analysis.forecasting.settle import Settling, settle
 from analysis.forecasting.thresholds import Moved
+from analysis.shown import Shown
 from analysis.tables.finished import LeftOut
 
 DRAWS = 600
@@ -78,8 +79,8 @@ class Seconds:
         return {**said, "multipliers": [m.to_json() for m in self.multipliers]}
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """Recipe `b` against recipe `a`.
 
     `multipliers` are at the tables' common budgets (the first `observed`) and at the targets; `trend` is the factor

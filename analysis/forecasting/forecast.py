@@ -17,6 +17,7 @@ from analysis.forecasting.cost import Cost, wanted_runs
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
 from analysis.forecasting.sensitivity import Sensitivity, sensitivity
+from analysis.shown import Shown
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -47,8 +48,8 @@ class Prediction:
         return {name: finite(v) if v is not None else None for name, v in self.__dict__.items()}
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(Shown):
     """Predictions of new runs, the fit behind them, and what not to believe about them. `draws` are losses of new
     runs, one column a prediction: what the intervals are made of."""
 

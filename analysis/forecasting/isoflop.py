@@ -18,6 +18,7 @@ from analysis.fitting.options import FitOptions
 from analysis.fitting.resampling import resample_counts
 from analysis.fitting.result import Fit, finite, html_of, notes
 from analysis.forecasting.cost import cost_model, optimum
+from analysis.shown import Shown
 from analysis.tables.finished import LeftOut
 
 METHODS = ("parabola", "envelope", "parametric")
@@ -41,8 +42,8 @@ class Optimum:
     loss: float
 
 
-@dataclass(frozen=True)
-class IsoFlop:
+@dataclass(frozen=True, repr=False)
+class IsoFlop(Shown):
     """N* = const x C^exponent_params, D* likewise; `draws` are resampled exponents (NaN: no line)."""
 
     method: str

@@ -13,6 +13,7 @@ from analysis.errors import Status, UserError, status_of
 from analysis.fitting.result import html_of
 from analysis.forecasting.compare import ALIKE, Comparison, compare
 from analysis.forecasting.recipes import Recipe
+from analysis.shown import Shown
 
 # The false-discovery level at which a recipe is called better or worse among several.
 FALSE_DISCOVERIES = 0.05
@@ -36,8 +37,8 @@ class Accuracy:
         return dict(self.__dict__)
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Shown):
     """Recipes against a baseline, the likeliest best first, each with its q-value."""
 
     baseline: str

@@ -6,6 +6,7 @@ where its target had begun before it was registered. Both count apart.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from analysis.errors import UserError
 from analysis.fitting.result import html_of
 from analysis.forecasting.promise import LEVELS, PROBABILITIES, row_hashes, same_run
 from analysis.forecasting.registry import Registered, registered, time_of
+from analysis.shown import Shown
 from analysis.tables.begun import first_steps
 from analysis.tables.finished import finished_rows
 from analysis.tables.load import is_run_folder, load_table, tasks_of
@@ -59,8 +61,8 @@ class Score:
         return {**self.__dict__, "tasks": list(self.tasks)}
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """The scores of the measured forecasts of a folder, the ids of those not measured yet, and notes."""
 
     scores: tuple[Score, ...]
@@ -94,6 +96,14 @@ class Verification:
                 for s in self.scores
             ]
         )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw how well the forecasts were calibrated.
+
+        Returns matplotlib's Figure; `ax`: two axes of it, in place of new ones.
+        """
+        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
+        return import_module("analysis.figures.calibration").plot_calibration(self, ax)
 
     def _repr_html_(self) -> str:
         return html_of(list(self.notes), self.to_frame(), (), ())

@@ -19,13 +19,14 @@ from analysis.forecasting.target import RECIPE
 from analysis.laws.bibliography import bibtex
 from analysis.report.source import Source
 from analysis.report.units import units_of
+from analysis.shown import Shown
 
 _LIBRARIES = ("lmscale", "numpy", "scipy", "pandas")
 EXACT = "exact count: three times the matrix products of the forward pass"
 
 
-@dataclass(frozen=True)
-class Citation:
+@dataclass(frozen=True, repr=False)
+class Citation(Shown):
     """What a paper must state of a fit, by topic, and the BibTeX of the law's sources."""
 
     stated: Mapping[str, Any]

@@ -1,6 +1,6 @@
 """Load a folder of runs or a file into one table: read, renamed, filtered, its numbers made numbers.
 
-Columns keep the names of DESIGN.md: params, tokens, flops, loss, unique_tokens, weight, ... What a run
+Columns keep their names: params, tokens, flops, loss, unique_tokens, weight, ... What a run
 folder holds is `tables.run_folder`' business; what a verb needs of the columns is the verb's.
 """
 
