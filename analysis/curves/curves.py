@@ -201,8 +201,19 @@ def curves(
 ) -> Curves:
     """Fit laws of whole curves to every evaluation of `table` (docs/curves.md names the columns).
 
-    `at`: ends to predict: params, tokens, and schedule, decay_share, warmup_tokens, seed where they differ from the
-    longest run's. `schedule`: columns that the table lacks, one value for all rows. Raises UserError.
+    `at`: ends to predict: params, tokens, and schedule, decay_share, warmup_tokens, seed where they differ from
+    the longest run's. `schedule`: columns that the table lacks, one value for all rows. `bootstrap`: resamples,
+    drawn with `seed`. `level`: of the intervals. Raises UserError.
+
+    >>> import pandas as pd
+    >>> from analysis import curves
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> at = [(n, d) for n in (1e6, 4e6, 2e7) for d in (3e7, 1e8, 2e8, 3e8, 4e8)]
+    >>> rows = [(f"{n:g}", n, d, law(n, d), 4e8) for n, d in at]
+    >>> table = pd.DataFrame(rows, columns=["run_id", "params", "tokens", "loss", "horizon_tokens"])
+    >>> found = curves(table, schedule={"schedule": "cosine", "warmup_tokens": 1e6}, bootstrap=5)
+    >>> "alpha" in found.to_frame().index
+    True
     """
     check_level(level)
     check_seed(seed)

@@ -160,11 +160,19 @@ def emergence(
     """Classify every task of `table` (columns task, size, and correct, total or score, stderr; optional
     different_items, chance, ceiling, shortcut, seed, variant, metric, loss).
 
-    min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls.
-    level: of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the
-    least p). lengths: bytes of an answer by (task, variant), where known. lower_is_better, higher_is_better:
-    metrics (tasks, where the table names no metric) whose names do not say it. Raises UserError, naming the
-    row, for input that cannot be.
+    min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls. level:
+    of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the least p).
+    seed: of the bootstrap. lengths: bytes of an answer by (task, variant), where known. lower_is_better,
+    higher_is_better: metrics (tasks, where the table names no metric) whose names do not say it. Raises
+    UserError, naming the row, for input that cannot be.
+
+    >>> import pandas as pd
+    >>> from analysis import emergence
+    >>> counts = zip((1e5, 2e5, 4e5, 8e5, 1.6e6, 3.2e6), (0, 0, 1, 0, 160, 190))
+    >>> rows = [("sums", size, n, 200) for size, n in counts]
+    >>> table = pd.DataFrame(rows, columns=["task", "size", "correct", "total"])
+    >>> emergence(table, draws=100)
+    <Emergence: 1 emergent>
     """
     if not 0 < min_effect < 1:
         raise UserError(f"min_effect is {min_effect:g}; a change of score between 0 and 1 would be right")

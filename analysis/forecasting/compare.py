@@ -213,8 +213,18 @@ def compare(
     params_active, which then are N, seed, group, learning_rate, seconds), at their common budgets and at `targets`
     (FLOPs).
 
+    `names` are what the recipes are called, `level` is that of the intervals, `seed` of the resamples.
     `differs` names the fields in which the recipes are meant to differ; `tasks` are thresholds of both
     (`forecasting.thresholds`). Raises UserError where they cannot be compared.
+
+    >>> import pandas as pd
+    >>> from analysis import compare
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 5e7, 2e8, 6e8)]
+    >>> a = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> b = a.assign(tokens=a["tokens"] / 2)
+    >>> round(compare(a, b).multipliers[0].value, 1)
+    2.0
     """
     check_level(level)
     check_seed(seed)

@@ -122,6 +122,13 @@ def design(
     fit. Runs are bought until `budget` is spent (in `cost_column`: FLOPs, seconds), the half-width `width` is
     reached, or none is worth its cost. A candidate may be run `most_seeds` times. `options` are the fields of
     `FitOptions`. Raises UserError.
+
+    >>> import pandas as pd
+    >>> from analysis import design
+    >>> candidates = pd.DataFrame({"params": [1e6, 4e6, 2e7], "tokens": [2e7, 8e7, 4e8]})
+    >>> found = design(None, candidates, at={"params": 1e9, "tokens": 2e10}, budget=1e18)
+    >>> 0 < found.cost <= 1e18, found.to_frame()["seeds"].sum() > 1
+    (True, np.True_)
     """
     chosen = replace(DEFAULTS, **options)
     _check(candidates, budget, width, cost_column, most_seeds, chosen.bootstrap)

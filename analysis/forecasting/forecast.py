@@ -126,6 +126,15 @@ def extrapolate(
     They are: compute `budgets` (FLOPs, split for the least loss), the rows of `targets`, and `at` given
     columns (params and tokens, or what a law of one variable reads). `options` are the fields of `FitOptions`, with
     `DEFAULTS` for those not given; of a fit `level` and `seed` alone can be chosen.
+
+    >>> import pandas as pd
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 1e8, 6e8)]
+    >>> table = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> from analysis import extrapolate
+    >>> (said,) = extrapolate(table, at=[{"params": 1e8, "tokens": 2e9}], bootstrap=20).predictions
+    >>> round(said.loss, 2), said.lower < said.loss < said.upper
+    (3.48, True)
     """
     if not budgets and targets is None and not at:
         raise UserError(

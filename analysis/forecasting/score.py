@@ -86,6 +86,9 @@ class Verification(Shown):
             "notes": list(self.notes),
         }
 
+    def __repr__(self) -> str:
+        return f"<Verification: {len(self.scores)} scores, {len(self.pending)} pending>"
+
     def to_frame(self) -> pd.DataFrame:
         """Make a table of the scores, one row a forecast and run of its target."""
         names = ("id", "run", "forecast", "measured", "error", "crps", "pit", "standing", "why", "first")
@@ -145,9 +148,17 @@ def verify(
 ) -> Verification:
     """Find the measured targets in `table` and score every forecast that is registered in `folder`.
 
-    began: when runs took their first step (seconds since 1970), by run id; a table may have a column `began_at` in
-    its place. source: reads the table (and task scores) that a forecast was made of, where `table` lacks its rows.
-    Raises UserError where none is registered, or the table lacks params, tokens or loss.
+    tasks: the table of their scores. began: when runs took their first step (seconds since 1970), by run id; a
+    table may have a column `began_at` in its place. source: reads the table (and task scores) that a forecast
+    was made of, where `table` lacks its rows. Raises UserError where none is registered, or the table lacks
+    params, tokens or loss.
+
+    >>> import tempfile
+    >>> from analysis import verify
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     verify(Path(folder), pd.DataFrame({"params": [1e6], "tokens": [2e7], "loss": [4.1]}))
+    Traceback (most recent call last):
+    analysis.errors.UserError: FOLDER: no forecast is registered there
     """
     for name in ("params", "tokens", "loss"):
         if name not in table:

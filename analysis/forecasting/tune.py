@@ -187,6 +187,15 @@ def tune(table: pd.DataFrame, *, rule: str = "", level: float = 0.9) -> Tuning:
 
     `rule` says what a law's runs used: a column of the table, a number, or NUMBER/COLUMN (0.3/d_model). Seeds of
     one rate are pooled. Raises UserError.
+
+    >>> import math
+    >>> import pandas as pd
+    >>> from analysis import tune
+    >>> rates = (0.0025, 0.005, 0.01, 0.02)
+    >>> rows = [(n, 2e8, r, 3 + math.log(r / 10 * n**0.5) ** 2 / 10) for n in (1e6, 4e6) for r in rates]
+    >>> table = pd.DataFrame(rows, columns=["params", "tokens", "learning_rate", "loss"])
+    >>> [round(rung.optimum, 4) for rung in tune(table).rungs]
+    [0.01, 0.005]
     """
     check_level(level)
     for name in ("learning_rate", "params", "tokens", "loss"):

@@ -31,7 +31,7 @@ def load_table(
     *,
     partial: bool = False,
 ) -> pd.DataFrame:
-    """Return the rows of `source` after renaming (`params=N,tokens=D`) and then filtering (`flops < 1e21`).
+    r"""Return the rows of `source` after renaming (`params=N,tokens=D`) and then filtering (`flops < 1e21`).
 
     `source` is a folder of runs (`runs/<experiment>`, or one run), or a file: CSV and its kin (semicolons,
     tabs, Markdown), JSON, JSON Lines, each also compressed, or Parquet. `kind` matters for a folder only:
@@ -43,6 +43,15 @@ def load_table(
     is in `table.attrs["problems"]`, a list of sentences, and where the table came from in
     `table.attrs["source"]`. Raises UserError for a file that is missing, unreadable or empty, for columns
     that are not there and for a filter that leaves nothing.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from analysis import load_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "runs.csv"
+    ...     _ = path.write_text("N,D,loss\n1e6,2e7,4.1\n4e6,1e8,3.4\n")
+    ...     load_table(path, columns="params=N,tokens=D", where="D > 5e7")["params"].tolist()
+    [4000000.0]
     """
     path = Path(source)
     try:
