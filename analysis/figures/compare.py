@@ -102,7 +102,7 @@ def _multipliers(ax: Axes, data: pd.DataFrame, first: str, second: str) -> None:
     ax.plot(band["flops"], band["value"], color=style.BLUE, lw=1.2)
     ax.axhline(1.0, color=style.INK, lw=0.8)
     ax.axvline(observed["flops"].iloc[-1], color=style.GREY, lw=0.8, ls="--")
-    for m in targets.itertuples():
+    for m in style.marks(targets):
         style.interval_bar(ax, m.flops, m.value, m.lower, m.upper)
     title = f"compute of {first} / of {second} at equal loss"
     ax.set(xlabel=f"FLOPs of {first}", ylabel="compute multiplier", title=title)

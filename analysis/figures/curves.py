@@ -81,13 +81,13 @@ def plot_curves(found: Curves, ax: Axes | None = None) -> Figure:
 def draw_curves(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Draw `curves_data`, on new axes or on `ax`."""
     figure, axis = style.axes(ax, style.WIDTH, 4.6)
-    colours = style.size_colours(data["params"].unique().tolist())
+    colours: dict[Any, style.Colour] = dict(style.size_colours(data["params"].unique().tolist()))
     law = data[data["series"] == "law"]
     for (params, _), line in law.groupby(["params", "schedule"]):
         axis.plot(line["tokens"], line["loss"], color=colours[params], lw=0.9, alpha=0.8)
     for series, mark in (("constant", "hollow"), ("falls", "filled")):
         style.points(axis, data[data["series"] == series], "tokens", "loss", colours, mark)
-    for p in data[data["series"] == "forecast"].itertuples():
+    for p in style.marks(data[data["series"] == "forecast"]):
         style.interval_bar(axis, p.tokens, p.loss, p.lower, p.upper)
     style.log_axis(axis, "x", counts=True)
     style.log_axis(axis, "y")
@@ -142,13 +142,13 @@ def draw_collapse(data: pd.DataFrame, ax: Any = None) -> Figure:
     figure, (left, right) = style.panels(
         ax, 2, lambda: style.figure(style.WIDTH, 4.0).subplots(1, 2, width_ratios=(1.5, 1))
     )
-    colours = style.size_colours(data["params"].unique().tolist())
+    colours: dict[Any, style.Colour] = dict(style.size_colours(data["params"].unique().tolist()))
     for params, rung in data.groupby("params"):
         first = rung.iloc[0]
         colour = style.RED if first["left"] else colours[params]
         left.plot(rung["share"], rung["measured"], color=colour, lw=2.0 if first["left"] else 1.1)
         left.plot(rung["share"], rung["law"], color=colour, lw=0.9, ls=":")
-        _deviation(right, float(params), first["deviation"], first["noise"], first["left"], colour)
+        _deviation(right, float(first["params"]), first["deviation"], first["noise"], first["left"], colour)
     horizon, floor = style.count(data["horizon_tokens"].iloc[0]), data["floor"].iloc[0]
     left.set(
         xlabel=f"share t of {horizon} tokens",

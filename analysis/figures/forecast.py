@@ -153,7 +153,7 @@ def _crosses(ax: Axes, lost: pd.DataFrame, top: float) -> None:
 
 
 def _target(ax: Axes, said: pd.DataFrame, measured: pd.DataFrame) -> None:
-    for n, p in enumerate(said.itertuples()):
+    for n, p in enumerate(style.marks(said)):
         # Side by side, as in the magnified panel.
         x = p.flops * 1.13 ** (n - (len(said) - 1) / 2)
         style.interval_bar(ax, x, p.loss, p.lower, p.upper, COLOURS[n % len(COLOURS)])
@@ -166,7 +166,7 @@ def _magnified(ax: Axes, forecasts: pd.DataFrame, measured: pd.DataFrame, around
     The panel shows what was predicted and measured and as much of the intervals as leaves it a magnification: a
     wider interval runs out of it, and its bounds are written.
     """
-    said, losses = list(forecasts.itertuples()), measured["loss"].tolist()
+    said, losses = style.marks(forecasts), measured["loss"].tolist()
     points = [*(p.loss for p in said), *losses]
     margin = max(0.5 * (max(points) - min(points)), 0.004 * said[0].loss)
     low, high = min(points) - margin, max(points) + margin

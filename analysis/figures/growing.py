@@ -1,5 +1,7 @@
 """Draw the loss curves of a ladder that still trains."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +16,7 @@ def loss_curves(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
     dots) or batch (of a run that goes on: a thin line).
     """
     fig, axis = style.axes(ax, style.WIDTH, 3.6)
-    colours = style.size_colours(sorted(data["params"].unique()))
+    colours: dict[Any, style.Colour] = dict(style.size_colours(sorted(data["params"].unique())))
     for (_, params, series), run in data.groupby(["run_id", "params", "series"]):
         colour = colours[params]
         if series == "batch":

@@ -52,7 +52,7 @@ def next_budgets(data: pd.DataFrame, loss_name: str, caution: str = "", ax: Any 
     rows, path, marked = (data[data["series"] == name] for name in ("run", "path", "next"))
     _best_loss(left, rows, path, loss_name)
     ends = float(rows["flops"].max())
-    for point in marked[marked["flops"].notna()].itertuples():
+    for point in style.marks(marked[marked["flops"].notna()]):
         _marked(left, point, ends)
     left.legend(loc="upper right")
     _best_split(right, path, marked, ends)

@@ -134,6 +134,11 @@ def about(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[names].astype({name: object for name in names if name == "seed"})
 
 
+def marks(rows: pd.DataFrame) -> list[Any]:
+    """Return the rows as tuples with the columns' names: a mark each."""
+    return list(rows.itertuples())
+
+
 def tell(drawn: Collection, words: Iterable[str]) -> None:
     """Give each point of a scatter its words, for a browser to show; a PNG has none."""
     drawn.set_urls([f"told:{said}" for said in words])

@@ -357,7 +357,7 @@ def score_page(data: pd.DataFrame, size_name: str, ax: Any = None) -> Figure:
         ):
             line = rows[rows["series"] == series]
             if len(line):
-                axis.plot(line["size"], line["score"], color=style.INK, **look)
+                axis.plot(line["size"], line["score"], color=style.INK, lw=width, ls=(0, dashes))
         if np.isfinite(first["threshold"]):
             interval = first["threshold_lower"], first["threshold_upper"]
             axis.axvspan(*interval, color=style.PURPLE, alpha=0.22, lw=0)

@@ -57,7 +57,7 @@ def plot_tuning(found: Tuning, ax: Any = None) -> Figure:
 def draw_tuning(data: pd.DataFrame, ax: Any = None) -> Figure:
     """Draw `tuning_data`, on new axes or on the two of `ax`."""
     figure, (left, right) = style.panels(ax, 2, lambda: style.figure(style.WIDTH, 3.6).subplots(1, 2))
-    colours = style.size_colours(data["params"].unique().tolist() or [1.0])
+    colours: dict[Any, style.Colour] = dict(style.size_colours(data["params"].unique().tolist() or [1.0]))
     for _, rung in data.groupby("rung"):
         colour = colours[rung["params"].iloc[0]]
         tried, curve = (rung[rung["series"] == series] for series in ("tried", "curve"))
@@ -85,7 +85,7 @@ def draw_tuning(data: pd.DataFrame, ax: Any = None) -> Figure:
 
 def _optima(ax: Axes, optima: pd.DataFrame, colour: style.Colour) -> None:
     """Draw a size's optima with their intervals, the rule's rates, and the trend through them."""
-    for best in optima.itertuples():
+    for best in style.marks(optima):
         ax.plot([best.tokens] * 2, [best.lower, best.upper], color=colour, lw=1.0, alpha=0.6)
         ax.plot(best.tokens, best.rate, "o", ms=4, color=colour, mfc=style.PAPER if best.edge else colour)
         if best.rule > 0:
