@@ -117,10 +117,11 @@ def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float)
         if math.isfinite(path[name].iloc[0]):
             corner = (path["flops"].iloc[0], path[name].iloc[0])
             ax.annotate(label, corner, xytext=(0, 7), textcoords="offset points", fontsize=8.5)
-    values = path[["params", "tokens"]].stack()
+    values = path[["params", "tokens"]].to_numpy()
+    values = values[np.isfinite(values)]
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
     ax.set_ylim((values.min() / 1.5, values.max() * 3) if len(values) else (1.0, 10.0))
-    if values.empty:
+    if not len(values):
         ax.set_title("no split under this law", fontsize=8, color=style.GREY)
     ax.set_xlim(path["flops"].min() / 1.6, path["flops"].max() * 1.6)
     style.log_axis(ax, "x")
@@ -235,7 +236,7 @@ def components(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = Non
             axis.axhline(level, color=style.GREY, lw=1, ls="--", clip_on=False)
         axis.set_ylim(0, run["loss"].max() * 1.1 or 1.0)
         axis.set_title(_title(str(name)), fontsize=8.5)
-        axis.yaxis.get_major_locator().set_params(nbins=4)
+        axis.locator_params(axis="y", nbins=4)
         style.log_axis(axis, "x", counts=True, most=3)
     return fig
 

@@ -262,7 +262,7 @@ def _panel_data(panels: Sequence[Panel]) -> pd.DataFrame:
         if verdict is not None and verdict.threshold_interval is not None:
             threshold, interval = verdict.threshold, verdict.threshold_interval
         low, high = interval or (None, None)
-        about = {"panel": number, "name": panel.name, "said": panel.said}
+        about: dict[str, Any] = {"panel": number, "name": panel.name, "said": panel.said}
         about |= {"class": verdict.label if verdict else "", **_about(curve)}
         about |= {"threshold": threshold, "threshold_lower": low, "threshold_upper": high}
         parts.append(pd.concat(mine, ignore_index=True).assign(**about))
@@ -310,7 +310,7 @@ def _ordered(parts: Sequence[pd.DataFrame], *more: str) -> pd.DataFrame:
     return data[[*first, *(name for name in data.columns if name not in first)]]
 
 
-def _about(curve: Curve) -> dict[str, object]:
+def _about(curve: Curve) -> dict[str, Any]:
     level = curve.shift + curve.scale * curve.chance
     shortcut = np.nan if curve.shortcut <= curve.chance else curve.shift + curve.scale * curve.shortcut
     about = {"task": curve.task, "variant": curve.variant, "metric": curve.metric}
@@ -351,10 +351,7 @@ def score_page(data: pd.DataFrame, size_name: str, ax: Any = None) -> Figure:
         colour = COLOURS.get(first["class"], style.BLUE)
         _draw_scores(axis, rows, colour)
         _draw_levels(axis, rows)
-        for series, look in (
-            ("bytes", {"lw": 1, "ls": (0, (1, 1))}),
-            ("fitted", {"lw": 0.9, "ls": (0, (4, 2))}),
-        ):
+        for series, width, dashes in (("bytes", 1.0, (1, 1)), ("fitted", 0.9, (4, 2))):
             line = rows[rows["series"] == series]
             if len(line):
                 axis.plot(line["size"], line["score"], color=style.INK, lw=width, ls=(0, dashes))
