@@ -190,7 +190,7 @@ def draw_contours(data: pd.DataFrame, title: str, ax: Axes | None = None) -> Fig
     grid = data[data["series"] == "grid"].pivot(index="tokens", columns="params", values="loss")
     n, d = grid.columns.to_numpy(dtype=float), grid.index.to_numpy(dtype=float)
     lines = axis.contour(n, d, grid.to_numpy(), levels=14, linewidths=0.8, cmap=style.SIZES)
-    axis.clabel(lines, fontsize=7)
+    axis.clabel(lines, fontsize=7, colors=style.INK)
     axis.scatter(runs["params"], runs["tokens"], s=10, color=style.INK, zorder=3, label="runs")
     if len(path):
         label = path["cost"].iloc[0]
