@@ -147,14 +147,6 @@ def test_a_notebook_is_advised_in_python(command: str, python: str) -> None:
     assert UserError(command)._render_traceback_() == [f"UserError: {python}"]
 
 
-def test_importing_leaves_a_notebooks_backend_alone() -> None:
-    code = (
-        "import matplotlib; matplotlib.use('svg'); import sys, analysis.figures.law, analysis.figures.compare, "
-        "analysis.watch.serve; sys.exit(matplotlib.get_backend() != 'svg' or 'matplotlib.pyplot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 SCRIPT = """
 from pathlib import Path
 

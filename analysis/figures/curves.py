@@ -81,7 +81,8 @@ def plot_curves(found: Curves, ax: Axes | None = None) -> Figure:
 def draw_curves(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Draw `curves_data`, on new axes or on `ax`."""
     figure, axis = style.axes(ax, style.WIDTH, 4.6)
-    colours: dict[Any, style.Colour] = dict(style.size_colours(data["params"].unique().tolist()))
+    sizes = data[data["series"] != "forecast"]["params"].unique().tolist()
+    colours: dict[Any, style.Colour] = dict(style.size_colours(sizes))
     law = data[data["series"] == "law"]
     for (params, _), line in law.groupby(["params", "schedule"]):
         axis.plot(line["tokens"], line["loss"], color=colours[params], lw=0.9, alpha=0.8)
