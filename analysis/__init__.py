@@ -14,9 +14,11 @@ from analysis.forecasting.ranking import Ranking, compare_all
 from analysis.forecasting.score import Verification, verify
 from analysis.forecasting.tune import Tuning, tune
 from analysis.laws.catalogue import own_form
+from analysis.report.cite import Citation, cite
 from analysis.tables.load import load_table
 
 __all__ = [
+    "Citation",
     "Comparison",
     "Curves",
     "Design",
@@ -30,6 +32,7 @@ __all__ = [
     "UserError",
     "Verification",
     "Warn",
+    "cite",
     "compare",
     "compare_all",
     "curves",

@@ -25,6 +25,7 @@ from analysis.shown import MOST_LINES, MOST_ROWS
 
 # What makes each answer has the example.
 MADE_BY = {
+    "Citation": "cite",
     "Comparison": "compare",
     "Curves": "curves",
     "Design": "design",
