@@ -1,6 +1,6 @@
 """Load a folder of runs or a file into one table: read, renamed, filtered, its numbers made numbers.
 
-Columns keep the names of DESIGN.md: params, tokens, flops, loss, unique_tokens, weight, ... What a run
+Columns keep their names: params, tokens, flops, loss, unique_tokens, weight, ... What a run
 folder holds is `tables.run_folder`' business; what a verb needs of the columns is the verb's.
 """
 
@@ -37,7 +37,7 @@ def load_table(
     source_kind: str = "",
     loss_at: str = "last",
 ) -> pd.DataFrame:
-    """Return the rows of `source` after renaming (`params=N,tokens=D`) and then filtering (`flops < 1e21`).
+    r"""Return the rows of `source` after renaming (`params=N,tokens=D`) and then filtering (`flops < 1e21`).
 
     `source` is a folder of runs (`runs/<experiment>`, or one run), or a file: CSV and its kin (semicolons,
     tabs, Markdown), JSON, JSON Lines, each also compressed, or Parquet; or what a tracker, a trainer or a
@@ -52,6 +52,15 @@ def load_table(
     `table.attrs["took"]`, and where the table came from in `table.attrs["source"]`. Raises UserError for a
     file that is missing, unreadable or empty, for columns that are not there and for a filter that leaves
     nothing.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from analysis import load_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "runs.csv"
+    ...     _ = path.write_text("N,D,loss\n1e6,2e7,4.1\n4e6,1e8,3.4\n")
+    ...     load_table(path, columns="params=N,tokens=D", where="D > 5e7")["params"].tolist()
+    [4000000.0]
     """
     path = Path(source)
     try:

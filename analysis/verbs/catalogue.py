@@ -90,4 +90,12 @@ VERBS = {
             "import project --source wandb_csv --columns params=model.params --out runs.csv",
         ),
     ),
+    "cite": Verb(
+        "say what a paper must state of a fit: conventions, law, objective, starts, versions, sources",
+        ("cite runs.csv --columns params=N,tokens=D,loss=val_loss", "cite runs/cpu --json cite.json"),
+    ),
+    "watch": Verb(
+        "serve a page of a ladder that still trains, on this machine",
+        ("watch runs/cpu", "watch runs/cpu --port 8000"),
+    ),
 }

@@ -12,7 +12,6 @@ from analysis.sources.registry import SOURCES
 from analysis.tables.atomic import write_whole
 from analysis.verbs import Answer
 
-HELP = "make a table of the runs that a tracker, a trainer or a harness kept"
 _ENDINGS = (".parquet", ".csv", ".jsonl")
 
 
