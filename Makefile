@@ -16,11 +16,11 @@ comma := ,
 # the experiment's own horizon is of its own target
 AIM := target.tokens=null $(patsubst %,target.%,$(subst $(comma), ,$(TARGET)))
 # make ignores a misspelt variable, and would train another experiment
-VARIABLES := PYTHON EXPERIMENT PART RUNS ARGS BUDGET TARGET A B
+VARIABLES := $(strip PYTHON EXPERIMENT PART RUNS ARGS BUDGET TARGET A B $(if $(filter export,$(MAKECMDGOALS)),RUN OUT))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(VARIABLES),$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)): no such variable; use one of $(VARIABLES), or ARGS="$(firstword $(UNKNOWN))=..." for a field of the config))
-.PHONY: help sweep data plan candidates status peek fit extrapolate compare forecast verify emergence plots report test test-slow bench docs lint clean
+.PHONY: help sweep data plan candidates status peek fit extrapolate compare forecast verify emergence plots report watch export test test-slow bench docs lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -79,6 +79,13 @@ plots: .venv/installed ## the pictures alone
 
 report: .venv/installed ## the report alone
 	@$(PY) -m analysis report $(RUN) $(ARGS)
+
+export: .venv/installed ## a run's model for transformers: make export RUN=ID OUT=FOLDER
+	@$(if $(filter command%,$(origin RUN)),,$(error make export RUN=...: name a run, by its folder or its id))$(PY) -m lmscale.export \
+	  $(call quote,$(RUN)) --out $(call quote,$(or $(OUT),models/$(notdir $(RUN)))) --runs $(call quote,$(HERE)) $(ARGS)
+
+watch: .venv/installed ## a page of a ladder that still trains, on this machine (ARGS="--port 8000")
+	@$(PY) -m analysis watch $(RUN) $(ARGS)
 
 bench: .venv/installed ## the benchmarks beside their baselines: under ten minutes on two idle cores
 	@$(PY) -m benchmarks.bench $(ARGS)

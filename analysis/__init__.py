@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from analysis.forecasting.tune import Tuning as Tuning
     from analysis.forecasting.tune import tune as tune
     from analysis.laws.catalogue import own_form as own_form
+    from analysis.report.cite import Citation as Citation
+    from analysis.report.cite import cite as cite
     from analysis.tables.load import load_table as load_table
 
 # What `from analysis import fit` gives, and where it stands: imported when it is asked for, for pandas, scipy and
@@ -63,6 +65,8 @@ _HOMES = {
     "Tuning": "analysis.forecasting.tune",
     "tune": "analysis.forecasting.tune",
     "own_form": "analysis.laws.catalogue",
+    "Citation": "analysis.report.cite",
+    "cite": "analysis.report.cite",
     "load_table": "analysis.tables.load",
 }
 __all__ = sorted(_HOMES)

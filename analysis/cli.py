@@ -6,18 +6,16 @@ What a verb does is in its module under `analysis.verbs`, imported only when it 
 import argparse
 import importlib
 import importlib.metadata
-import json
 import keyword
-import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError, nearest
 from analysis.progress import Bars
-from analysis.tables.atomic import write_text
+from analysis.tables.atomic import as_json, write_text
 from analysis.verbs.catalogue import VERBS
 
 if TYPE_CHECKING:
@@ -40,13 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _whose_analysis()
         with Bars(args.verb):
             verb = importlib.import_module(_module(args.verb))
-            # pandas takes as long to import as most answers take
-            load = importlib.import_module("analysis.tables.load")
-            kind: Kind = getattr(verb, "TABLE", "runs")
-            table = load.load_table(args.table, kind, args.columns, args.where, args.same)
-            for problem in table.attrs["problems"]:
-                print(f"analysis: note: {problem}", file=sys.stderr)
-            answer = verb.run(table, args)
+            answer = verb.run(_table(args, getattr(verb, "TABLE", "runs")), args)
         if args.json:
             _write_json(args.json, answer.json)
         if args.json != "-":
@@ -62,6 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `... | head` has read enough; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _table(args: argparse.Namespace, kind: "Kind | None") -> Any:
+    """Read the table that a verb asks for, and say what was found wrong in it; None for a verb that reads none."""
+    if kind is None:
+        return None
+    # pandas takes as long to import as most answers take
+    load = importlib.import_module("analysis.tables.load")
+    reading = {name: value for name, value in vars(args).items() if name in ("source_kind", "loss_at")}
+    table = load.load_table(args.table, kind, args.columns, args.where, args.same, **reading)
+    for problem in ([] if reading else table.attrs["took"]) + table.attrs["problems"]:
+        print(f"analysis: note: {problem}", file=sys.stderr)
+    return table
 
 
 def complete() -> None:
@@ -139,7 +144,8 @@ def _parser(asked: str) -> "_Parser":
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("table", metavar="TABLE", help="a run folder, or a CSV, JSON or Parquet file")
+    table = "a run folder, a CSV, JSON or Parquet file, or an export of a tracker, trainer or harness"
+    add("table", metavar="TABLE", help=table)
     add("--json", metavar="FILE", help="write the answer as JSON ('-' for stdout)")
     add("--columns", metavar="NAME=COLUMN,...", default="", help="e.g. params=N,tokens=D")
     add("--where", metavar="EXPRESSION", default="", help='rows to keep, e.g. "flops < 1e21"')
@@ -174,17 +180,8 @@ def _check_target(target: str | None) -> None:
         raise UserError(f"--json {target}: a folder; name a file in it")
 
 
-def _plain(value: Any) -> Any:
-    """The answer with null for what is not a finite number: JSON has no word for it."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _write_json(target: str, answer: Any) -> None:
-    text = json.dumps(_plain(answer), indent=1, allow_nan=False) + "\n"
+    text = as_json(answer)
     path = Path(target)
     try:
         if target == "-":

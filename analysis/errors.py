@@ -5,6 +5,7 @@ Every warning and status is registered here with its sentence; the tables of doc
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,26 @@ from enum import StrEnum
 
 class UserError(Exception):
     """A person's mistake: one line that names the field or row, its value and what would be right. Exit 2."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the line alone in a notebook, in the words of Python: IPython asks for this."""
+        return [f"{type(self).__name__}: {in_python(str(self))}"]
+
+
+_BESIDE = re.compile(r" \(--[a-z][^()]*(?:\([^()]*\)[^()]*)*\)")
+_FLAG = re.compile(r"--([a-z]\w*)(?: (?=['\"]|[\w.:]+=|[A-Z]{2,}\b|[\d.]))?")
+# Options whose arguments in Python have other names.
+_NAMES = {"budget": "budgets", "rung": "dial"}
+
+
+def in_python(message: str) -> str:
+    """Say a message with Python's arguments in place of the command's options: where="...", not --where "..."."""
+
+    def argument(found: re.Match[str]) -> str:
+        name = _NAMES.get(found[1], found[1])
+        return f"{name}=" if found[0].endswith(" ") else name
+
+    return _FLAG.sub(argument, _BESIDE.sub("", message))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -29,9 +29,9 @@ ROWS, STEPS, DISPATCHES = 14, 16, 6
 
 
 def kind(name: str, scope: str) -> str:
-    """Name what an operation is for; `vmap` stands in the scopes of the scores alone."""
+    """Name what an operation is for."""
     product = name.startswith("dot") or scope.endswith("dot_general")
-    if "vmap" in scope:
+    if "scores" in scope:
         return "scores: products" if product else "scores: softmax, mask"
     if product:
         return "products of the stream"
@@ -51,7 +51,7 @@ def times(dial: int) -> Iterator[tuple[str, str, float]]:
     shape, optim = shape_of(FamilyConfig(), dial, context=64, vocab_size=260), OptimConfig()
     state = jax.jit(jax.vmap(lambda seed: init_lane(shape, optim, seed)))(np.arange(1))
     arguments = lane_numbers(1), random_batches(shape, 1, STEPS, ROWS), np.int32(STEPS)
-    program = program_of(shape, optim, ROWS, np.float32).lower(state, *arguments).compile()
+    program = program_of(shape, optim, ROWS, np.float32, "blocks").lower(state, *arguments).compile()
     scopes = _scopes(program.as_text())
     state, _ = program(state, *arguments)
     jax.block_until_ready(state)

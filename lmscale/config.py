@@ -21,6 +21,7 @@ from lmscale.plans.config import PlanConfig
 from lmscale.schedule import ScheduleConfig
 from lmscale.target import TargetConfig
 from lmscale.text.recipe import QualityConfig, check_recipe
+from lmscale.trackers.config import TrackerConfig
 from lmscale.transfer import TransferConfig
 from lmscale.typed import among, at_least, at_most, between, positive, unread
 
@@ -85,6 +86,9 @@ class EvaluationConfig:
         unread("evaluation", self, ("average_decay", "average_last", "average_every"), reads, "average")
 
 
+KEEP = ("params", "all", "none")
+
+
 @dataclass(frozen=True)
 class PackConfig:
     """The computing of runs, never what they compute.
@@ -92,32 +96,36 @@ class PackConfig:
     lanes: runs of one shape trained at a time in one program; `auto` is 1 on a CPU, where a process a core is
     faster, and measured on an accelerator, once for each shape and device. max_lanes: the most runs of a pack that
     has more lanes than one; the others wait for a lane that ends. steps: the most steps in a dispatch. attention:
-    xla, or cudnn: on an NVIDIA GPU by its kernels, where heads are of a multiple of 8 channels up to 128 and
-    nothing is added to the scores; twice as fast (docs/performance.md), and to be checked there first: python -m
-    benchmarks.gpu right.
+    auto is `attention.causal` on a CPU, where nothing is added to the scores and each head has keys of its own,
+    and XLA's elsewhere; xla; or cudnn: on an NVIDIA GPU by its kernels, where heads are of a multiple of 8 channels
+    up to 128 and nothing is added to the scores; twice as fast (docs/performance.md), and to be checked there
+    first: python -m benchmarks.gpu right. keep: of a finished run's last state its parameters (`params`), `all` of
+    it, or `none` (docs/export.md).
     """
 
     lanes: int | str = "auto"
     max_lanes: int = 256
     steps: int = 16
-    attention: str = "xla"
+    attention: str = "auto"
     device: str = "auto"
     checkpoint_seconds: float = 30.0
     checkpoints: int = 2
     tries: int = 3
+    keep: str = "params"
 
     def __post_init__(self) -> None:
+        among("pack.keep", self.keep, KEEP)
         if self.lanes != "auto" and (isinstance(self.lanes, str) or self.lanes < 1):
             raise UserError(f"pack.lanes={self.lanes}: must be auto or a number of at least 1")
         among("pack.device", self.device, ("auto", "cpu", "gpu", "tpu"))
-        among("pack.attention", self.attention, ("xla", "cudnn"))
+        among("pack.attention", self.attention, ("auto", "xla", "cudnn"))
         for name in ("max_lanes", "steps", "checkpoints", "tries"):
             at_least(f"pack.{name}", getattr(self, name), 1)
         at_most("pack.steps", self.steps, 2**16)
         positive("pack.checkpoint_seconds", self.checkpoint_seconds)
 
 
-KINDS = ("stdlib", "packages", "text", "huggingface", "mixture")
+KINDS = ("stdlib", "packages", "text", "tokens", "huggingface", "mixture")
 MOST_ORDER = 7  # of a Markov chain: its n-grams are packed into 64 bits
 
 
@@ -128,11 +136,13 @@ class DataConfig:
     name: a label of the manifest, no part of a run's identity.
     kind: "stdlib", the running Python's standard library; "packages", that and the sources of this project's
     required packages; "text", `files` (paths and patterns: text, JSONL, Parquet, each also gzipped), of which
-    `field` holds the text; "huggingface", the `dataset` of that name with its `subset` and `split`, streamed.
+    `field` holds the text; "tokens", `files` of tokens that nanoGPT, llm.c or levanter made; "huggingface", the
+    `dataset` of that name with its `subset` and `split`, streamed.
     rows: text rows a batch. context: T, targets a row. seed: fixes the split, every task's tables and the
     evaluation items. heldout_share: of the documents. heldout_rows: windows that an evaluation measures.
     unique_tokens: U, train on the first U tokens of the corpus only (null: all), so repeats can be studied.
-    most_bytes: stop reading there (null: read all). tokenizer: "bytes", or "bpe" of `bpe_vocab` tokens.
+    most_bytes: stop reading there (null: read all). tokenizer: "bytes", "bpe" of `bpe_vocab` tokens, or the path of
+    a tokenizer.json of one's own.
     markov_order: in place of the text a sample of `sampled_bytes` of its Markov chain with so many bytes of
     context, whose entropy is known (null: the text itself).
     order_seed: draws the batches, the same for every seed, which is then the initialisation's alone (null: each
@@ -175,7 +185,23 @@ class DataConfig:
         among("data.kind", self.kind, KINDS)
         _check(self.kind != "text" or bool(self.files), "data.files", "[]", "the files of data=text")
         _check(self.kind != "huggingface" or bool(self.dataset), "data.dataset", None, "a dataset's name")
-        _check(self.tokenizer in ("bytes", "bpe"), "data.tokenizer", self.tokenizer, "bytes or bpe")
+        _check(
+            self.tokenizer in ("bytes", "bpe") or self.tokenizer.endswith(".json"),
+            "data.tokenizer",
+            self.tokenizer,
+            "bytes, bpe or the path of a tokenizer.json",
+        )
+        if self.kind == "tokens":
+            _check(bool(self.files), "data.files", "[]", "the files of data=tokens")
+            _check(
+                self.tokenizer != "bpe",
+                "data.tokenizer",
+                "bpe",
+                "the tokenizer.json that made these token files",
+            )
+            no_text = "left as it is: token files hold no text"
+            _check(not self.clean, "data.clean", list(self.clean), no_text)
+            _check(self.markov_order is None, "data.markov_order", self.markov_order, no_text)
         _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
         if self.markov_order is not None:
             _check(
@@ -289,8 +315,9 @@ class SweepConfig:
     status, peek, forecast or verify. corpora: the folder of tokens and manifests. dial: the widths of the rungs.
     seed: every rung is trained with each, except the rungs in `one_seed`, which are trained with the first only.
     plan: which horizons and rates of them, or which other rungs. target: what is forecast before it is trained.
-    mesh: the devices that train a pack together. retry: try packs again that were parked after too many failures.
-    job: set by the sweeper, the one pack that a job trains.
+    mesh: the devices that train a pack together. tracker: where curves go besides the run folders.
+    retry: try packs again that were parked after too many failures. job: set by the sweeper, the one pack that a
+    job trains.
     parts: ladders of one experiment, each by the overrides that make it. part: which of them alone (null: all).
     """
 
@@ -315,6 +342,7 @@ class SweepConfig:
     pack: PackConfig = field(default_factory=PackConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
     retry: bool = False
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     part: str | None = None

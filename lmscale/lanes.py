@@ -39,3 +39,11 @@ def in_lane(state: Any, one: Any, lane: jax.Array) -> Any:
     return jax.tree.map(
         lambda array, part: jax.lax.dynamic_update_slice_in_dim(array, part, lane, axis=0), state, one
     )
+
+
+@jax.jit
+def of_lane(state: Any, lane: jax.Array) -> Any:
+    """Take the state of one lane out of a state, whose arrays then have no lane axis."""
+    return jax.tree.map(
+        lambda array: jax.lax.dynamic_index_in_dim(array, lane, axis=0, keepdims=False), state
+    )

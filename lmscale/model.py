@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lmscale.attention import causal
 from lmscale.family import attention_parameters, parameters
 from lmscale.mlp import KINDS
 from lmscale.norm import NORMS
@@ -63,8 +64,8 @@ class Attention(nn.Module):
 
     shape: Shape
     dtype: Any
-    # of jax.nn.dot_product_attention; a bias, and what is not causal, go without
-    kernel: Literal["xla", "cudnn"] | None = None
+    # cudnn of jax.nn.dot_product_attention; blocks: `attention.causal`. A bias, and what is not causal, go without
+    kernel: Literal["cudnn", "blocks"] | None = None
 
     @nn.compact
     def __call__(
@@ -103,9 +104,12 @@ class Attention(nn.Module):
             mixed = jax.nn.dot_product_attention(q, key, value, bias(positions_T), mask=visible, scale=scale)
         elif cache is None:
             kernel = None if kind.bias else self.kernel
-            mixed = jax.nn.dot_product_attention(
-                q, key, value, bias(positions_T), is_causal=True, scale=scale, implementation=kernel
-            )
+            if kernel == "blocks":
+                mixed = causal(q * (k**-0.5 if scale is None else scale), key, value)
+            else:
+                mixed = jax.nn.dot_product_attention(
+                    q, key, value, bias(positions_T), is_causal=True, scale=scale, implementation=kernel
+                )
         else:
             key, value = (
                 jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
@@ -144,7 +148,7 @@ class Transformer(nn.Module):
     shape: Shape
     dtype: Any = jnp.float32
     head: bool = True
-    kernel: Literal["xla", "cudnn"] | None = None
+    kernel: Literal["cudnn", "blocks"] | None = None
 
     @nn.compact
     def __call__(

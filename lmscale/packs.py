@@ -32,7 +32,8 @@ class Job:
 
 
 def write_pack(folder: Path, pack: Pack, context: Mapping[str, Any]) -> str:
-    """Write what a job needs to know of a pack; returns the job's name. context: data, tasks, pack, corpora."""
+    """Write what a job needs to know of a pack; returns the job's name. context: data, tasks, pack, corpora, and
+    its folder of the text."""
     path = folder / "packs" / pack.pack_id / "pack.json"
     make_folder(path.parent)
     own = {"wave": pack.wave, "execution": pack.execution, "mesh": dataclasses.asdict(pack.mesh)}

@@ -19,11 +19,12 @@ from lmscale.data.manifest import Manifest
 from lmscale.ladder import run_specs, target_run
 from lmscale.mesh import MeshConfig, check_divides
 from lmscale.schedule import BRANCH, TRUNK
+from lmscale.shape import Shape
 from lmscale.spec import RunSpec, short_hash
 
-AUTO = "auto"  # a width that is measured where the pack is trained
+AUTO = "auto"  # a width that is measured, a kernel of attention that is chosen, where the pack is trained
 HELD = 2  # the first wave that waits for the forecasts to be registered
-SETTLED = ("device", "precision", "versions", "cores")  # of an execution, where the pack runs
+SETTLED = ("device", "precision", "versions", "cores", "attention")  # of an execution, where the pack runs
 DETERMINISTIC = "xla_gpu_deterministic_ops"  # a flag of XLA's; without it a GPU's bits are not the same twice
 
 
@@ -146,8 +147,11 @@ def make_plan(
             lanes = ids[at : at + most]
             waiting = {} if len(lanes) == 1 or (width != AUTO and width >= len(lanes)) else {"width": width}
             execution = {"lanes": lanes, "device": device, "steps": config.steps, **waiting}
-            execution |= _attention(runs[lanes[0]], config, device)
-            groups.append((lanes, _anew(execution, thawed) if elsewhere else settle(execution, device), ""))
+            execution |= {} if config.attention == AUTO else {"attention": config.attention}
+            if elsewhere:
+                groups.append((lanes, _anew(execution, thawed), ""))
+            else:
+                groups.append((lanes, settle(execution, runs[lanes[0]].shape, device), ""))
     packs = [
         _pack(
             [runs[lane] for lane in lanes],
@@ -193,11 +197,13 @@ def _width(config: Any, device: str) -> Any:
     return min(int(config.lanes), int(config.max_lanes))
 
 
-def settle(execution: Mapping[str, Any], device: str, cores: int = 1) -> dict[str, Any]:
+def settle(execution: Mapping[str, Any], shape: Shape, device: str, cores: int = 1) -> dict[str, Any]:
     """Say how a pack is computed on this machine: on `device`, by what is installed here, on so many cores."""
     precision = "float32" if device == "cpu" else "bfloat16"
     several = {"cores": cores} if device == "cpu" and cores > 1 else {}  # they decide the order of sums
-    return {**execution, "device": device, "precision": precision, "versions": versions(), **several}
+    asked = {name: value for name, value in execution.items() if name != "attention"}
+    attention = _attention(execution.get("attention", AUTO), shape, device)
+    return {**asked, "device": device, "precision": precision, "versions": versions(), **several, **attention}
 
 
 def _anew(execution: dict[str, Any], thawed: Collection[str]) -> dict[str, Any]:
@@ -207,11 +213,15 @@ def _anew(execution: dict[str, Any], thawed: Collection[str]) -> dict[str, Any]:
     return execution
 
 
-def _attention(spec: RunSpec, config: Any, device: str) -> dict[str, str]:
-    """Name the kernel of attention, where it is not XLA's: so a pack of before has the execution that it had."""
-    shape = spec.shape
-    fits = shape.d_head % 8 == 0 and shape.d_head <= 128 and shape.positions != "alibi"
-    return {"attention": config.attention} if config.attention != "xla" and device == "gpu" and fits else {}
+def _attention(wanted: str, shape: Shape, device: str) -> dict[str, str]:
+    """Name the kernel of attention, where it is not XLA's. A pack that was begun before there were others has none
+    in its execution, and goes on with XLA's."""
+    if shape.positions == "alibi":
+        return {}
+    if wanted == AUTO and device == "cpu" and shape.n_kv_head is None:
+        return {"attention": "blocks"}
+    fits = shape.d_head % 8 == 0 and shape.d_head <= 128
+    return {"attention": "cudnn"} if wanted == "cudnn" and device == "gpu" and fits else {}
 
 
 @functools.cache

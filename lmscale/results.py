@@ -1,17 +1,19 @@
-"""What a run leaves: a record of each evaluation, and its outcome."""
+"""What a run leaves: a record of each evaluation, its trained model, and its outcome."""
 
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
-from lmscale import faults, jsonfiles, processes, records, stopping
+from lmscale import faults, jsonfiles, kept, processes, provenance, records, stopping
 from lmscale.average import average_of, averages
 from lmscale.evaluate import Evaluator
 from lmscale.guard import PATIENCE
+from lmscale.lanes import of_lane
 from lmscale.packs import Job, outcome_path
 from lmscale.schedule import TRUNK
 from lmscale.spec import RunSpec
@@ -98,9 +100,46 @@ def _no_result(job: Job, spec: RunSpec) -> str | None:
     )
 
 
+def _keep(job: Job, state: State, lane: int, spec: RunSpec, step: int) -> None:
+    """Write what `pack.keep` says of a lane's last state into its run's folder. Of several processes that have a
+    state between them each gives its part."""
+    keep, average = job.config.keep, average_of(spec.evaluation)
+    if keep == "none":
+        return
+    files = {kept.MODEL: state.params}
+    if average.kind:
+        files[kept.AVERAGE] = averages(average)(state.average, state.params)
+    if keep == "all":
+        files[kept.STATE] = state._replace(params=())
+    for name, tree in files.items():
+        alone = _alone(tree, lane)
+        if processes.leads():
+            arrays = {
+                jax.tree_util.keystr(path, simple=True, separator="."): array
+                for path, array in jax.tree_util.tree_leaves_with_path(alone)
+            }
+            kept.write(job.folder / spec.run_id / name, spec, step, arrays, job.claim)
+
+
+def _alone(tree: Any, lane: int) -> Any:
+    """The arrays of one lane, in this process's memory; of several processes in that of the first."""
+    if processes.joined():
+        from jax.experimental.multihost_utils import process_allgather
+
+        def whole(array: jax.Array) -> np.ndarray | None:  # one at a time: no device need have room for all
+            found = np.asarray(process_allgather(array, tiled=True))[lane]
+            return found if processes.leads() else None
+
+        return jax.tree.map(whole, tree)
+    if jax.tree.leaves(tree)[0].shape[0] > 1:  # else every run's end would fetch those of all lanes
+        return jax.tree.map(np.asarray, of_lane(tree, np.int32(lane)))
+    return jax.tree.map(lambda array: np.asarray(array)[lane], tree)
+
+
 def finish(job: Job, state: State, lane: int, spec: RunSpec) -> None:
-    """Write the outcome of the run that a lane has, if it lacks it."""
-    if not processes.leads() or outcome_path(job, spec).exists():
+    """Write the outcome of the run that a lane has, if it lacks it, and before it the model and its provenance: a
+    kill between them leaves a run without an outcome, which is finished again."""
+    if processes.agree(outcome_path(job, spec).exists()):
         return
     in_row, skipped, step = (
         int(np.asarray(array)[lane])
@@ -110,7 +149,12 @@ def finish(job: Job, state: State, lane: int, spec: RunSpec) -> None:
     if in_row >= PATIENCE:
         reason = f"{PATIENCE} steps in a row were not finite or spiked; the last was step {step}"
     else:
-        reason = _no_result(job, spec)
+        reason = _no_result(job, spec) if processes.leads() else None
+    if processes.agree(reason is None):
+        _keep(job, state, lane, spec, step)
+    if not processes.leads():
+        return
+    provenance.write(job.folder / spec.run_id, job.claim)
     tokens = (step - skipped) * spec.batch_tokens
     outcome = {"outcome": "diverged" if reason else "done", "reason": reason, "step": step, "tokens": tokens}
     jsonfiles.write_json(outcome_path(job, spec), outcome, job.claim)

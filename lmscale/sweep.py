@@ -32,6 +32,8 @@ from lmscale.progress import Display
 from lmscale.spec import RunSpec, write_specs
 from lmscale.speeds import speeds_of
 from lmscale.tables import plan_table, status_table
+from lmscale.trackers.config import check_tracker
+from lmscale.trackers.process import tracked
 from lmscale.typed import build
 from lmscale.waves import Launch, Session, say_failed
 from lmscale.worker import follow
@@ -66,9 +68,10 @@ def run(
     """
     configs = tuple(build(SweepConfig, value) for value in values)
     first = configs[0]
-    for field in ("name", "action", "runs", "corpora", "cost"):
+    for field in ("name", "action", "runs", "corpora", "cost", "tracker"):
         if len({getattr(config, field) for config in configs}) > 1:
             raise UserError(f"{field}: cannot be an axis of a sweep; give it one value")
+    check_tracker(first.tracker)
     if processes.index() and any(config.mesh.size > 1 for config in configs):
         follow(values[0])
         return 0
@@ -145,7 +148,7 @@ def show_plan(sweep: Sweep) -> int:
     """Print the table of runs and packs, and what the plan chose; nothing is written (make plan)."""
     plan, cost = sweep.plan(), sweep.configs[0].cost
     packs = packs_ahead(plan, cost)
-    print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent)))
+    print(plan_table(plan, sweep.folder, speeds_of(sweep.folder.parent), sweep.configs[0].pack.keep))
     for config, manifest in zip(sweep.configs, sweep.manifests, strict=True):
         for line in chosen(config, manifest).said:
             print(line)
@@ -258,6 +261,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
             "tasks": dataclasses.asdict(config.tasks),
             "pack": dataclasses.asdict(config.pack),
             "corpora": config.corpora,
+            "text": manifest.text_key,
             "overrides": list(sweep.typed),
         }
         for config, manifest in zip(sweep.configs, sweep.manifests, strict=True)
@@ -268,7 +272,7 @@ def train_missing(sweep: Sweep, launch: Launch) -> int:
     def register() -> None:
         promise.register(sweep.folder, aims, display.say)
 
-    with Display(plan, sweep.folder) as display:
+    with Display(plan, sweep.folder) as display, tracked(first.tracker, sweep.folder, display.say):
         here = not sweep.device.elsewhere
         for line in (
             unused_card(first.pack.device, sweep.device) if here else None,

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lmscale.config import KEEP
 from lmscale.data.manifest import passes
 from lmscale.errors import UserError
 from lmscale.experts import starving
 from lmscale.family import parameter_conventions
 from lmscale.jsonfiles import read_json
+from lmscale.kept import bytes_of, kept_bytes
 from lmscale.ledger import Ledger, PackStatus
 from lmscale.memory import memory_in
 from lmscale.packs import read_pack
@@ -37,7 +39,7 @@ PLAN = (
         "passes",
         "C_FLOPs",
     ),
-    *("rate", "memory", "time", "state"),
+    *("rate", "memory", "model", "time", "state"),
 )
 WORDS = ("part", "pack", "run", "kind", "state", "runs")  # columns of words, which begin at the left
 
@@ -56,10 +58,11 @@ def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
-    """Write a line a pack and run: sizes, tokens, FLOPs, rate, memory and time ('-' where no speed is known)."""
+def plan_table(plan: Plan, folder: Path, speeds: dict[str, float], keep: str = KEEP[0]) -> str:
+    """Write a line a pack and run: sizes, tokens, FLOPs, rate, memory, what is kept of its model (`keep`: see
+    `PackConfig`), time ('-' where no speed is known)."""
     rows = []
-    total_flops, known, unknown = 0, 0.0, 0
+    total_flops, total_kept, known, unknown = 0, 0, 0.0, 0
     parts: dict[str, list[float]] = {}  # runs, FLOPs, seconds
     has_experts = any(run.params_active for run in plan.runs.values())
     for pack in plan.packs:
@@ -76,6 +79,8 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
                 a + b for a, b in zip(parts.get(part, [0, 0, 0]), [1, flops, seconds or 0], strict=True)
             ]
             active = [short(run.params_active or sum(run.params.values()))] if has_experts else []
+            model = kept_bytes(run, keep)
+            total_kept += model
             n, seen = parameter_conventions(run.shape), end * run.batch_tokens
             rows.append(
                 [
@@ -95,6 +100,7 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
                     f"{flops:.2g}",
                     f"{run.learning_rate:.3g}",
                     memory,
+                    f"{short(model)}B" if model else "-",
                     duration(seconds),
                     state_of(folder, run.run_id),
                 ]
@@ -113,11 +119,12 @@ def plan_table(plan: Plan, folder: Path, speeds: dict[str, float]) -> str:
         f"{len(plan.runs)} runs ({counts}) in {len(plan.packs)} packs, {total_flops:.3g} FLOPs; one process after "
         f"another: {duration(known) if known else '-'}"
         + (f" and {unknown} of unknown time" if unknown else "")
+        + f"; models kept (pack.keep={keep}): {short(total_kept)}B"
     )
     lines.append(
         "D: tokens at the end, a branch's trunk included. passes: how often D sees each unique token of the "
-        "text. C: exact training FLOPs of the run itself. memory: estimate, of a device. time: from speeds "
-        "of earlier sweeps."
+        "text. C: exact training FLOPs of the run itself. memory: estimate, of a device. model: kept of "
+        "its last state. time: from speeds of earlier sweeps."
     )
     return "\n".join(lines)
 
@@ -151,6 +158,9 @@ def status_table(plan: Plan, folder: Path, jobs: Mapping[str, str] | None = None
         path = folder / run_id / "outcome.json"
         if path.exists() and (outcome := read_json(path))["outcome"] != "done":
             lines.append(f"run {run_id} {outcome['outcome']}: {outcome['reason']}")
+    sizes = [size for run_id in plan.runs if (size := bytes_of(folder / run_id))]
+    if sizes:
+        lines.append(f"models kept of {len(sizes)} runs: {short(sum(sizes))}B")
     for run_id, run in plan.runs.items():
         path = folder / run_id / "records.jsonl"
         evaluated = read_records(path)[0] if run.shape.n_expert and path.exists() else []

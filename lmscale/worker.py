@@ -13,13 +13,12 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmscale import __version__, collector, cores, processes, stopping
+from lmscale import collector, cores, processes, provenance, stopping
 from lmscale.claim import Claim, LostClaim
 from lmscale.config import DataConfig, PackConfig, TasksConfig
 from lmscale.cores import take_core
@@ -75,7 +74,9 @@ def _claim_and_train(pack: Pack, context: Mapping[str, Any], config: PackConfig,
 
 
 def _claim(pack: Pack, context: Mapping[str, Any], ledger: Ledger) -> Claim | None:
-    claim = ledger.claim(pack.pack_id, pack.execution, about=_about(context))
+    claim = ledger.claim(
+        pack.pack_id, pack.execution, about=provenance.of_process(context.get("overrides", []))
+    )
     if claim is None:
         return None
     _log.info("claim %d by process %d", claim.number, os.getpid())
@@ -112,7 +113,7 @@ def _settled(pack: Pack, ledger: Ledger, requested: str, runs: Path) -> Pack:
         device = found(requested, runs)
         if said := unused_card(requested, device):
             _log.warning("%s", said)
-        execution = settle(pack.execution, device.platform, cores.given())
+        execution = settle(pack.execution, pack.runs[0].shape, device.platform, cores.given())
     return dataclasses.replace(pack, execution=execution, named=pack.pack_id)
 
 
@@ -125,34 +126,6 @@ def _saying_where() -> Iterator[None]:
         if not os.environ.get("SLURM_JOB_ID"):
             raise
         raise UserError(f"on {socket.gethostname()}: {error}") from error
-
-
-def _about(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell what trained a claim: whose science and execution do not say it. The commit is that of the code."""
-    from jax import devices
-
-    job = os.environ.get("SLURM_ARRAY_JOB_ID")
-    job = f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID")
-    return {
-        "version": __version__,
-        "commit": _commit(),
-        "device_kind": devices()[0].device_kind,
-        "job": job,
-        "overrides": context.get("overrides", []),
-    }
-
-
-@functools.cache
-def _commit() -> str | None:
-    """The commit of a checkout that this package is used from, with a + where files differ; None elsewhere."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        asked = subprocess.run(git, capture_output=True, text=True, timeout=10)
-        return asked.stdout.strip() or None
-    return None
 
 
 def _start(pack: Pack, context: Mapping[str, Any], folder: Path) -> World:

@@ -23,7 +23,7 @@ SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 GROUPS = sorted(path.relative_to(SWEEPS) for path in SWEEPS.glob("*/*.yaml"))
 NEEDED = {"data/huggingface.yaml": ["data.dataset=some/set"], "tasks/bigbench.yaml": ["tasks.path=some"]}
 NEEDED |= {"data/text.yaml": ["data.files=[some.txt]"], "data/mixture.yaml": ["+data.mixture.stdlib=1"]}
-NEEDED |= {"tasks/full.yaml": ["experiment=full"]}
+NEEDED |= {"data/tokens.yaml": ["data.files=[train.bin]"], "tasks/full.yaml": ["experiment=full"]}
 
 
 def composed(*overrides: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from launching import ROOT, composed, launch
 from lmscale import cores, device, plan, sweep
 from lmscale.device import Device
 from lmscale.errors import UserError
+from lmscale.family import FamilyConfig, shape_of
 from lmscale.waves import DEATHS
 
 pytestmark = pytest.mark.alone
@@ -202,8 +203,11 @@ def test_a_job_has_the_cores_that_it_was_given(monkeypatch: pytest.MonkeyPatch) 
     for said, count in (("", 1), ("4", 4), ("x", 1), ("0", 1), ("9", 6)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", said)
         assert cores.given() == count
-    assert plan.settle({"lanes": []}, "cpu", 4)["cores"] == 4
-    assert "cores" not in plan.settle({"lanes": []}, "cpu", 1) | plan.settle({"lanes": []}, "gpu", 4)
+    shape = shape_of(FamilyConfig(), 8, context=64, vocab_size=260)
+    assert plan.settle({"lanes": []}, shape, "cpu", 4)["cores"] == 4
+    assert "cores" not in plan.settle({"lanes": []}, shape, "cpu", 1) | plan.settle(
+        {"lanes": []}, shape, "gpu", 4
+    )
 
 
 def test_each_worker_sees_one_card_of_several(monkeypatch: pytest.MonkeyPatch) -> None:

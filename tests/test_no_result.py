@@ -32,7 +32,7 @@ def ended(folder: Path, losses: list[float | None], kind: str = BRANCH) -> dict[
     pack = Pack(1, {"lanes": [spec.run_id]}, (spec,))
     claim = Ledger(folder).claim(pack.pack_id, pack.execution)
     assert claim is not None
-    job = Job(pack, PackConfig(), folder, claim)
+    job = Job(pack, PackConfig(keep="none"), folder, claim)
     guard = SimpleNamespace(skipped=[0], skipped_in_row=[0])
     finish(job, SimpleNamespace(guard=guard, step=[100]), 0, spec)  # type: ignore[arg-type]
     claim.finish()

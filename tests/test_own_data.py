@@ -14,7 +14,7 @@ import pytest
 
 from lmscale.data import DataConfig, TasksConfig, World, open_world, scan
 from lmscale.errors import UserError
-from lmscale.text import buckets
+from lmscale.text import reading
 from lmscale.text.classes import CLASSES, IDENTIFIER, classify
 from lmscale.text.ngrams import count_ngrams, log_probabilities
 
@@ -89,7 +89,7 @@ def test_a_scan_is_used_again_until_the_file_changes(tmp_path: Path, monkeypatch
     path = write_jsonl(tmp_path / "a.jsonl")
     first = scan(own(path), NO_TASKS, tmp_path / "corpus")
     with monkeypatch.context() as patch:
-        patch.setattr(buckets, "documents", lambda data: pytest.fail("the text was read again"))
+        patch.setattr(reading, "documents", lambda data, meter: pytest.fail("the text was read again"))
         assert scan(own(path), NO_TASKS, tmp_path / "corpus") == first
     path.write_text(json.dumps({"text": "something else, and more of it " * 20}) + "\n" + path.read_text())
     assert scan(own(path), NO_TASKS, tmp_path / "corpus").content_hash != first.content_hash
@@ -137,7 +137,7 @@ def test_a_dataset_is_streamed_from_local_files_and_read_again_when_they_change(
     )
     assert streamed == [True]
     with monkeypatch.context() as patch:
-        patch.setattr(buckets, "documents", lambda data: pytest.fail("the text was read again"))
+        patch.setattr(reading, "documents", lambda data, meter: pytest.fail("the text was read again"))
         assert scan(data, NO_TASKS, tmp_path / "corpus") == world.manifest
     path.write_text(json.dumps({"body": "one line more " * 20}) + "\n" + path.read_text())
     assert scan(data, NO_TASKS, tmp_path / "corpus").content_hash != world.content_hash

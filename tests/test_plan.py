@@ -15,6 +15,7 @@ from lmscale.config import (
 )
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
+from lmscale.family import FamilyConfig
 from lmscale.ladder import run_specs
 from lmscale.plan import Plan, make_plan
 from lmscale.schedule import BRANCH, RUN, TRUNK, has_room, least_steps
@@ -123,10 +124,23 @@ def test_cudnns_attention_is_of_a_gpu_and_of_heads_that_it_has() -> None:
     both = change(dial=(8, 32), pack=PackConfig(attention="cudnn"))
     named = {pack.runs[0].dial: pack.execution.get("attention") for pack in plan(both, device="gpu").packs}
     assert named == {8: None, 32: "cudnn"}
-    packs = [pack.pack_id for pack in plan(change(dial=(8, 32))).packs]
+    packs = [pack.pack_id for pack in plan(change(dial=(8, 32), pack=PackConfig(attention="xla"))).packs]
     assert [pack.pack_id for pack in plan(both).packs] == packs
-    with pytest.raises(UserError, match=r"pack\.attention=flash: .*xla.*cudnn"):
+    with pytest.raises(UserError, match=r"pack\.attention=flash: .*auto.*xla.*cudnn"):
         PackConfig(attention="flash")
+
+
+def test_a_pack_of_a_cpu_has_its_attention_but_for_one_that_was_begun_without() -> None:
+    """A pack of before names no attention in its execution: it goes on with XLA's, bit for bit."""
+    assert {pack.execution["attention"] for pack in plan().packs} == {"blocks"}
+    for variant in ({"positions": "alibi"}, {"n_kv_head": 1}):
+        other = plan(change(family=FamilyConfig(n_head=4, **variant)))  # type: ignore[arg-type]
+        assert all("attention" not in pack.execution for pack in other.packs)
+    before = plan(change(pack=PackConfig(attention="xla")))
+    begun = before.packs[0]
+    frozen = ({"pack_id": begun.pack_id, "execution": begun.execution},)
+    named = {pack.pack_id: pack.execution.get("attention") for pack in plan(BASE, frozen).packs}
+    assert named.pop(begun.pack_id) is None and set(named.values()) == {"blocks"}
 
 
 def test_whole_runs_and_trunks_are_never_lanes_of_one_pack() -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from launching import ROOT
+from safetensors.numpy import load_file
 
 from lmscale import processes
 from lmscale.errors import UserError
 from lmscale.faults import VARIABLE
+from lmscale.kept import MODEL
 
 pytestmark = pytest.mark.alone
 
@@ -101,6 +103,11 @@ def test_a_run_goes_on_after_a_process_was_killed_and_has_the_losses_of_one_devi
     assert found.keys() == expected.keys() and len(found) == 2
     for run in expected:
         np.testing.assert_allclose(found[run], expected[run], rtol=0, atol=1e-5)
+    for run in expected:  # what no process had whole is kept whole
+        one, two = (load_file(place / "smoke" / run / MODEL) for place in (tmp_path / "one", folder))
+        assert one.keys() == two.keys()
+        for name, array in one.items():
+            np.testing.assert_allclose(two[name], array, rtol=0, atol=1e-3, err_msg=name)
     meshes = [json.loads(path.read_text())["mesh"] for path in folder.glob("smoke/*/execution.json")]
     assert sorted([entry["data"] for entry in mesh] for mesh in meshes) == [[4, 8], [8]]
 

@@ -242,6 +242,7 @@ POINTS = [
     "record.half:3",
     "json.synced:9",
     "items.written",
+    "model.renamed",
     "truncate.renamed",
     "claim.taken:2",
 ]

@@ -181,7 +181,7 @@ def test_a_long_evaluation_gives_way_to_a_stop(
 
 
 @pytest.mark.parametrize(
-    "point", ["checkpoint.written:3", "record.half:4", "json.written:9", "items.written"]
+    "point", ["checkpoint.written:3", "record.half:4", "json.written:9", "items.written", "model.written:2"]
 )
 def test_a_full_disk_ends_the_sweep_with_its_sentence(
     values: dict[str, Any], whole: dict[str, bytes], tmp_path: Path, point: str

@@ -20,7 +20,8 @@ import pytest
 
 from lmscale.config import DataConfig
 from lmscale.errors import UserError
-from lmscale.text.documents import documents, find_files, piece_size
+from lmscale.text.documents import documents, piece_size
+from lmscale.text.files import find_files
 
 STORIES = [f"Größe {i}: " + " ".join(f"word{(i * k) % 97}" for k in range(30)) for i in range(40)]
 LINES = "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(STORIES)).encode()
@@ -168,11 +169,11 @@ NO_TEXT = {
     "jpeg.txt": (b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01", "an image"),
     "train.bin": (
         np.array([RANDOM.randrange(50_257) for _ in range(5000)], np.uint16).tobytes(),
-        "of tokens, give the text",
+        "token files are read by data=tokens",
     ),
     "char.bin": (
         np.array([RANDOM.randrange(65) for _ in range(5000)], np.uint16).tobytes(),
-        "of tokens, give the text",
+        "token files are read by data=tokens",
     ),
     "tokens.npy": (saved(np.arange(900, dtype=np.uint16)), "NumPy array"),
     "noise": (RANDOM.randbytes(4000), "not text"),
@@ -341,7 +342,7 @@ def only_folder(folder: Path) -> str:
         (dangling, r"b\.txt is a link to nothing"),
         (circle, r"[bc]\.txt is a link to nothing"),
         (pipe, "no regular file"),
-        (only_folder, "it is a folder; give its files"),
+        (only_folder, "it is a folder without files"),
         (lambda folder: "~nobody-of-this-name/a.txt", r"write the folder out"),
     ],
 )

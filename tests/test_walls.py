@@ -14,17 +14,19 @@ HEAVY = {"jax", "flax", "optax", "jaxlib"}
 NO_JAX = """
     config typed family flops transfer plan errors stopping faults durable jsonfiles records checkpoint claim
     ledger outcomes packs waves sweep promise target worker device cores scheduler collector tables speeds progress
-    peek mesh processes memory bill
+    peek mesh processes memory bill trackers.config trackers.process export harness
     text.corpus tasks data.manifest data.scan data.world
 """
 # From left to right: a module may import its own wing, and those before it. `law`, `figures`, ... see PRIVATE too.
 ANALYSIS = (
-    "arrays errors progress",
+    "arrays errors progress shown",
+    # Below the tables, so that a tracker's export is read wherever a table is.
+    "sources",
     "tables laws",
     "fitting detection",
     "forecasting curves",
     "figures",
-    "report",
+    "report watch",
     "verbs cli __main__ __init__",
 )
 TRAINER = ("text", "tasks", "data")
@@ -118,7 +120,7 @@ def test_analysis_imports_go_left() -> None:
 
 
 def test_nothing_but_the_report_and_the_verbs_imports_figures() -> None:
-    allowed = {"figures", "report", "verbs"}
+    allowed = {"figures", "report", "watch", "verbs"}
     for module, others in project_imports("analysis").items():
         # A result draws itself when it is asked to: `Fit.plot()` imports the figure inside the method.
         top = project_imports("analysis", top_level_only=True)[module]

@@ -6,6 +6,7 @@ of the ends alone errs on the same runs. Both are in the answer.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ from analysis.curves.schedule import CONSTANT, Schedule
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.observations import FEWEST_GROUPS
 from analysis.fitting.options import check_level, check_seed
-from analysis.fitting.result import finite, notes, percentiles
+from analysis.fitting.result import finite, html_of, notes, percentiles
+from analysis.shown import Shown
 
 # A target this many times beyond the data is far beyond what hold-outs try, which is a factor of two or so.
 FAR = 10.0
@@ -67,8 +69,8 @@ class CurvePrediction:
         }
 
 
-@dataclass(frozen=True)
-class Curves:
+@dataclass(frozen=True, repr=False)
+class Curves(Shown):
     """The answer: the law that was chosen, its trials, its predictions, and the collapse of normalised curves."""
 
     points: Points
@@ -133,6 +135,25 @@ class Curves:
             "rows_left_out": [left.to_json() for left in self.points.left_out],
         }
 
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the law's parameters with their intervals."""
+        tail = 50.0 * (1.0 - self.level)
+        low, high = percentiles(self.fitted.draws, [tail, 100.0 - tail])
+        values = pd.Series(self.fitted.params)
+        return pd.DataFrame({"value": values, "lower": low, "upper": high})
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw every evaluation, the law along each schedule and what was predicted.
+
+        Returns matplotlib's Figure; `ax`: axes of it, in place of new ones.
+        """
+        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
+        return import_module("analysis.figures.curves").plot_curves(self, ax)
+
+    def _repr_html_(self) -> str:
+        headline = self.summary().splitlines()[:2]
+        return html_of(headline, self.to_frame(), self.points.left_out, self.warnings)
+
     def summary(self) -> str:
         """Write the answer for a person."""
         law = self.fitted.law
@@ -180,8 +201,19 @@ def curves(
 ) -> Curves:
     """Fit laws of whole curves to every evaluation of `table` (docs/curves.md names the columns).
 
-    `at`: ends to predict: params, tokens, and schedule, decay_share, warmup_tokens, seed where they differ from the
-    longest run's. `schedule`: columns that the table lacks, one value for all rows. Raises UserError.
+    `at`: ends to predict: params, tokens, and schedule, decay_share, warmup_tokens, seed where they differ from
+    the longest run's. `schedule`: columns that the table lacks, one value for all rows. `bootstrap`: resamples,
+    drawn with `seed`. `level`: of the intervals. Raises UserError.
+
+    >>> import pandas as pd
+    >>> from analysis import curves
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> at = [(n, d) for n in (1e6, 4e6, 2e7) for d in (3e7, 1e8, 2e8, 3e8, 4e8)]
+    >>> rows = [(f"{n:g}", n, d, law(n, d), 4e8) for n, d in at]
+    >>> table = pd.DataFrame(rows, columns=["run_id", "params", "tokens", "loss", "horizon_tokens"])
+    >>> found = curves(table, schedule={"schedule": "cosine", "warmup_tokens": 1e6}, bootstrap=5)
+    >>> "alpha" in found.to_frame().index
+    True
     """
     check_level(level)
     check_seed(seed)

@@ -7,7 +7,6 @@ bootstraps, the seeds, the other scores of the same outputs.
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -27,7 +26,9 @@ from analysis.detection.twins import Twin, compare_twins, worth_saying
 from analysis.detection.verdict import IN_WORDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
 from analysis.progress import track
+from analysis.shown import Shown, as_html
 from analysis.tables.finished import LeftOut
+from analysis.tables.load import is_run_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Emergence", "Verdict", "emergence"]
 
 
-@dataclass(frozen=True)
-class Emergence:
+@dataclass(frozen=True, repr=False)
+class Emergence(Shown):
     """Every task's verdict, the false-discovery level that the emergent ones were held to, and what the
     table says besides: variants side by side, thresholds in loss, take-offs forecast from below. `left_out` are
     the rows that no curve has, by reason; `notes` say how the table was read where that is not plain."""
@@ -93,17 +94,28 @@ class Emergence:
     def _repr_html_(self) -> str:
         frame = self.to_frame()
         frame["class"] = pd.Categorical(frame["class"], ORDER, ordered=True)
-        table = frame.sort_values("class", kind="stable").to_html(
-            index=False, na_rep="", float_format=lambda value: f"{value:.3g}"
-        )
-        said = [f"{v.curve.name}: {w.message}" for v in self.tasks for w in v.warnings]
-        said += [f"{len(out.rows)} rows left out: {out.reason}" for out in self.left_out] + list(self.notes)
-        return table + "".join(f"<p>{escape(line)}</p>" for line in said)
+        # What is said of the whole table first: a task's caveats stand in its row as words.
+        said = [*(f"{len(out.rows)} rows left out: {out.reason}" for out in self.left_out), *self.notes]
+        said += [f"{v.curve.name}: {w.message}" for v in self.tasks for w in v.warnings]
+        frame = frame.sort_values("class", kind="stable").set_index("task")
+        return as_html([self.counts], frame, said)
 
-    def plot(self) -> "Figure":
-        """Draw score against size, a small plot a task: seeds, twice the error, the class and the threshold."""
+    @property
+    def counts(self) -> str:
+        """Say how many tasks are of each class."""
+        counts = {name: sum(v.label == name for v in self.tasks) for name in ORDER}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+    def __repr__(self) -> str:
+        return f"<Emergence: {self.counts}>"
+
+    def plot(self, ax: Any = None) -> "Figure":
+        """Draw score against size, a small plot a task: seeds, twice the error, the class and the threshold.
+
+        `ax`: as many axes of matplotlib as there are plots, in place of new ones.
+        """
         # Figures see results and not the other way round: named, and loaded when a picture is asked for.
-        drawn: Figure = import_module("analysis.figures.tasks").plot(self)
+        drawn: Figure = import_module("analysis.figures.tasks").plot(self, ax)
         return drawn
 
     def summary(self) -> str:
@@ -119,8 +131,7 @@ class Emergence:
                 f"{v.curve.name:{wide}}  {v.label:9}  {v.effect:+.3f}  {where:27}  {v.p_value:.2g}"
                 f"{'':3}{v.p_break:8.2g}  {v.q_value:.2g}  {codes}".rstrip()
             )
-        counts = {name: sum(v.label == name for v in self.tasks) for name in ORDER}
-        lines.append(", ".join(f"{count} {name}" for name, count in counts.items() if count))
+        lines.append(self.counts)
         for v in self.tasks:
             lines += [f"{v.curve.name}: {w.message}" for w in v.warnings if w.code in IN_WORDS]
         for twin in worth_saying(self.twins):
@@ -150,16 +161,29 @@ def emergence(
     """Classify every task of `table` (columns task, size, and correct, total or score, stderr; optional
     different_items, chance, ceiling, shortcut, seed, variant, metric, loss).
 
-    min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls.
-    level: of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the
-    least p). lengths: bytes of an answer by (task, variant), where known. lower_is_better, higher_is_better:
-    metrics (tasks, where the table names no metric) whose names do not say it. Raises UserError, naming the
-    row, for input that cannot be.
+    min_effect: the least change of score that matters. fdr: false-discovery level of the emergent calls. level:
+    of the threshold's interval. draws: most bootstrap draws a test may take (1/(draws + 1) is the least p).
+    seed: of the bootstrap. lengths: bytes of an answer by (task, variant), where known. lower_is_better,
+    higher_is_better: metrics (tasks, where the table names no metric) whose names do not say it. Raises
+    UserError, naming the row, for input that cannot be.
+
+    >>> import pandas as pd
+    >>> from analysis import emergence
+    >>> counts = zip((1e5, 2e5, 4e5, 8e5, 1.6e6, 3.2e6), (0, 0, 1, 0, 160, 190))
+    >>> rows = [("sums", size, n, 200) for size, n in counts]
+    >>> table = pd.DataFrame(rows, columns=["task", "size", "correct", "total"])
+    >>> emergence(table, draws=100)
+    <Emergence: 1 emergent>
     """
     if not 0 < min_effect < 1:
         raise UserError(f"min_effect is {min_effect:g}; a change of score between 0 and 1 would be right")
     if not 0 < fdr < 1 or not 0 < level < 1:
         raise UserError(f"fdr is {fdr:g} and level {level:g}; both lie between 0 and 1")
+    source = table.attrs.get("source", "")
+    if "task" not in table.columns and source and is_run_folder(source):
+        raise UserError(
+            f'{source}: this is its table of runs; tasks are read with load_table({source!r}, kind="tasks")'
+        )
     scores = read_scores(table, lower_is_better, higher_is_better)
     fits = fit_tasks(scores.curves, min_effect)
     # numpy lets go of the interpreter in its loops: two threads use two cores.

@@ -1,8 +1,10 @@
 """Draw how well registered forecasts were calibrated: coverage against level, and where measured values fell."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binom
@@ -16,11 +18,31 @@ ENOUGH, BINS = 20, 10
 COLOURS = dict(zip(STANDINGS, (style.BLUE, style.ORANGE, style.RED), strict=True))
 
 
-def plot_calibration(found: Verification) -> Figure:
+def calibration_data(found: Verification) -> pd.DataFrame:
+    """Make the table that is drawn: each forecast that calibration counts, its standing and its PIT."""
+    rows = [
+        {
+            "standing": standing,
+            "id": score.id,
+            "forecast": score.forecast,
+            "measured": score.measured,
+            "pit": score.pit,
+        }
+        for standing in STANDINGS
+        for score in found.of(standing)
+    ]
+    return pd.DataFrame(rows, columns=["standing", "id", "forecast", "measured", "pit"])
+
+
+def plot_calibration(found: Verification, ax: Any = None) -> Figure:
     """Draw coverage against nominal level, with binomial bands of calibrated forecasters, and the PIT values."""
-    fig = style.figure(style.WIDTH, 3.4)
-    left, right = fig.subplots(1, 2)
-    pits = {standing: np.asarray([s.pit for s in found.of(standing)]) for standing in STANDINGS}
+    return draw_calibration(calibration_data(found), ax)
+
+
+def draw_calibration(data: pd.DataFrame, ax: Any = None) -> Figure:
+    """Draw `calibration_data`, on new axes or on the two of `ax`."""
+    fig, (left, right) = style.panels(ax, 2, lambda: style.figure(style.WIDTH, 3.4).subplots(1, 2))
+    pits = {name: data[data["standing"] == name]["pit"].to_numpy(dtype=float) for name in STANDINGS}
     n = len(pits["registered"])
     left.plot([0, 1], [0, 1], color=style.GREY, lw=1)
     if n:
@@ -37,7 +59,7 @@ def plot_calibration(found: Verification) -> Figure:
         xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="level of the interval", ylabel="share of forecasts inside"
     )
     left.set_title("coverage; bands: 50 and 90% of calibrated forecasters", loc="left")
-    left.legend(loc="upper left")
+    left.legend(loc="lower right")
     _pit(right, pits)
     return fig
 
@@ -47,7 +69,7 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
     values = pits["registered"]
     n = len(values)
     if n >= ENOUGH:
-        ax.hist(values, bins=BINS, range=(0, 1), color=style.BLUE, alpha=0.8, edgecolor="white")
+        ax.hist(values, bins=BINS, range=(0, 1), color=style.BLUE, alpha=0.8, edgecolor=style.PAPER)
         low, high = binom.ppf([0.05, 0.95], n, 1 / BINS)
         ax.axhspan(low, high, color=style.FAINT, zorder=0)
         ax.axhline(n / BINS, color=style.GREY, lw=1)
@@ -65,6 +87,7 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
 
 
 def write_calibration(found: Verification, folder: Path) -> list[Path]:
-    """Write calibration.svg and calibration.png in `folder`; return their paths."""
+    """Write the picture and its data as calibration.* in `folder`; return their paths."""
+    data = calibration_data(found)
     with style.styled():
-        return style.write(plot_calibration(found), folder, "calibration")
+        return style.write(draw_calibration(data), data, folder, "calibration")

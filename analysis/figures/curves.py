@@ -1,8 +1,10 @@
 """Draw whole loss curves with their law, and the collapse of normalised curves with the rungs that leave it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,38 +14,90 @@ from analysis.figures import style
 
 
 def write_curves(found: Curves, folder: Path) -> list[Path]:
-    """Write curves.svg, curves.png and, where sizes share a horizon, collapse.svg and collapse.png."""
+    """Write curves.* and, where sizes share a horizon, collapse.*: the pictures and their data."""
+    data = curves_data(found)
     with style.styled():
-        paths = style.write(plot_curves(found), folder, "curves")
-        return paths + (style.write(plot_collapse(found), folder, "collapse") if found.collapse else [])
+        paths = style.write(draw_curves(data), data, folder, "curves")
+        if found.collapse is not None:
+            data = collapse_data(found)
+            paths += style.write(draw_collapse(data), data, folder, "collapse")
+        return paths
 
 
-def plot_curves(found: Curves) -> Figure:
-    """Draw every evaluation, a colour a size, the law along each schedule, and what was predicted."""
-    figure, axis = style.axes(None, style.WIDTH, 4.6)
+def curves_data(found: Curves) -> pd.DataFrame:
+    """Make the table that is drawn: `series` is constant or falls (an evaluation while the rate is constant, or
+    while it falls), law (along a size's `schedule`) or forecast (`lower` to `upper`)."""
     points = found.points
     tokens = points.x["tokens"]
     sizes = np.unique(points.x["params"])
-    colours = style.size_colours(sizes.tolist())
+    measured = pd.DataFrame(
+        {
+            "series": np.where(points.falling, "falls", "constant"),
+            "params": points.x["params"],
+            "tokens": tokens,
+            "loss": points.table["loss"].to_numpy(),
+        }
+    )
+    parts = [measured]
     for size, params in enumerate(sizes.tolist()):
         mine = points.size == size
-        for schedule in dict.fromkeys(s for s, own in zip(points.schedules, mine, strict=True) if own):
+        for number, schedule in enumerate(
+            dict.fromkeys(s for s, own in zip(points.schedules, mine, strict=True) if own)
+        ):
             alike = mine & np.array([s == schedule for s in points.schedules])
             at = np.linspace(tokens[mine].min(), min(schedule.horizon, tokens[alike].max()), 80)
-            axis.plot(at, _law(found, params, size, schedule, at), color=colours[params], lw=0.9, alpha=0.8)
-    for falling, mark in ((False, "hollow"), (True, "filled")):
-        rows = points.falling == falling
-        frame = points.table[rows].assign(tokens=tokens[rows], params=points.x["params"][rows])
-        style.points(axis, frame, "tokens", "loss", colours, mark)
-    for p in found.predictions:
+            loss = _law(found, params, size, schedule, at)
+            parts.append(
+                pd.DataFrame(
+                    {"series": "law", "params": params, "schedule": number, "tokens": at, "loss": loss}
+                )
+            )
+    parts.append(
+        pd.DataFrame(
+            [
+                {
+                    "series": "forecast",
+                    "params": p.params,
+                    "tokens": p.tokens,
+                    "loss": p.loss,
+                    "lower": p.lower,
+                    "upper": p.upper,
+                }
+                for p in found.predictions
+            ],
+            columns=["series", "params", "tokens", "loss", "lower", "upper"],
+        )
+    )
+    return pd.concat([part for part in parts if len(part)], ignore_index=True).assign(
+        law=found.fitted.law.name
+    )
+
+
+def plot_curves(found: Curves, ax: Axes | None = None) -> Figure:
+    """Draw every evaluation, a colour a size, the law along each schedule, and what was predicted."""
+    return draw_curves(curves_data(found), ax)
+
+
+def draw_curves(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
+    """Draw `curves_data`, on new axes or on `ax`."""
+    figure, axis = style.axes(ax, style.WIDTH, 4.6)
+    sizes = data[data["series"] != "forecast"]["params"].unique().tolist()
+    colours: dict[Any, style.Colour] = dict(style.size_colours(sizes))
+    law = data[data["series"] == "law"]
+    for (params, _), line in law.groupby(["params", "schedule"]):
+        axis.plot(line["tokens"], line["loss"], color=colours[params], lw=0.9, alpha=0.8)
+    for series, mark in (("constant", "hollow"), ("falls", "filled")):
+        style.points(axis, data[data["series"] == series], "tokens", "loss", colours, mark)
+    for p in style.marks(data[data["series"] == "forecast"]):
         style.interval_bar(axis, p.tokens, p.loss, p.lower, p.upper)
     style.log_axis(axis, "x", counts=True)
     style.log_axis(axis, "y")
-    law = found.fitted.law.name
+    count = int(data["series"].isin(["constant", "falls"]).sum())
     axis.set(
         xlabel="tokens",
         ylabel="loss",
-        title=f"{law}, {len(points)} evaluations (hollow: constant rate, filled: it falls); lines: the law",
+        title=f"{data['law'].iloc[0]}, {count} evaluations (hollow: constant rate, filled: it falls); "
+        "lines: the law",
     )
     style.size_legend(axis, colours, "params")
     return figure
@@ -56,58 +110,74 @@ def _law(found: Curves, params: float, size: int, schedule: Schedule, at: np.nda
     return np.exp(found.fitted.predict(x, np.full(len(at), size), np.full(len(at), -1))[0][0])
 
 
-def plot_collapse(found: Curves) -> Figure:
-    """Draw the normalised curves of all sizes, and how far each is from the others beside what seeds leave open."""
+def collapse_data(found: Curves) -> pd.DataFrame:
+    """Make the table that is drawn: of each size the normalised curve and the law's by `share` of the horizon; its
+    `deviation` from the others and what seeds leave open (`noise`), in percent of the reducible loss."""
     assert found.collapse is not None
-    figure = style.figure(style.WIDTH, 4.0)
-    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
-    rungs = found.collapse.rungs
-    colours = style.size_colours([rung.params for rung in rungs])
-    for rung in rungs:
-        colour = style.RED if rung.left else colours[rung.params]
-        left.plot(rung.share, rung.measured, color=colour, lw=2.0 if rung.left else 1.1)
-        left.plot(rung.share, rung.law, color=colour, lw=0.9, ls=":")
-    horizon = style.count(found.collapse.horizon)
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "params": rung.params,
+                    "share": rung.share,
+                    "measured": rung.measured,
+                    "law": rung.law,
+                    "deviation": 100 * rung.deviation,
+                    "noise": 100 * rung.noise,
+                    "left": rung.left,
+                }
+            )
+            for rung in found.collapse.rungs
+        ],
+        ignore_index=True,
+    ).assign(horizon_tokens=found.collapse.horizon, floor=found.collapse.floor)
+
+
+def plot_collapse(found: Curves, ax: Any = None) -> Figure:
+    """Draw the normalised curves of all sizes, and how far each is from the others beside what seeds leave open."""
+    return draw_collapse(collapse_data(found), ax)
+
+
+def draw_collapse(data: pd.DataFrame, ax: Any = None) -> Figure:
+    """Draw `collapse_data`, on new axes or on the two of `ax`."""
+    figure, (left, right) = style.panels(
+        ax, 2, lambda: style.figure(style.WIDTH, 4.0).subplots(1, 2, width_ratios=(1.5, 1))
+    )
+    colours: dict[Any, style.Colour] = dict(style.size_colours(data["params"].unique().tolist()))
+    for params, rung in data.groupby("params"):
+        first = rung.iloc[0]
+        colour = style.RED if first["left"] else colours[params]
+        left.plot(rung["share"], rung["measured"], color=colour, lw=2.0 if first["left"] else 1.1)
+        left.plot(rung["share"], rung["law"], color=colour, lw=0.9, ls=":")
+        _deviation(right, float(first["params"]), first["deviation"], first["noise"], first["left"], colour)
+    horizon, floor = style.count(data["horizon_tokens"].iloc[0]), data["floor"].iloc[0]
     left.set(
         xlabel=f"share t of {horizon} tokens",
-        ylabel=f"(L(t) - E) / (L(1) - E),  E = {found.collapse.floor:.3g}",
+        ylabel=f"(L(t) - E) / (L(1) - E),  E = {floor:.3g}",
         title="normalised curves, mean of seeds; dotted: the law's",
     )
     style.log_axis(left, "x")
     style.log_axis(left, "y")
-    _deviations(right, found)
+    right.axhline(0.0, color=style.GREY, lw=1, zorder=0)
+    right.set_xlim(min(colours) / 1.6, max(colours) * 1.6)
+    right.set(
+        xlabel="params", ylabel="% of the reducible loss", title="distance from the collapse, ± its noise"
+    )
+    style.log_axis(right, "x", counts=True)
     return figure
 
 
-def _deviations(axis: Axes, found: Curves) -> None:
-    assert found.collapse is not None
-    rungs = found.collapse.rungs
-    colours = style.size_colours([rung.params for rung in rungs])
-    for rung in rungs:
-        colour = style.RED if rung.left else colours[rung.params]
-        axis.errorbar(
-            [rung.params],
-            [100 * rung.deviation],
-            yerr=[100 * rung.noise],
-            fmt="o",
-            ms=4,
-            color=colour,
-            capsize=3,
-            lw=1.2,
+def _deviation(
+    axis: Axes, params: float, deviation: float, noise: float, left: bool, colour: str | style.Colour
+) -> None:
+    axis.errorbar([params], [deviation], yerr=[noise], fmt="o", ms=4, color=colour, capsize=3, lw=1.2)
+    if left:
+        axis.annotate(
+            "left the collapse",
+            (params, deviation),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            color=style.RED,
+            fontsize=8,
         )
-        if rung.left:
-            axis.annotate(
-                "left the collapse",
-                (rung.params, 100 * rung.deviation),
-                (6, 0),
-                textcoords="offset points",
-                va="center",
-                color=style.RED,
-                fontsize=8,
-            )
-    axis.axhline(0.0, color=style.GREY, lw=1, zorder=0)
-    axis.set_xlim(min(colours) / 1.6, max(colours) * 1.6)
-    axis.set(
-        xlabel="params", ylabel="% of the reducible loss", title="distance from the collapse, ± its noise"
-    )
-    style.log_axis(axis, "x", counts=True)

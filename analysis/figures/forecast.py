@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -33,62 +33,98 @@ class HeldOutLaw:
     lines: Mapping[float, tuple[np.ndarray, np.ndarray]]
 
 
-def loss_compute(
-    rows: pd.DataFrame,
-    lost: pd.DataFrame,
-    target: Target | None,
-    law: HeldOutLaw | None,
-    compute: str,
-    loss_name: str,
-) -> Figure:
-    """Draw loss against training compute: every run and seed, the law's lines and the held-out point.
+def loss_compute_data(
+    rows: pd.DataFrame, lost: pd.DataFrame, target: Target | None, law: HeldOutLaw | None
+) -> pd.DataFrame:
+    """Make the table that `loss_compute` draws: one row a mark, told apart by `series`.
 
-    `rows` are finished rows with positive params, flops and loss; `lost` the last rows of runs that diverged or
-    failed, marked with a cross where they stopped. The narrow panel is the target on a scale of its own.
+    run: a finished run (positive params, flops and loss), with the `use` that the forecast made of it: used,
+    unseen, or left out. lost: where a run diverged or failed. law: the law along a size. cut: the compute that a
+    forecast sees. forecast: its loss, `lower`, `upper` at `level`. measured: a run of the target.
     """
-    fig = style.figure(style.WIDTH, 4.6)
-    held = target is not None and law is not None
-    ax, *more = fig.subplots(1, 2, width_ratios=(4.4, 1)) if held else [fig.subplots()]
     everything = np.ones(len(rows), dtype=bool)
     below, used = (law.below, law.used) if law is not None else (everything, everything)
-    colours = style.size_colours(sorted(rows["params"].unique()))
+    use = np.where(used, "used", np.where(below, "left out", "unseen"))
+    parts = [style.about(rows).assign(series="run", use=use)]
+    parts.append(style.about(lost).assign(series="lost"))
     for size, (flops, loss) in (law.lines if law is not None else {}).items():
-        ax.plot(flops, loss, color=colours.get(size, style.GREY), lw=1.0, alpha=0.8, zorder=2)
-    for mark, mask in (("filled", used), ("cross", below & ~used), ("hollow", ~below)):
-        if mask.any():
-            style.points(ax, rows[mask], "flops", "loss", colours, mark)
-    top = float(rows["loss"].max()) * 1.03
-    _crosses(ax, lost, top)
-    low = float(rows["loss"].min())
-    most = float(rows["flops"].max())
+        parts.append(pd.DataFrame({"series": "law", "params": size, "flops": flops, "loss": loss}))
     if target is not None:
         cuts = [cut for cut, _ in law.said if cut] if law is not None else [CUT]
-        _cut(ax, rows, target.flops, cuts)
+        edges = [target.flops / cut for cut in cuts]
+        parts.append(pd.DataFrame({"series": "cut", "flops": edges, "cut": cuts}))
     if target is not None and law is not None:
+        about_target = {"params": target.params, "tokens": target.tokens, "flops": target.flops}
+        said = [
+            {
+                "series": "forecast",
+                "cut": cut,
+                "loss": p.loss,
+                "lower": p.lower,
+                "upper": p.upper,
+                "level": p.level,
+            }
+            for cut, p in law.said
+        ]
+        measured = [{"series": "measured", "loss": loss} for loss in target.losses]
+        parts.append(pd.DataFrame([*said, *measured]).assign(**about_target))
+    data = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    columns = ["series", "use", *style.about(rows).columns, "cut", "lower", "upper", "level"]
+    return data.reindex(columns=columns).astype(dict.fromkeys(["cut", "lower", "upper", "level"], float))
+
+
+def loss_compute(data: pd.DataFrame, compute: str, loss_name: str, ax: Any = None) -> Figure:
+    """Draw loss against training compute from `loss_compute_data`: every run and seed, the law's lines, the target.
+
+    The narrow panel is the target on a scale of its own. `ax`: two axes where there is a forecast, else one.
+    """
+    of = dict(tuple(data.groupby("series")))
+    rows, lost, none = of["run"], of.get("lost", data.iloc[:0]), data.iloc[:0]
+    said, measured, cuts = (of.get(name, none) for name in ("forecast", "measured", "cut"))
+    ratios: dict[str, Any] = {"width_ratios": (3.4, 1)} if len(said) else {}
+    count = 2 if len(said) else 1
+    fig, axes = style.panels(
+        ax, count, lambda: style.figure(style.WIDTH, 4.6).subplots(1, count, squeeze=False, **ratios)
+    )
+    main = axes[0]
+    colours = style.size_colours(sorted(rows["params"].unique()))
+    for size, line in of.get("law", none).groupby("params"):
+        colour = colours.get(cast(float, size), style.GREY)
+        main.plot(line["flops"], line["loss"], color=colour, lw=1.0, alpha=0.8, zorder=2)
+    for mark, use in (("filled", "used"), ("cross", "left out"), ("hollow", "unseen")):
+        style.points(main, rows[rows["use"] == use], "flops", "loss", colours, mark)
+    top = float(rows["loss"].max()) * 1.03
+    _crosses(main, lost, top)
+    low, most = float(rows["loss"].min()), float(rows["flops"].max())
+    _cut(main, rows, cuts)
+    if len(said):
         # A bound far below every run would flatten them all; then its bar runs out of the picture.
-        low = min(low, max(min(p.lower for _, p in law.said), 0.7 * low))
-        _target(ax, target, law)
-        most = max(most, target.flops)
-    ax.set_xlim(rows["flops"].min() / 1.6, most * 1.8)
-    ax.set_ylim(low * 0.94, top * 1.03)
-    if target is not None and law is not None:
-        _magnified(more[0], target, law, np.log(top * 1.03 / (low * 0.94)))
-    style.log_axis(ax, "x")
-    style.log_axis(ax, "y")
-    ax.set_xlabel(f"training compute C (FLOPs, {compute})")
-    ax.set_ylabel(loss_name)
-    _size_labels(ax, rows)
-    fig.legend(handles=_key(below, used, lost, law), loc="outside lower center", ncols=4)
+        low = min(low, max(float(said["lower"].min()), 0.7 * low))
+        _target(main, said, measured)
+        most = max(most, float(said["flops"].iloc[0]))
+    main.set_xlim(rows["flops"].min() / 1.6, most * 1.8)
+    main.set_ylim(low * 0.94, top * 1.03)
+    if len(said):
+        _magnified(axes[1], said, measured, np.log(top * 1.03 / (low * 0.94)))
+    style.log_axis(main, "x")
+    style.log_axis(main, "y")
+    main.set_xlabel(f"training compute C (FLOPs, {compute})")
+    main.set_ylabel(loss_name)
+    _size_labels(main, rows)
+    handles = _key(set(rows["use"]), len(lost) > 0, [_of(cut) for cut in said["cut"]])
+    if ax is None:
+        fig.legend(handles=handles, loc="outside lower center", ncols=4)
+    else:
+        main.legend(handles=handles)
     return fig
 
 
-def _cut(ax: Axes, rows: pd.DataFrame, flops: float, cuts: Sequence[float]) -> None:
+def _cut(ax: Axes, rows: pd.DataFrame, cuts: pd.DataFrame) -> None:
     """Shade the side that each forecast sees."""
-    for cut in cuts:
-        edge = flops / cut
+    for edge, cut in zip(cuts["flops"].tolist(), cuts["cut"].tolist(), strict=True):
         if not (rows["flops"] <= edge).any():
             continue
-        ax.axvspan(rows["flops"].min() / 1.6, edge, color=style.SKY, alpha=0.10, lw=0, zorder=0)
+        ax.axvspan(rows["flops"].min() / 1.6, edge, color=style.BLUE, alpha=0.07, lw=0, zorder=0)
         ax.axvline(edge, color=style.BLUE, lw=0.8, ls=(0, (4, 3)), zorder=1)
         said = f"C ≤ target / {cut:g}"
         if len(cuts) == 1:
@@ -113,25 +149,25 @@ def _crosses(ax: Axes, lost: pd.DataFrame, top: float) -> None:
     known = lost[lost["flops"].gt(0)] if "flops" in lost.columns else lost.iloc[:0]
     if len(known):
         height = known["loss"].fillna(np.inf).clip(upper=top)
-        ax.plot(known["flops"], height, "X", ms=8, color=style.RED, mec="white", mew=0.6, zorder=5)
+        ax.plot(known["flops"], height, "X", ms=8, color=style.RED, mec=style.PAPER, mew=0.6, zorder=5)
 
 
-def _target(ax: Axes, target: Target, law: HeldOutLaw) -> None:
-    for n, (_, p) in enumerate(law.said):
+def _target(ax: Axes, said: pd.DataFrame, measured: pd.DataFrame) -> None:
+    for n, p in enumerate(style.marks(said)):
         # Side by side, as in the magnified panel.
-        x = target.flops * 1.13 ** (n - (len(law.said) - 1) / 2)
+        x = p.flops * 1.13 ** (n - (len(said) - 1) / 2)
         style.interval_bar(ax, x, p.loss, p.lower, p.upper, COLOURS[n % len(COLOURS)])
-    ax.plot([target.flops] * len(target.losses), target.losses, "*", ms=9, color=style.INK, zorder=7)
+    ax.plot(measured["flops"], measured["loss"], "*", ms=9, color=style.INK, zorder=7)
 
 
-def _magnified(ax: Axes, target: Target, law: HeldOutLaw, around: float) -> None:
+def _magnified(ax: Axes, forecasts: pd.DataFrame, measured: pd.DataFrame, around: float) -> None:
     """Draw the target on a scale of its own, a column a forecast; `around` is the main panel's height in log loss.
 
     The panel shows what was predicted and measured and as much of the intervals as leaves it a magnification: a
     wider interval runs out of it, and its bounds are written.
     """
-    said = [p for _, p in law.said]
-    points = [*(p.loss for p in said), *target.losses]
+    said, losses = style.marks(forecasts), measured["loss"].tolist()
+    points = [*(p.loss for p in said), *losses]
     margin = max(0.5 * (max(points) - min(points)), 0.004 * said[0].loss)
     low, high = min(points) - margin, max(points) + margin
     least = float(np.exp(-around / 4))
@@ -145,8 +181,8 @@ def _magnified(ax: Axes, target: Target, law: HeldOutLaw, around: float) -> None
         ax.fill_between([left, right], max(p.lower, low), min(p.upper, high), color=colour, alpha=0.15, lw=0)
         ax.plot([left, right], [p.loss, p.loss], color=colour, lw=1.4, solid_capstyle="butt")
     reach = 0.08 if gap else 0.2
-    across = np.linspace(0.5 - reach, 0.5 + reach, len(target.losses)) if len(target.losses) > 1 else [0.5]
-    ax.plot(across[: len(target.losses)], target.losses, "*", ms=11, color=style.INK, zorder=3)
+    across = np.linspace(0.5 - reach, 0.5 + reach, len(losses)) if len(losses) > 1 else [0.5]
+    ax.plot(across[: len(losses)], losses, "*", ms=11, color=style.INK, zorder=3)
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.set_ylim(low, high)
@@ -155,28 +191,28 @@ def _magnified(ax: Axes, target: Target, law: HeldOutLaw, around: float) -> None
     ax.spines["right"].set_visible(True)
     times = around / np.log(high / low) if low > 0 else 0.0
     scale = f"magnified {times:.2g}×" if times > 1.05 else "on its own scale"
-    ax.set_title("\n".join([f"target, {scale}", *_errors(target, law)]), color=style.INK)
+    ax.set_title("\n".join([f"target, {scale}", *_errors(forecasts, losses)]), color=style.INK)
     wide = [p for p in said if p.lower < low or p.upper > high]
     beyond = "".join(f"\n{p.lower:.4g} to {p.upper:.4g}" for p in wide)
-    stars = "star: measured" if len(target.losses) == 1 else "stars: measured, each run"
-    order = "" if len(said) == 1 else "\nleft to right: " + ", ".join(_of(cut) for cut, _ in law.said)
+    stars = "star: measured" if len(losses) == 1 else "stars: measured, each run"
+    order = "" if len(said) == 1 else "\nleft to right: " + ", ".join(_of(p.cut) for p in said)
     band = f"line: forecast{order}\nband: {said[0].level:.0%} interval{beyond}"
-    ax.set_xlabel(f"{band}\n{stars}" if target.losses else f"{band}\nnot measured yet", fontsize=8)
+    ax.set_xlabel(f"{band}\n{stars}" if losses else f"{band}\nnot measured yet", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
 
 
-def _errors(target: Target, law: HeldOutLaw) -> list[str]:
-    """Say how far each forecast was off."""
-    if not target.losses:
+def _errors(said: pd.DataFrame, losses: Sequence[float]) -> list[str]:
+    """Say how far each forecast was off the mean of what was measured."""
+    if not losses:
         return []
-    off = [f"{100 * (p.loss / target.measured - 1):+.2f}%" for _, p in law.said]
+    off = [f"{error:+.2f}%" for error in 100 * (said["loss"] / np.mean(losses) - 1)]
     if len(off) == 1:
         return [f"forecast {off[0]}"]
-    return [f"{_of(cut)}: {error}" for (cut, _), error in zip(law.said, off, strict=True)]
+    return [f"{_of(cut)}: {error}" for cut, error in zip(said["cut"], off, strict=True)]
 
 
-def _of(cut: float | None) -> str:
-    return f"C/{cut:g}" if cut else "all runs"
+def _of(cut: float) -> str:
+    return f"C/{cut:g}" if np.isfinite(cut) else "all runs"
 
 
 def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
@@ -218,34 +254,26 @@ def _size_labels(ax: Axes, rows: pd.DataFrame) -> None:
         named.append(corner)
 
 
-def _key(below: np.ndarray, used: np.ndarray, lost: pd.DataFrame, law: HeldOutLaw | None) -> list[Line2D]:
-    """List the marks that occur, with their meaning."""
+def _key(uses: set[str], lost: bool, said: Sequence[str]) -> list[Line2D]:
+    """List the marks that occur, with their meaning; `said` names the runs that each forecast saw."""
     grey: dict[str, Any] = {"color": style.GREY, "ls": ""}
     handles = []
-    if law is None:
+    if not said:
         handles.append(Line2D([], [], marker="o", label="run", **grey))
     else:
         handles.append(Line2D([], [], marker="o", label="run the forecast used", **grey))
-        if (below & ~used).any():
+        if "left out" in uses:
             handles.append(Line2D([], [], marker="x", mew=1.4, label="left out: another regime", **grey))
+        of = "its law, size by size" if len(said) == 1 else f"the law of {said[0]}, by size"
         handles += [
-            Line2D([], [], marker="o", mfc="white", mew=1.2, label="run it did not see", **grey),
-            Line2D(
-                [],
-                [],
-                color=style.GREY,
-                lw=1,
-                label="its law, size by size"
-                if len(law.said) == 1
-                else f"the law of {_of(law.said[0][0])}, by size",
-            ),
+            Line2D([], [], marker="o", mfc=style.PAPER, mew=1.2, label="run it did not see", **grey),
+            Line2D([], [], color=style.GREY, lw=1, label=of),
         ]
-        several = len(law.said) > 1
-        for n, (cut, _) in enumerate(law.said):
-            look: dict[str, Any] = {"marker": "D", "mfc": "white", "mew": 1.4, "lw": 1.4}
-            label = f"forecast from {_of(cut)}" if several else "forecast"
+        look: dict[str, Any] = {"marker": "D", "mfc": style.PAPER, "mew": 1.4, "lw": 1.4}
+        for n, name in enumerate(said):
+            label = f"forecast from {name}" if len(said) > 1 else "forecast"
             handles.append(Line2D([], [], color=COLOURS[n % len(COLOURS)], label=label, **look))
         handles.append(Line2D([], [], marker="*", ms=9, color=style.INK, ls="", label="measured target"))
-    if len(lost):
+    if lost:
         handles.append(Line2D([], [], marker="X", ms=8, color=style.RED, ls="", label="diverged or failed"))
     return handles

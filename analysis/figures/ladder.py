@@ -1,11 +1,13 @@
 """Draw a ladder: what more compute buys, residuals, components, n-grams.
 
-Each function takes rows and numbers that are already decided and returns a matplotlib Figure. Fitting is
+Each picture has two functions: one makes the table of what is drawn from rows and numbers that are already decided,
+one draws that table and nothing else, on a new matplotlib Figure or on the axes `ax`. Fitting is
 `analysis.fitting`'s; the forecast's own picture is in `figures.forecast`, curves of tasks in `figures.tasks`.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,29 +17,43 @@ from matplotlib.figure import Figure
 from analysis.figures import style
 from analysis.forecasting.forecast import Prediction
 
-WITHOUT_EMBEDDINGS = "parameters without embeddings"
 
-
-def next_budgets(
+def next_budgets_data(
     rows: pd.DataFrame,
     path: Sequence[Prediction],
     marked: Sequence[Prediction],
     held: Sequence[tuple[float, float] | None],
-    loss_name: str,
-    caution: str = "",
-) -> Figure:
-    """Draw what more compute buys: the law's best loss beyond the data with its interval, and the best N and D.
+) -> pd.DataFrame:
+    """Make the table that `next_budgets` draws: `series` is run, path (the law's best loss by budget) or next.
 
     `path` and `marked` are predictions of `extrapolate` by budget; `marked` are the ones to point out, each with
     the bounds, relative to its loss, that a hold-out over the same distance had (`held`; None: untested).
-    `caution` is printed above: a picture without its caveat is passed on.
     """
-    fig = style.figure(style.WIDTH, 3.6)
-    left, right = fig.subplots(1, 2)
+    runs = rows[["params", "tokens", "flops", "loss"]].assign(series="run")
+    said = pd.DataFrame([{"series": "path", **p.to_json()} for p in path])
+    pointed = pd.DataFrame([{"series": "next", **p.to_json()} for p in marked])
+    for name, side in (("held_out_lower", 0), ("held_out_upper", 1)):
+        pointed[name] = [
+            math.nan if bounds is None else p.loss * bounds[side]
+            for p, bounds in zip(marked, held, strict=True)
+        ]
+    columns = ["series", "params", "tokens", "flops", "loss", "lower", "upper", "level", "flops_ratio"]
+    data = pd.concat([runs, said, pointed], ignore_index=True)
+    data = data.reindex(columns=[*columns, "held_out_lower", "held_out_upper"])
+    return data.astype(dict.fromkeys(data.columns[1:], float))
+
+
+def next_budgets(data: pd.DataFrame, loss_name: str, caution: str = "", ax: Any = None) -> Figure:
+    """Draw what more compute buys: the law's best loss beyond the data with its interval, and the best N and D.
+
+    `caution` is printed above: a picture without its caveat is passed on. `ax`: two axes.
+    """
+    fig, (left, right) = style.panels(ax, 2, lambda: style.figure(style.WIDTH, 3.6).subplots(1, 2))
+    rows, path, marked = (data[data["series"] == name] for name in ("run", "path", "next"))
     _best_loss(left, rows, path, loss_name)
     ends = float(rows["flops"].max())
-    for point, bounds in zip(marked, held, strict=True):
-        _marked(left, point, bounds, ends)
+    for point in style.marks(marked[marked["flops"].notna()]):
+        _marked(left, point, ends)
     left.legend(loc="upper right")
     _best_split(right, path, marked, ends)
     if caution:
@@ -45,15 +61,14 @@ def next_budgets(
     return fig
 
 
-def _best_loss(ax: Axes, rows: pd.DataFrame, path: Sequence[Prediction], loss_name: str) -> None:
-    flops = np.asarray([p.flops for p in path], dtype=np.float64)
-    best = np.asarray([p.loss for p in path])
+def _best_loss(ax: Axes, rows: pd.DataFrame, path: pd.DataFrame, loss_name: str) -> None:
+    flops, best = path["flops"].to_numpy(), path["loss"].to_numpy()
     highest = float(rows["loss"].max()) * 1.03
     # An interval may reach far beyond the picture, or to infinity; it is cut at its edge.
-    upper = np.minimum([p.upper for p in path], 10 * highest)
-    lower = np.maximum([p.lower for p in path], 0.3 * best)
-    ax.plot(rows["flops"], rows["loss"], "o", ms=3.5, mfc="white", mec=style.GREY, label="runs")
-    said = f"{path[0].level:.0%} interval of one new run, by this law"
+    upper = path["upper"].fillna(np.inf).clip(upper=10 * highest)
+    lower = path["lower"].clip(lower=0.3 * path["loss"])
+    ax.plot(rows["flops"], rows["loss"], "o", ms=3.5, mfc=style.PAPER, mec=style.GREY, label="runs")
+    said = f"{path['level'].iloc[0]:.0%} interval of one new run, by this law"
     ax.fill_between(flops, lower, upper, color=style.BLUE, alpha=0.18, lw=0, label=said)
     split = int(np.searchsorted(flops, float(rows["flops"].max()) * 0.999))
     inside, beyond = slice(0, split + 1), slice(split, None)
@@ -68,21 +83,17 @@ def _best_loss(ax: Axes, rows: pd.DataFrame, path: Sequence[Prediction], loss_na
     ax.set_ylabel(loss_name)
 
 
-def _marked(ax: Axes, point: Prediction, held: tuple[float, float] | None, ends: float) -> None:
+def _marked(ax: Axes, point: Any, ends: float) -> None:
     """Point out one budget, with the law's interval and behind it the hold-out's."""
-    if point.flops is None:
-        return
-    if held is not None:
-        label = (
-            None
-            if any("held out" in str(line.get_label()) for line in ax.lines)
-            else "the same step, held out"
-        )
-        bounds = [point.loss * max(held[0], 0.1), point.loss * min(held[1], 10.0)]
+    if math.isfinite(point.held_out_lower):
+        said = "the same step, held out"
+        label = None if any(str(line.get_label()) == said for line in ax.lines) else said
+        bounds = [max(point.held_out_lower, 0.1 * point.loss), min(point.held_out_upper, 10 * point.loss)]
         ax.plot(
             [point.flops] * 2, bounds, color=style.GREY, lw=5, alpha=0.35, solid_capstyle="butt", label=label
         )
-    style.interval_bar(ax, point.flops, point.loss, point.lower, point.upper)
+    upper = point.upper if math.isfinite(point.upper) else math.inf
+    style.interval_bar(ax, point.flops, point.loss, point.lower, upper)
     ax.annotate(
         f"{point.flops / ends:.3g}×",
         (point.flops, point.loss),
@@ -95,34 +106,24 @@ def _marked(ax: Axes, point: Prediction, held: tuple[float, float] | None, ends:
     )
 
 
-def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Prediction], ends: float) -> None:
-    flops = [p.flops or math.nan for p in path]
+def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float) -> None:
     for name, label, colour, marker in (
         ("params", "parameters N", style.BLUE, "o"),
         ("tokens", "tokens D", style.ORANGE, "s"),
     ):
-        best = [_known(p, name) for p in path]
-        ax.plot(flops, best, color=colour, lw=1.4)
-        points = [_known(p, name) for p in marked]
-        ax.plot(
-            [p.flops or math.nan for p in marked], points, marker, ms=5.5, color=colour, mfc="white", mew=1.4
-        )
-        if math.isfinite(best[-1]):
-            ax.annotate(
-                label,
-                (flops[-1], best[-1]),
-                xytext=(-4, 6),
-                textcoords="offset points",
-                ha="right",
-                fontsize=8.5,
-                color=colour,
-            )
-    values = [v for p in path for v in (_known(p, "params"), _known(p, "tokens")) if math.isfinite(v)]
+        ax.plot(path["flops"], path[name], color=colour, lw=1.4)
+        ax.plot(marked["flops"], marked[name], marker, ms=5.5, color=colour, mfc=style.PAPER, mew=1.4)
+        # Where the lines begin they are far apart, and no mark is near.
+        if math.isfinite(path[name].iloc[0]):
+            corner = (path["flops"].iloc[0], path[name].iloc[0])
+            ax.annotate(label, corner, xytext=(0, 7), textcoords="offset points", fontsize=8.5)
+    values = path[["params", "tokens"]].to_numpy()
+    values = values[np.isfinite(values)]
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
-    ax.set_ylim((min(values) / 1.5, max(values) * 3) if values else (1.0, 10.0))
-    if not values:
+    ax.set_ylim((values.min() / 1.5, values.max() * 3) if len(values) else (1.0, 10.0))
+    if not len(values):
         ax.set_title("no split under this law", fontsize=8, color=style.GREY)
-    ax.set_xlim(min(flops) / 1.6, max(flops) * 1.6)
+    ax.set_xlim(path["flops"].min() / 1.6, path["flops"].max() * 1.6)
     style.log_axis(ax, "x")
     style.log_axis(ax, "y", counts=True)
     ax.axvline(ends, color=style.GREY, lw=0.8, ls=":")
@@ -139,96 +140,155 @@ def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Predictio
     ax.set_ylabel("compute-optimal N and D")
 
 
-def _known(point: Prediction, name: str) -> float:
-    value = getattr(point, name)
-    return math.nan if value is None else float(value)
+def residuals_data(
+    rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: float | None
+) -> pd.DataFrame:
+    """Make the table that `residuals` draws: each row's `fitted` loss and (loss - fitted) / fitted in `percent`.
 
-
-def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: float | None) -> Figure:
-    """Draw (measured - fitted) / fitted in percent, against compute and against tokens per parameter.
-
-    `used` marks the rows that were fitted; `noise`, if known, is the spread between seeds, drawn as a band.
+    `used` marks the rows that were fitted; `noise`, the spread between seeds as a share of loss, if known, is in
+    percent.
     """
-    fig = style.figure(style.WIDTH, 3.2)
-    axes = fig.subplots(1, 2, sharey=True)
     percent = 100 * (rows["loss"].to_numpy() / fitted - 1)
-    colours = style.size_colours(sorted(rows["params"].unique()))
-    xs = (rows["flops"].to_numpy(), (rows["tokens"] / rows["params"]).to_numpy())
-    for ax, x in zip(axes, xs, strict=True):
-        ax.axhline(0, color=style.GREY, lw=0.8)
-        if noise is not None:
-            ax.axhspan(-200 * noise, 200 * noise, color=style.GREY, alpha=0.12, lw=0)
-        for mark, mask in (("filled", used), ("cross", ~used)):
-            if mask.any():
-                shown = rows[mask].assign(x=x[mask], y=percent[mask])
-                style.points(ax, shown, "x", "y", colours, mark)
-        style.log_axis(ax, "x")
+    return style.about(rows).assign(
+        fitted=fitted, percent=percent, used=used, noise=math.nan if noise is None else 100 * noise
+    )
+
+
+def residuals(data: pd.DataFrame, ax: Any = None) -> Figure:
+    """Draw `residuals_data` against compute and against tokens per parameter, with a band of two `noise`.
+
+    `ax`: two axes.
+    """
+    fig, axes = style.panels(ax, 2, lambda: style.figure(style.WIDTH, 3.2).subplots(1, 2, sharey=True))
+    noise = float(data["noise"].iloc[0])
+    colours = style.size_colours(sorted(data["params"].unique()))
+    data = data.assign(ratio=data["tokens"] / data["params"])
+    for axis, x in zip(axes, ("flops", "ratio"), strict=True):
+        axis.axhline(0, color=style.GREY, lw=0.8)
+        if math.isfinite(noise):
+            axis.axhspan(-2 * noise, 2 * noise, color=style.GREY, alpha=0.12, lw=0)
+        for mark, mask in (("filled", data["used"]), ("cross", ~data["used"])):
+            style.points(axis, data[mask], x, "percent", colours, mark)
+        style.log_axis(axis, "x")
     # Rows that the fit left out may lie far away; those it used decide the scale.
-    reach = 1.3 * max(np.abs(percent[used]).max(initial=0.0), 200 * (noise or 0.0), 0.2)
+    percent = data["percent"].abs()
+    reach = 1.3 * max(percent[data["used"]].max(), 2 * np.nan_to_num(noise), 0.2)
     axes[0].set_ylim(-reach, reach)
-    away = int((np.abs(percent) > reach).sum())
+    away = int((percent > reach).sum())
     if away:
         axes[0].set_title(f"{away} left-out rows lie outside the picture", fontsize=8, color=style.GREY)
     axes[0].set_xlabel("training compute C (FLOPs)")
     axes[1].set_xlabel("tokens per parameter D / N")
     axes[0].set_ylabel("loss above the fit (%)")
-    if noise is not None:
+    if math.isfinite(noise):
         axes[1].set_title("band: two standard deviations between seeds", fontsize=8, color=style.GREY)
     style.size_legend(axes[1], colours, "parameters N")
     return fig
 
 
-def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: str) -> Figure:
-    """Draw the loss of each component over model size, one small plot each.
+def components_data(rows: pd.DataFrame, names: Sequence[str], size: str) -> pd.DataFrame:
+    """Make the table that `components` draws: of each `component` the loss of every run, their mean by size, and
+    the least possible loss (column `floor_<name>`) where it is known; `series` is run, mean or floor.
 
-    Every seed is a dot, the mean a line; the least possible loss (column `floor_<name>`) is a dashed line where it
-    is known. `size` is the column with the parameters without embeddings.
+    `size` is the column with the parameters.
     """
-    across = min(5, max(1, len(names)))
-    down = -(-len(names) // across)
-    fig = style.figure(style.WIDTH, 0.35 + 1.55 * down)
-    axes = np.atleast_1d(fig.subplots(down, across, sharex=True, squeeze=False)).ravel()
-    for ax, name in zip(axes, names, strict=False):
+    parts = []
+    for name in names:
         column = f"loss_{name}"
         shown = rows[rows[column].notna()]
         mean = shown.groupby(size)[column].mean()
-        ax.plot(mean.index, mean, color=style.SEED_DOT, lw=1.3)
-        style.seed_dots(ax, shown[size], shown[column])
-        top = float(shown[column].max()) if len(shown) else 1.0
-        for floor in rows.get(f"floor_{name}", pd.Series(dtype=float)).dropna().unique():
-            ax.axhline(floor, color=style.GREY, lw=1, ls="--", clip_on=False)
-        ax.set_ylim(0, top * 1.1 or 1.0)
-        ax.set_title(style.clipped(name, 22))
-        ax.yaxis.get_major_locator().set_params(nbins=4)
-        style.log_axis(ax, "x", counts=True, most=3)
-    for ax in axes[len(names) :]:
-        ax.set_visible(False)
-    for ax in axes[max(0, len(names) - across) : len(names)]:
-        ax.tick_params(labelbottom=True)
-    fig.supylabel(loss_name, fontsize=9)
-    fig.supxlabel(WITHOUT_EMBEDDINGS, fontsize=9)
+        floors = rows.get(f"floor_{name}", pd.Series(dtype=float)).dropna().unique()
+        parts.append(pd.DataFrame({"series": "run", "size": shown[size], "loss": shown[column]}))
+        parts.append(pd.DataFrame({"series": "mean", "size": mean.index, "loss": mean.to_numpy()}))
+        parts.append(pd.DataFrame({"series": "floor", "size": math.nan, "loss": floors}))
+        for part in parts[-3:]:
+            part.insert(0, "component", name)
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def components(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -> Figure:
+    """Draw the loss of each component over model size from `components_data`, one small plot each.
+
+    Every seed is a dot, the mean a line, the floor a dashed line; `size_name` is what sizes count. `ax`: as many
+    axes as there are components.
+    """
+    names = data["component"].unique().tolist()
+    across = min(5, len(names))
+    down = -(-len(names) // across)
+
+    def make() -> list[Axes]:
+        fig = style.figure(style.WIDTH, 0.35 + 1.55 * down)
+        axes = fig.subplots(down, across, sharex=True, squeeze=False).ravel().tolist()
+        for one in axes[len(names) :]:
+            one.set_visible(False)
+        for one in axes[max(0, len(names) - across) : len(names)]:
+            one.tick_params(labelbottom=True)
+        fig.supylabel(loss_name, fontsize=9)
+        fig.supxlabel(size_name, fontsize=9)
+        return axes[: len(names)]
+
+    fig, axes = style.panels(ax, len(names), make)
+    for axis, (name, part) in zip(axes, data.groupby("component", sort=False), strict=True):
+        run, mean, floor = (part[part["series"] == series] for series in ("run", "mean", "floor"))
+        axis.plot(mean["size"], mean["loss"], color=style.SEED_DOT, lw=1.3)
+        style.seed_dots(axis, run["size"], run["loss"])
+        for level in floor["loss"].tolist():
+            axis.axhline(level, color=style.GREY, lw=1, ls="--", clip_on=False)
+        axis.set_ylim(0, run["loss"].max() * 1.1 or 1.0)
+        axis.set_title(_title(str(name)), fontsize=8.5)
+        axis.locator_params(axis="y", nbins=4)
+        style.log_axis(axis, "x", counts=True, most=3)
     return fig
 
 
-def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str) -> Figure:
-    """Draw the loss over model size with the n-grams' losses as lines, and the divergence from each in nats."""
-    fig = style.figure(style.WIDTH, 3.0)
-    left, right = fig.subplots(1, 2)
+def _title(name: str) -> str:
+    """Name a component above its small plot; a long name is broken at its last mark, and no letter is left out."""
+    if len(name) <= 16:
+        return name
+    at = max(name.rfind(mark, 0, 17) for mark in "._- ") + 1 or 16
+    return f"{name[:at]}\n{_title(name[at:])}"
+
+
+def ngrams_data(rows: pd.DataFrame, orders: Sequence[str], size: str) -> pd.DataFrame:
+    """Make the table that `ngrams` draws: `quantity` loss or kl, `series` run, mean, or an n-gram's name."""
     mean = rows.groupby(size)["loss"].mean()
-    left.plot(mean.index, mean, color=style.SEED_DOT, lw=1.3)
-    style.seed_dots(left, rows[size], rows["loss"])
-    for order, line in zip(orders, ("-", "--", ":"), strict=False):
+    parts = [
+        pd.DataFrame({"quantity": "loss", "series": "run", "size": rows[size], "value": rows["loss"]}),
+        pd.DataFrame({"quantity": "loss", "series": "mean", "size": mean.index, "value": mean.to_numpy()}),
+    ]
+    for order in orders:
         known = rows[f"ngram_{order}"].dropna() if f"ngram_{order}" in rows else pd.Series(dtype=float)
-        if len(known):
-            left.axhline(float(known.iloc[0]), color=style.GREY, lw=1, ls=line)
-            corner = (float(mean.index.max()), float(known.iloc[0]))
-            left.annotate(order, corner, ha="right", va="bottom", fontsize=8)
         far = rows.groupby(size)[f"kl_{order}"].mean()
-        right.plot(far.index, far, color=style.BLUE, lw=1.3, ls=line, label=order)
+        parts.append(
+            pd.DataFrame({"quantity": "loss", "series": order, "size": math.nan, "value": known.head(1)})
+        )
+        parts.append(
+            pd.DataFrame({"quantity": "kl", "series": order, "size": far.index, "value": far.to_numpy()})
+        )
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def ngrams(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -> Figure:
+    """Draw the loss over model size with the n-grams' losses as lines, and the divergence from each in nats.
+
+    `data` is of `ngrams_data`; `ax`: two axes.
+    """
+    fig, (left, right) = style.panels(ax, 2, lambda: style.figure(style.WIDTH, 3.0).subplots(1, 2))
+    losses = data[data["quantity"] == "loss"]
+    run, mean = (losses[losses["series"] == series] for series in ("run", "mean"))
+    left.plot(mean["size"], mean["value"], color=style.SEED_DOT, lw=1.3)
+    style.seed_dots(left, run["size"], run["value"])
+    kl = data[data["quantity"] == "kl"]
+    for (order, far), line in zip(kl.groupby("series", sort=False), ("-", "--", ":"), strict=False):
+        for level in losses[losses["series"] == order]["value"].tolist():
+            left.axhline(level, color=style.GREY, lw=1, ls=line)
+            corner = (float(mean["size"].max()), level)
+            left.annotate(str(order), corner, ha="right", va="bottom", fontsize=8)
+        right.plot(far["size"], far["value"], color=style.BLUE, lw=1.3, ls=line, label=str(order))
     left.set_ylabel(loss_name)
     right.set_ylabel("KL(model || n-gram) (nats)")
     right.legend()
-    for ax in (left, right):
-        style.log_axis(ax, "x", counts=True, most=4)
-        ax.set_xlabel(WITHOUT_EMBEDDINGS)
+    for axis in (left, right):
+        style.log_axis(axis, "x", counts=True, most=4)
+        axis.set_xlabel(size_name)
     return fig

@@ -1,4 +1,4 @@
-"""Hold what the pictures share: size, colours that the colour-blind can tell apart, seeds' dots, log axes, files.
+"""Hold what the pictures share: size, colours for every eye and background, seeds' dots, log axes, files.
 
 The colour of a seed's dot is decided here: SEED_DOT for the runs of one curve, `size_colours` where a picture shows
 several model sizes. Figures are made without pyplot, so that drawing changes no global state and needs no display.
@@ -6,7 +6,8 @@ several model sizes. Figures are made without pyplot, so that drawing changes no
 
 import base64
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -15,22 +16,21 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-# Okabe and Ito (2008): told apart by people with any of the common kinds of colour blindness.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-)
-INK, GREY, FAINT = "#222222", "#777777", "#DDDDDD"
+from analysis.errors import UserError
+
+# After Okabe and Ito (2008) and Tol (2021), whom the colour-blind can tell apart, each darkened as far as it needs:
+# every mark has a contrast of 3 to 1 or more (WCAG 2.2, 1.4.11) with PAPER and with its dark twin alike.
+BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#BC7F00", "#009E73", "#CC3311", "#CC79A7"
+PAPER, INK, GREY, FAINT = "#FFFFFF", "#222222", "#6B6B6B", "#DDDDDD"
+# Text is written in these alone (4.5 to 1 on PAPER); in an SVG each turns into its twin where the page is dark.
+DARK_TEXT = {INK: "#E4E4E4", GREY: "#A8A8A8", BLUE: "#5AB0E8", RED: "#FF8A6B"}
+DARK = {PAPER: "#16181B", INK: "#E4E4E4", FAINT: "#3A3D42"}
 # Inches across a page: figures of this width have letters of one size there.
 WIDTH = 8.2
 # More points than this are drawn as an image inside a figure, and of more sizes than this some are named.
@@ -39,6 +39,8 @@ MANY, MANY_SIZES = 5000, 40
 SEED_DOT = BLUE
 Colour = tuple[float, float, float, float]
 STYLE = {
+    # Verdana is as wide as DejaVu Sans: where a reader lacks the one, the other keeps the layout.
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
@@ -57,7 +59,7 @@ STYLE = {
     "text.color": INK,
     "text.parse_math": False,
     "savefig.dpi": 160,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     # The same picture is the same bytes.
     "svg.hashsalt": "lmscale",
 }
@@ -65,23 +67,93 @@ STYLE = {
 
 def figure(width: float, height: float) -> Figure:
     """Make an empty figure of the project's look, in inches, on no global list of figures."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
 
 
 def axes(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
     """Return the figure of `ax` and `ax`, or a new figure of that many inches and its only axes."""
-    if ax is None:
-        fig = figure(width, height)
-        return fig, fig.subplots()
+    fig, found = panels(None if ax is None else [ax], 1, lambda: figure(width, height).subplots())
+    return fig, found[0]
+
+
+def panels(
+    given: Axes | Sequence[Axes] | None, count: int, make: Callable[[], Any]
+) -> tuple[Figure, list[Axes]]:
+    """Return the figure and the `count` axes to draw on: those given, or those that `make` makes.
+
+    UserError where another number is given.
+    """
+    chosen = make() if given is None else given
+    found = cast(list[Axes], np.ravel(np.asarray(chosen, dtype=object)).tolist())
+    if len(found) != count:
+        raise UserError(
+            f"ax: {len(found)} given, and this picture has {count} plots: plt.subplots(1, {count})[1]"
+        )
     # Of axes on a part of a figure, `figure` is the part, and the part's the whole.
-    return (ax.figure if isinstance(ax.figure, Figure) else ax.figure.figure), ax
+    whole = found[0].figure
+    return (whole if isinstance(whole, Figure) else whole.figure), found
 
 
 def svg(fig: Figure) -> bytes:
-    """Return the figure as an SVG document whose letters are shapes: it looks alike on every machine."""
+    """Return the figure as an SVG document: text as text, and dark where the reader prefers it so.
+
+    A viewer that knows no media queries shows the light colours. What is told of a point (`tell`) is its title,
+    which a browser shows under the pointer.
+    """
     buffer = io.BytesIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    drawn = _TOLD.sub(rb'<g class="told"><title>\1</title>\2</g>', _LONG.sub(rb"\1", buffer.getvalue()))
+    return drawn.replace(b"</style>", DARK_RULES.encode() + b"</style>", 1)
+
+
+def _dark_rules() -> str:
+    """Write the CSS that turns a figure's ink and paper; no mark's colour has to change."""
+    rules = [
+        f'[style*="{what}: {light.lower()}"]{{{what}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    ]
+    # matplotlib writes no fill where text is black.
+    rules += [
+        f'text[style*="fill: {light.lower()}"]{{fill:{dark}!important}}' for light, dark in DARK_TEXT.items()
+    ]
+    return f"@media screen and (prefers-color-scheme:dark){{{''.join(rules)}}}"
+
+
+DARK_RULES = _dark_rules()
+# matplotlib writes a link around each point that has an address; these are no addresses.
+_TOLD = re.compile(rb'<a xlink:href="told:([^"]*)">(.*?)</a>', re.DOTALL)
+# A thousandth of a point is never seen.
+_LONG = re.compile(rb"(\.\d{3})\d+(?=[ \"LQCMz\n])")
+
+
+def about(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take from rows what a picture's table says of a run, as far as they have it."""
+    names = [name for name in ("run_id", "seed", "params", "tokens", "flops", "loss") if name in rows.columns]
+    # A seed is a name: beside rows without one it would become 0.0.
+    return rows[names].astype({name: object for name in names if name == "seed"})
+
+
+def marks(rows: pd.DataFrame) -> list[Any]:
+    """Return the rows as tuples with the columns' names: a mark each."""
+    return list(rows.itertuples())
+
+
+def tell(drawn: Collection, words: Iterable[str]) -> None:
+    """Give each point of a scatter its words, for a browser to show; a PNG has none."""
+    drawn.set_urls([f"told:{said}" for said in words])
+
+
+def told(rows: pd.DataFrame) -> list[str]:
+    """Say of each row which run it is: its name, size, tokens, seed and loss."""
+    names = rows["run_id"] if "run_id" in rows else [f"row {label}" for label in rows.index]
+    seeds = rows["seed"] if "seed" in rows else [None] * len(rows)
+    about = zip(names, rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
+    return [
+        f"{name}: {count(params)} parameters, {count(tokens)} tokens"
+        f"{'' if seed is None else f', seed {seed}'}, loss {loss:.4g}"
+        for name, params, tokens, seed, loss in about
+    ]
 
 
 def data_uri(fig: Figure) -> str:
@@ -89,11 +161,20 @@ def data_uri(fig: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg(fig)).decode()
 
 
-def write(fig: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `name`.svg and `name`.png in `folder`, and return their paths."""
+def write(fig: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Write `name`.svg, .png, and what is drawn as .csv and .json, in `folder`; return their paths."""
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     paths[0].write_bytes(svg(fig))
     fig.savefig(paths[1], format="png", metadata={"Software": None})
+    return paths + write_frame(data, folder, name)
+
+
+def write_frame(data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
+    """Write a table as `name`.csv and as `name`.json, a list of rows with null for what is no finite number."""
+    paths = [folder / f"{name}.csv", folder / f"{name}.json"]
+    data.to_csv(paths[0], index=False, float_format="%.12g")
+    known = data.replace([np.inf, -np.inf], np.nan)
+    known.to_json(paths[1], orient="records", lines=False, double_precision=15, indent=None)
     return paths
 
 
@@ -102,10 +183,9 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(cast(Any, STYLE))
 
 
-# viridis up to where its contrast with white falls to 3 to 1, the least for graphics (WCAG 2.1, 1.4.11).
-SIZES: Colormap = LinearSegmentedColormap.from_list(
-    "sizes", matplotlib.colormaps["viridis"](np.linspace(0.0, 0.6, 128))
-)
+# From violet to green, ever lighter, and never out of the range that both papers leave.
+_SIZES = ("#8A4FB8", "#5B69C9", "#2B7BC0", "#1A8A9A", "#209468", "#5A9A32", "#7F9A20")
+SIZES: Colormap = LinearSegmentedColormap.from_list("sizes", _SIZES)
 
 
 def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
@@ -117,19 +197,23 @@ def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
 
 def seed_dots(ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT) -> None:
     """Draw a small dot for each seed, at `x` and `y` of one length."""
-    ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, alpha=0.7, mew=0)
+    ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, mew=0)
 
 
 def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Colour], mark: str) -> None:
     """Draw one point a row, in the colour of its size (column params): "filled", "hollow" or a "cross"."""
+    if rows.empty:
+        return
     shades = [colours[size] for size in rows["params"]]
     look: dict[str, Any] = {
-        "filled": {"marker": "o", "c": shades, "edgecolors": "white", "linewidths": 0.5, "zorder": 4},
-        "hollow": {"marker": "o", "c": "white", "edgecolors": shades, "linewidths": 1.2, "zorder": 3},
+        "filled": {"marker": "o", "c": shades, "edgecolors": PAPER, "linewidths": 0.5, "zorder": 4},
+        "hollow": {"marker": "o", "c": PAPER, "edgecolors": shades, "linewidths": 1.2, "zorder": 3},
         "cross": {"marker": "x", "c": shades, "linewidths": 1.4, "zorder": 3},
     }[mark]
     # A page of many points is an image of them: as shapes they would be megabytes that no browser scrolls.
-    ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
+    drawn = ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
+    if len(rows) <= MANY:
+        tell(drawn, told(rows))
 
 
 def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, colour: str = RED) -> None:
@@ -142,7 +226,7 @@ def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, c
         fmt="D",
         ms=5.5,
         color=colour,
-        mfc="white",
+        mfc=PAPER,
         mew=1.4,
         capsize=4,
         lw=1.4,

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,12 +23,12 @@ from analysis.arrays import Array
 from analysis.detection.curves import Curve, curve_of
 from analysis.detection.emergence import Emergence
 from analysis.detection.noise import level_and_error
-from analysis.detection.twins import related
+from analysis.detection.twins import Twin, related
 from analysis.detection.verdict import ORDER, Verdict
 from analysis.errors import Code, UserError
 from analysis.figures import style
 
-SIZE = "parameters without embeddings"
+HELPS = "size; solid line: helps from, dashed: hurts from"
 COLOURS = {
     "emergent": style.RED,
     "smooth": style.BLUE,
@@ -91,8 +92,8 @@ def curves(rows: pd.DataFrame, found: Found) -> list[tuple[str, str]]:
     return [name for _, _, name in sorted(keyed)]
 
 
-def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
-    """Draw score against size for a run folder, a small plot a task and variant, with the expected classes.
+def accuracy_data(rows: pd.DataFrame, found: Found) -> pd.DataFrame:
+    """Make the table of `score_page` for a run folder: a panel a task and variant, with the expected classes.
 
     `rows` are finished ones, of each size and seed the longest.
     """
@@ -107,11 +108,11 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
         by_byte = found.get((task, variant, "byte_accuracy"))
         expected_class = str(expected.iloc[0]) if len(expected) else ""
         panels.append(Panel(name, curve, verdict, by_byte.curve if by_byte else None, expected_class))
-    return _page(panels, SIZE)
+    return _panel_data(panels)
 
 
-def small_curves(found: Emergence) -> Figure:
-    """Draw score against size for every task, variant and metric of an answer: emergent first and by threshold."""
+def small_curves_data(found: Emergence) -> pd.DataFrame:
+    """Make the table of `score_page` for an answer: every task, variant and metric, emergent first."""
     verdicts = by_curve(found)
     beside = {
         key[:2]: verdict.curve
@@ -119,18 +120,24 @@ def small_curves(found: Emergence) -> Figure:
         if key[2] == "byte_accuracy" and verdict_of(verdicts, *key[:2]) is not None
     }
     ordered = sorted(found.tasks, key=lambda v: (ORDER.index(v.label), v.threshold or 0.0, -abs(v.effect)))
-    panels = [
-        Panel(v.curve.name, v.curve, v, beside.get((v.curve.task, v.curve.variant)))
-        for v in ordered
-        if v.curve.metric != "byte_accuracy" or (v.curve.task, v.curve.variant) not in beside
-    ]
-    return _page(panels, "size (parameters)")
+    return _panel_data(
+        [
+            Panel(v.curve.name, v.curve, v, beside.get((v.curve.task, v.curve.variant)))
+            for v in ordered
+            if v.curve.metric != "byte_accuracy" or (v.curve.task, v.curve.variant) not in beside
+        ]
+    )
 
 
-def plot(found: Emergence) -> Figure:
+def small_curves(found: Emergence, ax: Any = None) -> Figure:
+    """Draw score against size for an answer, a small plot a task, on new axes or on as many as it has panels."""
+    return score_page(small_curves_data(found), "size (parameters)", ax)
+
+
+def plot(found: Emergence, ax: Any = None) -> Figure:
     """Draw `small_curves` in the project's look."""
     with style.styled():
-        return small_curves(found)
+        return small_curves(found, ax)
 
 
 def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
@@ -139,21 +146,22 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
     return [group[: len(TWIN_COLOURS)] for group in related(names)]
 
 
-def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found) -> Figure:
-    """Draw tasks that differ in one thing together: each of `pairs` lists (task, variant) of one plot."""
+def twins_data(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found) -> pd.DataFrame:
+    """Make the table of `twin_page`: tasks that differ in one thing, each of `pairs` in one plot."""
     groups = []
     for pair in pairs:
         verdicts = [verdict_of(found, *name) for name in pair]
-        drawn = [
-            (verdict.curve, verdict.scatter) if verdict else (_exact(rows, *name), 0.0)
-            for name, verdict in zip(pair, verdicts, strict=True)
-        ]
-        groups.append(drawn)
-    return _twin_page(groups, SIZE)[0]
+        groups.append(
+            [
+                (verdict.curve, verdict.scatter) if verdict else (_exact(rows, *name), 0.0)
+                for name, verdict in zip(pair, verdicts, strict=True)
+            ]
+        )
+    return _twin_data(groups, ())
 
 
-def twin_curves(found: Emergence) -> Figure | None:
-    """Draw related tasks of an answer together, and from where one helps or hurts; None without twins."""
+def twin_curves_data(found: Emergence) -> pd.DataFrame | None:
+    """Make the table of `twin_page` for an answer, and the sizes from which one helps or hurts; None without."""
     by_metric: dict[str, dict[tuple[str, str], Verdict]] = {}
     for verdict in found.tasks:
         mine = by_metric.setdefault(verdict.curve.metric, {})
@@ -162,51 +170,59 @@ def twin_curves(found: Emergence) -> Figure | None:
     if not groups:
         return None
     drawn = [[(v.curve, v.scatter) for v in group[: len(TWIN_COLOURS)]] for group in groups]
-    figure, axes = _twin_page(drawn, "size; solid line: helps from, dashed: hurts from")
-    for ax, group in zip(axes, groups, strict=True):
-        curve = group[0].curve
-        for twin in found.twins:
-            if (twin.task, twin.metric) == (curve.task, curve.metric):
-                for at, line in ((twin.helps_from, "-"), (twin.hurts_from, "--")):
-                    if at is not None:
-                        ax.axvline(at, color=style.INK, lw=0.7, ls=line)
-    return figure
+    return _twin_data(drawn, found.twins)
 
 
-def loss_curves(found: Emergence) -> Figure | None:
-    """Draw score against loss for every task that gains, loss falling to the right; None without losses."""
+def loss_curves_data(found: Emergence) -> pd.DataFrame | None:
+    """Make the table of `loss_curves`: scores and losses of every task that gains; None without losses."""
     gaining = [
         v for v in found.tasks if v.label in ("emergent", "smooth") and np.isfinite(v.curve.loss).any()
     ]
     if not gaining:
         return None
     gaining.sort(key=lambda v: (ORDER.index(v.label), v.threshold or 0.0))
-    figure, axes = _grid(len(gaining), 1.85)
-    for ax, verdict in zip(axes, gaining, strict=True):
-        curve = verdict.curve
-        style.seed_dots(ax, curve.loss.T, _raw(curve, curve.score).T, style.INK)
-        ax.invert_xaxis()
-        _titled(ax, curve.name, verdict.label, COLOURS[verdict.label])
-    figure.supxlabel("loss (nats), falling", fontsize=9)
-    figure.supylabel("score", fontsize=9)
+    parts = [
+        pd.DataFrame(
+            {
+                "panel": number,
+                "name": v.curve.name,
+                "class": v.label,
+                "seed": np.repeat(v.curve.seeds, len(v.curve.size)),
+                "size": np.tile(v.curve.size, len(v.curve.seeds)),
+                "loss": v.curve.loss.ravel(),
+                "score": _raw(v.curve, v.curve.score).ravel(),
+            }
+        )
+        for number, v in enumerate(gaining)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def loss_curves(data: pd.DataFrame, ax: Any = None) -> Figure:
+    """Draw score against loss, loss falling to the right, from `loss_curves_data`."""
+    figure, axes = _grid(data["panel"].nunique(), 1.85, ax, "loss (nats), falling")
+    for axis, (_, rows) in zip(axes, data.groupby("panel"), strict=True):
+        label = str(rows["class"].iloc[0])
+        style.seed_dots(axis, rows["loss"], rows["score"], COLOURS[label])
+        axis.invert_xaxis()
+        _titled(axis, str(rows["name"].iloc[0]), label)
     return figure
 
 
 def write_pictures(found: Emergence, folder: Path) -> list[Path]:
-    """Write curves.png, twins.png and against_loss.png in `folder`, as far as the table has them."""
+    """Write the pictures curves, twins, against_loss and their data in `folder`, as far as the table has them."""
     if not folder.is_dir():
         raise UserError(f"--pictures {folder}: no such folder")
+    twins, by_loss = twin_curves_data(found), loss_curves_data(found)
     written = []
     with style.styled():
-        drawn = {
-            "curves": small_curves(found),
-            "twins": twin_curves(found),
-            "against_loss": loss_curves(found),
-        }
-        for name, figure in drawn.items():
-            if figure is not None:
-                figure.savefig(folder / f"emergence_{name}.png", dpi=110, metadata={"Software": None})
-                written.append(folder / f"emergence_{name}.png")
+        drawn = [("curves", small_curves(found), small_curves_data(found))]
+        if twins is not None:
+            drawn.append(("twins", twin_page(twins, HELPS), twins))
+        if by_loss is not None:
+            drawn.append(("against_loss", loss_curves(by_loss), by_loss))
+        for name, figure, data in drawn:
+            written += style.write(figure, data, folder, f"emergence_{name}")
     return written
 
 
@@ -226,67 +242,165 @@ def _exact(rows: pd.DataFrame, task: str, variant: str) -> Curve:
     return curve_of(task, variant, "", mine.assign(seed=mine["seed"].astype(str)), lower=False)
 
 
-def _page(panels: Sequence[Panel], size_name: str) -> Figure:
-    """Draw one small plot a panel, all over the same sizes."""
-    figure, axes = _grid(len(panels), 1.85)
-    _same_sizes(axes, [panel.curve for panel in panels])
-    for ax, panel in zip(axes, panels, strict=True):
+def _panel_data(panels: Sequence[Panel]) -> pd.DataFrame:
+    """Make the table of `score_page`: a row a panel, series and size.
+
+    `series` is seed, mean (with the band that was judged, `lower` to `upper`), fitted (the shape) or bytes (the
+    accuracy by byte). The same on all rows of a panel: the levels `chance` and `shortcut`, `class`, `said`, and
+    `threshold` with its interval.
+    """
+    parts = []
+    for number, panel in enumerate(panels):
         curve, verdict = panel.curve, panel.verdict
-        colour = COLOURS[verdict.label] if verdict else style.BLUE
-        _draw_scores(ax, curve, verdict.scatter if verdict else 0.0, colour)
+        mine = _curve_rows(curve, verdict.scatter if verdict else 0.0)
         if panel.by_byte is not None:
             mean = level_and_error(panel.by_byte, 0.0)[0]
-            ax.plot(panel.by_byte.size, mean, color=style.INK, lw=1, ls=(0, (1, 1)))
-        _draw_levels(ax, curve)
+            mine.append(pd.DataFrame({"series": "bytes", "size": panel.by_byte.size, "score": mean}))
         if verdict is not None:
-            ax.plot(curve.size, verdict.fitted, color=style.INK, lw=0.9, ls=(0, (4, 2)))
-            if verdict.threshold is not None and verdict.threshold_interval is not None:
-                ax.axvspan(*verdict.threshold_interval, color=style.PURPLE, alpha=0.22, lw=0)
-                ax.axvline(verdict.threshold, color=style.PURPLE, lw=1.0)
-        _titled(ax, panel.name, panel.said, colour)
-    figure.supylabel("score", fontsize=9)
-    figure.supxlabel(size_name, fontsize=9)
-    figure.legend(handles=_legend(panels), loc="outside upper center", ncols=6)
+            mine.append(pd.DataFrame({"series": "fitted", "size": curve.size, "score": verdict.fitted}))
+        threshold, interval = None, None
+        if verdict is not None and verdict.threshold_interval is not None:
+            threshold, interval = verdict.threshold, verdict.threshold_interval
+        low, high = interval or (None, None)
+        about: dict[str, Any] = {"panel": number, "name": panel.name, "said": panel.said}
+        about |= {"class": verdict.label if verdict else "", **_about(curve)}
+        about |= {"threshold": threshold, "threshold_lower": low, "threshold_upper": high}
+        parts.append(pd.concat(mine, ignore_index=True).assign(**about))
+    return _ordered(parts, "threshold", "threshold_lower", "threshold_upper")
+
+
+def _twin_data(groups: Sequence[Sequence[tuple[Curve, float]]], twins: Sequence[Twin]) -> pd.DataFrame:
+    """Make the table of `twin_page` from each plot's curves, with the scatter that each was judged by.
+
+    Besides the series seed and mean: helps and hurts, the size from which a variant does.
+    """
+    parts = []
+    for number, group in enumerate(groups):
+        named = zip(group, _twin_names([curve for curve, _ in group]), strict=True)
+        for (curve, scatter), name in named:
+            mine = pd.concat(_curve_rows(curve, scatter), ignore_index=True)
+            parts.append(mine.assign(panel=number, name=name, **_about(curve)))
+        first = group[0][0]
+        for twin in twins:
+            if (twin.task, twin.metric) == (first.task, first.metric):
+                at = {"helps": twin.helps_from, "hurts": twin.hurts_from}
+                sizes = pd.DataFrame(
+                    [{"series": word, "size": size} for word, size in at.items() if size is not None]
+                )
+                parts.append(sizes.assign(panel=number, name=parts[-1]["name"].iloc[0], **_about(first)))
+    return _ordered(parts)
+
+
+def _ordered(parts: Sequence[pd.DataFrame], *more: str) -> pd.DataFrame:
+    first = [
+        "panel",
+        "name",
+        "task",
+        "variant",
+        "metric",
+        "series",
+        "seed",
+        "size",
+        "score",
+        "lower",
+        "upper",
+    ]
+    data = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    data = data.astype(dict.fromkeys([name for name in more if name in data], float))
+    return data[[*first, *(name for name in data.columns if name not in first)]]
+
+
+def _about(curve: Curve) -> dict[str, Any]:
+    level = curve.shift + curve.scale * curve.chance
+    shortcut = np.nan if curve.shortcut <= curve.chance else curve.shift + curve.scale * curve.shortcut
+    about = {"task": curve.task, "variant": curve.variant, "metric": curve.metric}
+    return about | {"chance": level, "shortcut": shortcut, "bounded": curve.bounded}
+
+
+def _curve_rows(curve: Curve, scatter: float) -> list[pd.DataFrame]:
+    """Tabulate what was measured: a score a seed, their mean with two standard errors."""
+    mean, band = score_and_band(curve, scatter)
+    seeds = pd.DataFrame(
+        {
+            "series": "seed",
+            "seed": np.repeat(np.asarray(curve.seeds, dtype=object), len(curve.size)),
+            "size": np.tile(curve.size, len(curve.seeds)),
+            "score": _raw(curve, curve.score).ravel(),
+        }
+    )
+    measured = {
+        "series": "mean",
+        "size": curve.size,
+        "score": mean,
+        "lower": mean - band,
+        "upper": mean + band,
+    }
+    return [seeds[seeds["score"].notna()], pd.DataFrame(measured)]
+
+
+def score_page(data: pd.DataFrame, size_name: str, ax: Any = None) -> Figure:
+    """Draw one small plot a panel, all over the same sizes, from `accuracy_data` or `small_curves_data`.
+
+    `ax`: as many axes as there are panels.
+    """
+    groups = [rows for _, rows in data.groupby("panel")]
+    figure, axes = _grid(len(groups), 1.85, ax, size_name)
+    _same_sizes(axes, data)
+    for axis, rows in zip(axes, groups, strict=True):
+        first = rows.iloc[0]
+        colour = COLOURS.get(first["class"], style.BLUE)
+        _draw_scores(axis, rows, colour)
+        _draw_levels(axis, rows)
+        for series, width, dashes in (("bytes", 1.0, (1, 1)), ("fitted", 0.9, (4, 2))):
+            line = rows[rows["series"] == series]
+            if len(line):
+                axis.plot(line["size"], line["score"], color=style.INK, lw=width, ls=(0, dashes))
+        if np.isfinite(first["threshold"]):
+            interval = first["threshold_lower"], first["threshold_upper"]
+            axis.axvspan(*interval, color=style.PURPLE, alpha=0.22, lw=0)
+            axis.axvline(first["threshold"], color=style.PURPLE, lw=1.0)
+        _titled(axis, first["name"], first["said"])
+    if ax is None:
+        figure.legend(handles=_legend(data), loc="outside upper center", ncols=6)
     return figure
 
 
-def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
+def _legend(data: pd.DataFrame) -> list[Line2D | Patch]:
     """Explain the strokes that the page has."""
-    found = [panel.verdict for panel in panels if panel.verdict is not None]
-    has_chance = any(np.isfinite(panel.curve.chance) for panel in panels)
-    has_shortcut = any(np.isfinite(panel.curve.shortcut) for panel in panels)
+    drawn = set(data["series"])
     lines = [
         (True, Line2D([], [], color=style.BLUE, marker="o", ms=3.5, label="seeds, mean, 2 s.e.")),
-        (bool(found), Line2D([], [], color=style.INK, ls=(0, (4, 2)), lw=0.9, label="fitted shape")),
-        (
-            any(panel.by_byte is not None for panel in panels),
-            Line2D([], [], color=style.INK, ls=(0, (1, 1)), label="accuracy by byte"),
-        ),
-        (has_chance, Line2D([], [], color=style.GREY, ls=":", label="chance")),
-        (has_shortcut, Line2D([], [], color=style.GREY, ls="-.", label="shortcut")),
+        ("fitted" in drawn, Line2D([], [], color=style.INK, ls=(0, (4, 2)), lw=0.9, label="fitted shape")),
+        ("bytes" in drawn, Line2D([], [], color=style.INK, ls=(0, (1, 1)), label="accuracy by byte")),
+        (data["chance"].notna().any(), Line2D([], [], color=style.GREY, ls=":", label="chance")),
+        (data["shortcut"].notna().any(), Line2D([], [], color=style.GREY, ls="-.", label="shortcut")),
     ]
     handles: list[Line2D | Patch] = [line for shown, line in lines if shown]
-    if any(verdict.threshold is not None for verdict in found):
+    if data["threshold"].notna().any():
         handles.append(Patch(color=style.PURPLE, alpha=0.35, label="threshold, its interval"))
     return handles
 
 
-def _twin_page(groups: Sequence[Sequence[tuple[Curve, float]]], size_name: str) -> tuple[Figure, list[Axes]]:
-    """Draw each group of curves, with the scatter that each was judged by, in one plot."""
-    most = max(len(group) for group in groups)
-    figure, axes = _grid(len(groups), 2.1 + 0.2 * most, most_across=3)
-    _same_sizes(axes, [curve for group in groups for curve, _ in group])
-    for ax, group in zip(axes, groups, strict=True):
-        for (curve, scatter), colour in zip(group, TWIN_COLOURS, strict=False):
-            _draw_scores(ax, curve, scatter, colour)
-            _draw_levels(ax, curve)
-        names = [_wrapped(name, 30) for name in _twin_names([curve for curve, _ in group])]
-        handles = [Line2D([], [], color=c, label=n) for n, c in zip(names, TWIN_COLOURS, strict=False)]
+def twin_page(data: pd.DataFrame, size_name: str, ax: Any = None) -> Figure:
+    """Draw the curves of each panel of `twins_data` or `twin_curves_data` in one plot.
+
+    `ax`: as many axes as there are panels.
+    """
+    groups = [list(rows.groupby("name", sort=False)) for _, rows in data.groupby("panel")]
+    figure, axes = _grid(len(groups), 2.1 + 0.2 * max(map(len, groups)), ax, size_name, most_across=3)
+    _same_sizes(axes, data)
+    for axis, group in zip(axes, groups, strict=True):
+        handles = []
+        for (name, rows), colour in zip(group, TWIN_COLOURS, strict=False):
+            _draw_scores(axis, rows, colour)
+            _draw_levels(axis, rows)
+            handles.append(Line2D([], [], color=colour, label=_wrapped(str(name), 30)))
+            for word, line in (("helps", "-"), ("hurts", "--")):
+                for size in rows[rows["series"] == word]["size"].tolist():
+                    axis.axvline(size, color=style.INK, lw=0.7, ls=line)
         # One name a line above its plot: side by side they would be wider than the axes and squeeze them.
-        ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
-    figure.supylabel("score", fontsize=9)
-    figure.supxlabel(size_name, fontsize=9)
-    return figure, axes
+        axis.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
+    return figure
 
 
 def _twin_names(group: Sequence[Curve]) -> list[str]:
@@ -296,28 +410,27 @@ def _twin_names(group: Sequence[Curve]) -> list[str]:
     return [(c.task if plain or not c.variant else f"{c.task}: {c.variant}") + metric for c in group]
 
 
-def _draw_scores(ax: Axes, curve: Curve, scatter: float, colour: str) -> None:
+def _draw_scores(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
     """Draw what was measured: a dot a seed, the line of their mean, the band of two standard errors."""
-    mean, band = score_and_band(curve, scatter)
-    ax.fill_between(curve.size, mean - band, mean + band, color=colour, alpha=0.18, lw=0)
-    for seed in _raw(curve, curve.score):
-        style.seed_dots(ax, curve.size, seed, colour)
-    ax.plot(curve.size, mean, color=colour, lw=1.2)
+    mean, seeds = (rows[rows["series"] == series] for series in ("mean", "seed"))
+    ax.fill_between(mean["size"], mean["lower"], mean["upper"], color=colour, alpha=0.18, lw=0)
+    for _, seed in seeds.groupby("seed", sort=False):
+        style.seed_dots(ax, seed["size"], seed["score"], colour)
+    ax.plot(mean["size"], mean["score"], color=colour, lw=1.2)
 
 
-def _draw_levels(ax: Axes, curve: Curve) -> None:
+def _draw_levels(ax: Axes, rows: pd.DataFrame) -> None:
     """Draw the level of a guesser dotted, and dash-dotted a shortcut's that is higher: above it a score counts."""
-    if np.isfinite(curve.chance):
-        ax.axhline(curve.shift + curve.scale * curve.chance, color=style.GREY, lw=0.9, ls=":")
-    if np.isfinite(curve.shortcut) and not curve.shortcut <= curve.chance:
-        ax.axhline(curve.shift + curve.scale * curve.shortcut, color=style.GREY, lw=0.9, ls="-.")
+    for level, line in ((rows["chance"].iloc[0], ":"), (rows["shortcut"].iloc[0], "-.")):
+        if np.isfinite(level):
+            ax.axhline(level, color=style.GREY, lw=0.9, ls=line)
 
 
-def _titled(ax: Axes, name: str, said: str, colour: str) -> None:
+def _titled(ax: Axes, name: str, said: str) -> None:
     """Write the name above a plot and the class below it, as wide as the plot: what sticks out would squeeze it."""
     lines = textwrap.wrap(said, 30, max_lines=2, placeholder=" ...")
     ax.set_title(_wrapped(name, 24) + "\n" * len(lines), loc="left", fontsize=9)
-    below = ax.text(0, 1.03, "\n".join(lines), transform=ax.transAxes, fontsize=7.5, color=colour)
+    below = ax.text(0, 1.03, "\n".join(lines), transform=ax.transAxes, fontsize=7.5)
     below.set_in_layout(False)
 
 
@@ -335,28 +448,37 @@ def _wrapped(name: str, most: int) -> str:
     return f"{name[: most - 1]}\n{style.clipped(name[most - 1 :], most)}"
 
 
-def _grid(used: int, height: float, most_across: int = 4) -> tuple[Figure, list[Axes]]:
-    """Make `used` plots, in rows."""
-    across = min(most_across, used)
-    down = -(-used // across)
-    figure = style.figure(min(style.WIDTH, 2.9 * across + 0.6), 0.6 + height * down)
-    axes = list(figure.subplots(down, across, squeeze=False).ravel())
-    for ax in axes[used:]:
-        ax.set_visible(False)
-    return figure, axes[:used]
+def _grid(
+    used: int, height: float, given: Any, size_name: str, most_across: int = 4
+) -> tuple[Figure, list[Axes]]:
+    """Make `used` plots, in rows, or take those given."""
+
+    def make() -> list[Axes]:
+        across = min(most_across, used)
+        down = -(-used // across)
+        figure = style.figure(min(style.WIDTH, 2.9 * across + 0.6), 0.6 + height * down)
+        axes = list(figure.subplots(down, across, squeeze=False).ravel())
+        for ax in axes[used:]:
+            ax.set_visible(False)
+        figure.supylabel("score", fontsize=9)
+        figure.supxlabel(size_name, fontsize=9)
+        return axes[:used]
+
+    return style.panels(given, used, make)
 
 
-def _same_sizes(axes: Sequence[Axes], drawn: Sequence[Curve]) -> None:
+def _same_sizes(axes: Sequence[Axes], data: pd.DataFrame) -> None:
     """Give all plots the same sizes, and scores in 0..1 the same limits; numbers then on the outer ones only.
 
     Matplotlib's shared axes would ask each of them at every stroke: minutes for the 191 plots of tasks=full.
     """
-    sizes = np.concatenate([curve.size for curve in drawn])
-    margin = max(sizes.max() / sizes.min(), 2.0) ** 0.05
-    bounded = all(curve.bounded for curve in drawn)
-    across = sum(ax.get_subplotspec().is_first_row() for ax in axes)  # type: ignore[union-attr]
+    low, high = data["size"].min(), data["size"].max()
+    margin = max(high / low, 2.0) ** 0.05
+    bounded = bool(data["bounded"].all())
+    places = [ax.get_subplotspec() for ax in axes]
+    across = sum(place is None or place.is_first_row() for place in places)
     for i, ax in enumerate(axes):
-        ax.set(xlim=(sizes.min() / margin, sizes.max() * margin), autoscalex_on=False)
+        ax.set(xlim=(low / margin, high * margin), autoscalex_on=False)
         if bounded:
             ax.set(ylim=(-0.04, 1.04), autoscaley_on=False)
         style.log_axis(ax, "x", counts=True, most=3)

@@ -1,35 +1,70 @@
 """Draw a sweep of rates: every rung's curve about its optimum, and the optima against the horizon."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.errors import UserError
 from analysis.figures import style
-from analysis.forecasting.rate_curves import Curves
-from analysis.forecasting.tune import Rung, Tuning
+from analysis.forecasting.tune import Tuning
 
 
 def write_tuning(found: Tuning, folder: str | Path) -> list[Path]:
-    """Write tune.svg and tune.png. UserError where there is no such folder."""
+    """Write the picture and its data as tune.*. UserError where there is no such folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"--plots {folder}: no such folder")
+    data = tuning_data(found)
     with style.styled():
-        return style.write(plot_tuning(found), folder, "tune")
+        return style.write(draw_tuning(data), data, folder, "tune")
 
 
-def plot_tuning(found: Tuning) -> Figure:
+def tuning_data(found: Tuning) -> pd.DataFrame:
+    """Make the table that is drawn, of every rung that has an optimum: `series` is tried (a rate, with the loss
+    above the optimum's in percent), curve (what was fitted through them), or optimum (its interval cut at
+    the rates tried and a factor of four beyond; the rates of `rule` and `trend`; is the best at an `edge`)."""
+    parts = []
+    for number, rung in enumerate(r for r in found.rungs if np.isfinite(r.optimum)):
+        away = np.log(rung.rates / rung.optimum)
+        above = 100.0 * np.expm1(np.log(rung.losses) - rung.value)
+        mine = [pd.DataFrame({"series": "tried", "rate": rung.rates, "above": above})]
+        if not rung.edge:
+            u = np.linspace(max(away.min(), -np.log(4.0)), min(away.max(), np.log(4.0)), 50)
+            rates = rung.optimum * np.exp(u)
+            curve = {"series": "curve", "rate": rates, "above": 100.0 * np.expm1(found.curves.above(u))}
+            mine.append(pd.DataFrame(curve))
+        low, high = np.clip(rung.interval, rung.rates[0] / 4.0, rung.rates[-1] * 4.0)
+        trend = found.trend.rate(rung.place) if found.trend and "tokens" in found.trend.exponents else np.nan
+        best = {"series": "optimum", "rate": rung.optimum, "lower": low, "upper": high, "rule": rung.rule}
+        mine.append(pd.DataFrame([best | {"trend": trend, "edge": bool(rung.edge)}]))
+        place = {name: rung.place[name] for name in ("params", "tokens")}
+        parts.append(pd.concat(mine, ignore_index=True).assign(rung=number, optimum=rung.optimum, **place))
+    columns = ["rung", "params", "tokens", "series", "rate", "above", "optimum", "lower", "upper", "rule"]
+    columns += ["trend", "edge"]
+    data = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return data.reindex(columns=columns).assign(level=found.level)
+
+
+def plot_tuning(found: Tuning, ax: Any = None) -> Figure:
     """Draw loss above each rung's best against the rate over its optimum, and optima against tokens."""
-    colours = style.size_colours([rung.place["params"] for rung in found.rungs])
-    figure = style.figure(style.WIDTH, 3.6)
-    left, right = figure.subplots(1, 2)
-    shown = [rung for rung in found.rungs if np.isfinite(rung.optimum)]
-    for rung in shown:
-        _curve(left, rung, found.curves, colours[rung.place["params"]])
-        _optimum(right, rung, colours[rung.place["params"]], found)
+    return draw_tuning(tuning_data(found), ax)
+
+
+def draw_tuning(data: pd.DataFrame, ax: Any = None) -> Figure:
+    """Draw `tuning_data`, on new axes or on the two of `ax`."""
+    figure, (left, right) = style.panels(ax, 2, lambda: style.figure(style.WIDTH, 3.6).subplots(1, 2))
+    colours: dict[Any, style.Colour] = dict(style.size_colours(data["params"].unique().tolist() or [1.0]))
+    for _, rung in data.groupby("rung"):
+        colour = colours[rung["params"].iloc[0]]
+        tried, curve = (rung[rung["series"] == series] for series in ("tried", "curve"))
+        left.plot(tried["rate"] / tried["optimum"], tried["above"], "o", ms=3, color=colour, mew=0)
+        left.plot(curve["rate"] / curve["optimum"], curve["above"], color=colour, lw=0.8, alpha=0.6)
+    for params, optima in data[data["series"] == "optimum"].groupby("params"):
+        _optima(right, optima.sort_values("tokens"), colours[params])
     left.set(xlabel="rate / optimum", ylabel="loss above the optimum's, %", title="every rung and horizon")
     left.set_xscale("log")
     left.axvline(1.0, color=style.GREY, lw=0.8, zorder=0)
@@ -41,30 +76,19 @@ def plot_tuning(found: Tuning) -> Figure:
     style.log_axis(right, "x", counts=True)
     style.log_axis(right, "y")
     style.size_legend(right, colours, "params")
-    said = f"bars: {100 * found.level:g}% intervals; hollow: the best rate is at an edge; crosses: the rule's rate"
-    figure.supxlabel(said, x=0.01, ha="left", fontsize=8, color=style.GREY)
+    if ax is None:
+        level = 100 * data["level"].iloc[0] if len(data) else 0
+        said = f"bars: {level:g}% intervals; hollow: the best rate is at an edge; crosses: the rule's rate"
+        figure.supxlabel(said, x=0.01, ha="left", fontsize=8, color=style.GREY)
     return figure
 
 
-def _curve(ax: Axes, rung: Rung, curves: Curves, colour: style.Colour) -> None:
-    """Draw the mean losses of the rates tried, those of the fitted curve's range joined by it."""
-    away = np.log(rung.rates / rung.optimum)
-    above = 100.0 * np.expm1(np.log(rung.losses) - rung.value)
-    ax.plot(rung.rates / rung.optimum, above, "o", ms=3, color=colour, mew=0, alpha=0.8)
-    u = np.linspace(max(away.min(), -np.log(4.0)), min(away.max(), np.log(4.0)), 50)
-    if not rung.edge:
-        ax.plot(np.exp(u), 100.0 * np.expm1(curves.above(u)), color=colour, lw=0.8, alpha=0.6)
-
-
-def _optimum(ax: Axes, rung: Rung, colour: style.Colour, found: Tuning) -> None:
-    """Draw the optimum with its interval, cut at the rates tried and a factor of four beyond."""
-    tokens = rung.place["tokens"]
-    low, high = np.clip(rung.interval, rung.rates[0] / 4.0, rung.rates[-1] * 4.0)
-    ax.plot([tokens, tokens], [low, high], color=colour, lw=1.0, alpha=0.6)
-    ax.plot(tokens, rung.optimum, "o", ms=4, color=colour, mfc="white" if rung.edge else colour)
-    if rung.rule > 0:
-        ax.plot(tokens, rung.rule, "x", ms=4, color=style.RED, mew=1.0)
-    if found.trend and "tokens" in found.trend.exponents:
-        ends = [r.place["tokens"] for r in found.rungs if r.place["params"] == rung.place["params"]]
-        line = [found.trend.rate({**rung.place, "tokens": t}) for t in (min(ends), max(ends))]
-        ax.plot([min(ends), max(ends)], line, color=colour, lw=0.6, alpha=0.5)
+def _optima(ax: Axes, optima: pd.DataFrame, colour: style.Colour) -> None:
+    """Draw a size's optima with their intervals, the rule's rates, and the trend through them."""
+    for best in style.marks(optima):
+        ax.plot([best.tokens] * 2, [best.lower, best.upper], color=colour, lw=1.0, alpha=0.6)
+        ax.plot(best.tokens, best.rate, "o", ms=4, color=colour, mfc=style.PAPER if best.edge else colour)
+        if best.rule > 0:
+            ax.plot(best.tokens, best.rule, "x", ms=4, color=style.RED, mew=1.0)
+    ends = optima.iloc[[0, -1]]
+    ax.plot(ends["tokens"], ends["trend"], color=colour, lw=0.6, alpha=0.5)

@@ -49,6 +49,17 @@ def fit(table: pd.DataFrame, form: str | Form = "chinchilla", **options: Any) ->
     (or of `group`s) each get their own global search. `form="auto"` takes the form of least rolling held-out
     error; `regime="auto"` leaves out the rows of highest loss where the law bends (`fitting.holdouts`; neither
     looks at a target). One-variable forms read the column `x` (flops unless said). Raises UserError.
+
+    >>> import pandas as pd
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 1e8, 6e8)]
+    >>> table = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> from analysis import fit
+    >>> fitted = fit(table, bootstrap=20)
+    >>> fitted
+    <Fit: chinchilla: L = E + A / N^alpha + B / D^beta>
+    >>> round(fitted.params["alpha"], 2)
+    0.34
     """
     return fit_members(table, FitOptions(form=form, **options))[0].fit
 
@@ -56,10 +67,20 @@ def fit(table: pd.DataFrame, form: str | Form = "chinchilla", **options: Any) ->
 def fit_shared(
     tables: Mapping[str, pd.DataFrame], form: str | Form = "chinchilla", **options: Any
 ) -> dict[str, Fit]:
-    """Fit `form` to each of several tables, with one irreducible loss for all of them; all else is each one's own.
+    """Fit `form` to each of several `tables`, with one irreducible loss for all; all else is each one's own.
 
     The objective is the sum over all rows. Draw r of every fit is of the same resample, with the same E.
     `options` are those of `fit` without those of the floor. Raises UserError.
+
+    >>> import pandas as pd
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 1e8, 6e8)]
+    >>> table = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> from analysis import fit_shared
+    >>> other = table.assign(loss=table["loss"] + 50 / table["params"] ** 0.34)
+    >>> found = fit_shared({"a": table, "b": other}, bootstrap=20)
+    >>> round(found["a"].params["E"], 2), round(found["b"].params["E"], 2)
+    (1.7, 1.7)
     """
     rows, members = _shared_members(tables, FitOptions(form=form, **options))
     return {name: own_fit(members[0].fit, name, own) for name, own in rows.items()}

@@ -3,7 +3,6 @@
 Fitting is `fitting.fit`'s business; predictions of new runs with intervals are `forecasting`'s.
 """
 
-import html
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +20,12 @@ from analysis.fitting.observations import Observations
 from analysis.fitting.problem import Problem
 from analysis.fitting.structure import structure
 from analysis.laws.law import Form
+from analysis.shown import Shown, as_html
 from analysis.tables.finished import LeftOut
 
 
-@dataclass(frozen=True)
-class Fit:
+@dataclass(frozen=True, repr=False)
+class Fit(Shown):
     """A fitted law. `params` by name (nats, per-parameter units of `form.equation`); `draws` are the resampled
     parameters behind `bse` (their standard deviation) and `conf_int()` (their percentiles)."""
 
@@ -149,10 +149,10 @@ class Fit:
             }
         )
 
-    def plot(self) -> Any:
-        """Draw observed against predicted loss; returns matplotlib's Figure."""
+    def plot(self, ax: Any = None) -> Any:
+        """Draw observed against predicted loss, on `ax` or on new axes; returns matplotlib's Figure."""
         # By its name: no law needs a picture, and matplotlib takes longer to import than a fit takes.
-        return importlib.import_module("analysis.figures.law").plot_fit(self)
+        return importlib.import_module("analysis.figures.law").plot_fit(self, ax)
 
     def _repr_html_(self) -> str:
         return html_of(self._headline(), self.to_frame(), self.observations.left_out, self.warnings)
@@ -231,6 +231,4 @@ def html_of(
     headline: Sequence[str], frame: pd.DataFrame, left_out: Iterable[LeftOut], warnings: Iterable[Warn]
 ) -> str:
     """Write an answer as HTML, for a notebook."""
-    above = "<br>".join(html.escape(line) for line in headline)
-    below = "<br>".join(html.escape(line) for line in notes(left_out, warnings))
-    return f"<p>{above}</p>{frame.to_html(float_format=lambda v: f'{v:.6g}')}<p>{below}</p>"
+    return as_html(headline, frame, notes(left_out, warnings))

@@ -36,6 +36,7 @@ from analysis.forecasting.recipes import (
 )
 from analysis.forecasting.settle import Settling, settle
 from analysis.forecasting.thresholds import Moved
+from analysis.shown import Shown
 from analysis.tables.finished import LeftOut
 
 DRAWS = 600
@@ -78,8 +79,8 @@ class Seconds:
         return {**said, "multipliers": [m.to_json() for m in self.multipliers]}
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """Recipe `b` against recipe `a`.
 
     `multipliers` are at the tables' common budgets (the first `observed`) and at the targets; `trend` is the factor
@@ -153,10 +154,10 @@ class Comparison:
         """Make a table of the multipliers, one row a budget."""
         return pd.DataFrame([m.to_json() for m in self.multipliers])
 
-    def plot(self) -> Any:
-        """Draw both curves and the multiplier over compute; returns matplotlib's Figure."""
+    def plot(self, ax: Any = None) -> Any:
+        """Draw both curves and the multiplier over compute; returns matplotlib's Figure. `ax`: two axes of it."""
         # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
-        return import_module("analysis.figures.compare").plot_comparison(self)
+        return import_module("analysis.figures.compare").plot_comparison(self, ax)
 
     def _repr_html_(self) -> str:
         return html_of([self.sentence], self.to_frame(), self.left_out, self.warnings)
@@ -212,8 +213,18 @@ def compare(
     params_active, which then are N, seed, group, learning_rate, seconds), at their common budgets and at `targets`
     (FLOPs).
 
+    `names` are what the recipes are called, `level` is that of the intervals, `seed` of the resamples.
     `differs` names the fields in which the recipes are meant to differ; `tasks` are thresholds of both
     (`forecasting.thresholds`). Raises UserError where they cannot be compared.
+
+    >>> import pandas as pd
+    >>> from analysis import compare
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 5e7, 2e8, 6e8)]
+    >>> a = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> b = a.assign(tokens=a["tokens"] / 2)
+    >>> round(compare(a, b).multipliers[0].value, 1)
+    2.0
     """
     check_level(level)
     check_seed(seed)

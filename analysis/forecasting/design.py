@@ -15,13 +15,14 @@ from jaxtyping import Float
 from analysis.arrays import Array
 from analysis.errors import UserError, Warn
 from analysis.fitting.fit import fit_members
-from analysis.fitting.result import Member, notes
+from analysis.fitting.result import Member, html_of, notes
 from analysis.forecasting.cost import cost_model
 from analysis.forecasting.discrepancy import discrepancy_of, hold_out
 from analysis.forecasting.forecast import DEFAULTS, FEWEST_RESAMPLES, LEAST_WEIGHT
 from analysis.forecasting.interval import DRAWS, noise_of
 from analysis.forecasting.spending import Belief, Purchase, spend
 from analysis.laws.catalogue import get_form
+from analysis.shown import Shown
 from analysis.tables.columns import positive_numbers
 
 # A law is off by MISFIT of loss (a standard deviation), and alike where runs differ by less than REACH in the
@@ -37,8 +38,8 @@ MOST_ROWS = 1500
 PRIOR_LAWS, PRIOR_EXPONENT, PRIOR_TERM, PRIOR_NOISE = 2000, (0.07, 0.7), (0.1, 2.0), 0.005
 
 
-@dataclass(frozen=True)
-class Design:
+@dataclass(frozen=True, repr=False)
+class Design(Shown):
     """The next runs: `runs` is a table of candidates with their `seeds`, in the order they were first bought.
 
     Half-widths are half of log(upper / lower): .03 is an interval of about +-3%, of one new run at the target.
@@ -75,6 +76,14 @@ class Design:
             "belief": self.belief,
             "warnings": [{"code": warn.code, "message": warn.message} for warn in self.warnings],
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table of the next runs."""
+        return self.runs
+
+    def _repr_html_(self) -> str:
+        headline = [self.summary().splitlines()[1], f"{'stop' if self.stop else 'go on'}: {self.why}"]
+        return html_of(headline, self.to_frame(), (), self.warnings)
 
     def summary(self) -> str:
         """Write the design as a table for a person, each run with its cost."""
@@ -113,6 +122,13 @@ def design(
     fit. Runs are bought until `budget` is spent (in `cost_column`: FLOPs, seconds), the half-width `width` is
     reached, or none is worth its cost. A candidate may be run `most_seeds` times. `options` are the fields of
     `FitOptions`. Raises UserError.
+
+    >>> import pandas as pd
+    >>> from analysis import design
+    >>> candidates = pd.DataFrame({"params": [1e6, 4e6, 2e7], "tokens": [2e7, 8e7, 4e8]})
+    >>> found = design(None, candidates, at={"params": 1e9, "tokens": 2e10}, budget=1e18)
+    >>> 0 < found.cost <= 1e18, found.to_frame()["seeds"].sum() > 1
+    (True, np.True_)
     """
     chosen = replace(DEFAULTS, **options)
     _check(candidates, budget, width, cost_column, most_seeds, chosen.bootstrap)

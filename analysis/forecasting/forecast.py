@@ -17,6 +17,7 @@ from analysis.forecasting.cost import Cost, wanted_runs
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
 from analysis.forecasting.sensitivity import Sensitivity, sensitivity
+from analysis.shown import Shown
 
 # The options of a fit where `extrapolate` differs from `fit`.
 DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
@@ -47,8 +48,8 @@ class Prediction:
         return {name: finite(v) if v is not None else None for name, v in self.__dict__.items()}
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(Shown):
     """Predictions of new runs, the fit behind them, and what not to believe about them. `draws` are losses of new
     runs, one column a prediction: what the intervals are made of."""
 
@@ -125,6 +126,15 @@ def extrapolate(
     They are: compute `budgets` (FLOPs, split for the least loss), the rows of `targets`, and `at` given
     columns (params and tokens, or what a law of one variable reads). `options` are the fields of `FitOptions`, with
     `DEFAULTS` for those not given; of a fit `level` and `seed` alone can be chosen.
+
+    >>> import pandas as pd
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 1e8, 6e8)]
+    >>> table = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> from analysis import extrapolate
+    >>> (said,) = extrapolate(table, at=[{"params": 1e8, "tokens": 2e9}], bootstrap=20).predictions
+    >>> round(said.loss, 2), said.lower < said.loss < said.upper
+    (3.48, True)
     """
     if not budgets and targets is None and not at:
         raise UserError(

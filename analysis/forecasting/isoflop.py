@@ -18,6 +18,7 @@ from analysis.fitting.options import FitOptions
 from analysis.fitting.resampling import resample_counts
 from analysis.fitting.result import Fit, finite, html_of, notes
 from analysis.forecasting.cost import cost_model, optimum
+from analysis.shown import Shown
 from analysis.tables.finished import LeftOut
 
 METHODS = ("parabola", "envelope", "parametric")
@@ -41,8 +42,8 @@ class Optimum:
     loss: float
 
 
-@dataclass(frozen=True)
-class IsoFlop:
+@dataclass(frozen=True, repr=False)
+class IsoFlop(Shown):
     """N* = const x C^exponent_params, D* likewise; `draws` are resampled exponents (NaN: no line)."""
 
     method: str
@@ -118,9 +119,19 @@ def isoflop(
 ) -> IsoFlop:
     """Find the optimum of every budget in `table` (params, tokens, loss; flops, or 6ND) and how it grows.
 
-    parabola: log loss against log params at each budget; envelope: the best run of each budget; parametric:
-    the chinchilla law under the table's own cost. Runs, or `group`s of them, are resampled. UserError if
-    fewer than two budgets have an optimum inside their sizes.
+    method: parabola (log loss against log params at each budget), envelope (the best run of each budget) or
+    parametric (the chinchilla law under the table's own cost). bootstrap: resamples, drawn with `seed`, of runs
+    or of `group`s of them. level: of the intervals. UserError if fewer than two budgets have an optimum inside
+    their sizes.
+
+    >>> import pandas as pd
+    >>> from analysis import isoflop
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> at = [(b, (b / 120) ** 0.5 * share) for b in (1e16, 1e17, 1e18) for share in (0.25, 0.5, 1, 2, 4)]
+    >>> rows = [(n, b / 6 / n, law(n, b / 6 / n)) for b, n in at]
+    >>> table = pd.DataFrame(rows, columns=["params", "tokens", "loss"])
+    >>> round(isoflop(table, bootstrap=20).exponent_params, 2)
+    0.45
     """
     if method not in METHODS:
         raise UserError(f"method = {method}: choose one of {', '.join(METHODS)}")

@@ -114,7 +114,24 @@ def promise(
 
 
 def forecast(table: pd.DataFrame, request: Request, folder: Path, **options: Any) -> dict[str, Any]:
-    """Make a promise, register it in `folder` and return what its file holds; `options` are those of `promise`."""
+    """Make a promise of `request` from the runs of `table`, register it in `folder` and return what its file holds.
+
+    `options` are those of `promise`: cut, tasks, plans, source, and the fields of `FitOptions`.
+
+    >>> import pandas as pd
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 1e8, 6e8)]
+    >>> table = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from analysis import Request, forecast, verify
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = forecast(table, Request(at={"params": 1e8, "tokens": 4e9}), Path(folder))
+    ...     measured = pd.concat([table, pd.DataFrame([{"params": 1e8, "tokens": 4e9, "loss": law(1e8, 4e9)}])])
+    ...     scored = verify(Path(folder), measured.reset_index(drop=True))
+    >>> len(scored.scores), abs(scored.scores[0].error) < 0.02
+    (1, True)
+    """
     return register(folder, promise(table, request, **options))[0]
 
 

@@ -13,6 +13,7 @@ from analysis.errors import Status, UserError, status_of
 from analysis.fitting.result import html_of
 from analysis.forecasting.compare import ALIKE, Comparison, compare
 from analysis.forecasting.recipes import Recipe
+from analysis.shown import Shown
 
 # The false-discovery level at which a recipe is called better or worse among several.
 FALSE_DISCOVERIES = 0.05
@@ -36,8 +37,8 @@ class Accuracy:
         return dict(self.__dict__)
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Shown):
     """Recipes against a baseline, the likeliest best first, each with its q-value."""
 
     baseline: str
@@ -81,9 +82,9 @@ class Ranking:
             )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def plot(self) -> Any:
-        """Draw the likeliest best against the baseline; returns matplotlib's Figure."""
-        return self.comparisons[0].plot()
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the likeliest best against the baseline; returns matplotlib's Figure. `ax`: two axes of it."""
+        return self.comparisons[0].plot(ax)
 
     def _repr_html_(self) -> str:
         return html_of([f"against {self.baseline}"], self.to_frame(), (), ())
@@ -118,8 +119,19 @@ def compare_all(
 ) -> Ranking:
     """Compare every recipe with the first of `tables` (columns as for `compare`), and rank them. Raises UserError.
 
+    `targets`, `differs`, `level` and `seed` are those of `compare`.
+
     The two-sided p-value of a recipe is twice the smaller probability of being ahead and behind; q-values are those
     of Benjamini and Hochberg (1995), and a recipe is called better or worse only where they carry it.
+
+    >>> import pandas as pd
+    >>> from analysis import compare_all
+    >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
+    >>> runs = [(n, d, law(n, d)) for n in (1e6, 4e6, 2e7) for d in (2e7, 5e7, 2e8, 6e8)]
+    >>> a = pd.DataFrame(runs, columns=["params", "tokens", "loss"])
+    >>> tables = {"a": a, "b": a.assign(tokens=a["tokens"] / 2), "c": a.assign(tokens=a["tokens"] / 3)}
+    >>> compare_all(tables).to_frame()["recipe"].tolist()
+    ['c', 'b']
     """
     if len(tables) < 3:
         raise UserError(f"{len(tables)} tables: a ranking needs a baseline and two recipes or more")

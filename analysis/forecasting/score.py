@@ -6,6 +6,7 @@ where its target had begun before it was registered. Both count apart.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from scipy.stats import binomtest
 
 from analysis.arrays import Array
 from analysis.errors import UserError
+from analysis.fitting.result import html_of
 from analysis.forecasting.promise import LEVELS, PROBABILITIES, row_hashes, same_run
 from analysis.forecasting.registry import Registered, registered, time_of
+from analysis.shown import Shown
 from analysis.tables.begun import first_steps
 from analysis.tables.finished import finished_rows
 from analysis.tables.load import is_run_folder, load_table, tasks_of
@@ -58,8 +61,8 @@ class Score:
         return {**self.__dict__, "tasks": list(self.tasks)}
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """The scores of the measured forecasts of a folder, the ids of those not measured yet, and notes."""
 
     scores: tuple[Score, ...]
@@ -82,6 +85,31 @@ class Verification:
             "calibration": self.calibration(),
             "notes": list(self.notes),
         }
+
+    def __repr__(self) -> str:
+        return f"<Verification: {len(self.scores)} scores, {len(self.pending)} pending>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the scores, one row a forecast and run of its target."""
+        names = ("id", "run", "forecast", "measured", "error", "crps", "pit", "standing", "why", "first")
+        return pd.DataFrame(
+            [
+                {**dict(s.target), **{name: getattr(s, name) for name in names}}
+                | {f"inside_{level}": held for level, held in s.inside.items()}
+                for s in self.scores
+            ]
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw how well the forecasts were calibrated.
+
+        Returns matplotlib's Figure; `ax`: two axes of it, in place of new ones.
+        """
+        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
+        return import_module("analysis.figures.calibration").plot_calibration(self, ax)
+
+    def _repr_html_(self) -> str:
+        return html_of(list(self.notes), self.to_frame(), (), ())
 
     def summary(self) -> str:
         """Write the scores as a table for a person."""
@@ -120,9 +148,17 @@ def verify(
 ) -> Verification:
     """Find the measured targets in `table` and score every forecast that is registered in `folder`.
 
-    began: when runs took their first step (seconds since 1970), by run id; a table may have a column `began_at` in
-    its place. source: reads the table (and task scores) that a forecast was made of, where `table` lacks its rows.
-    Raises UserError where none is registered, or the table lacks params, tokens or loss.
+    tasks: the table of their scores. began: when runs took their first step (seconds since 1970), by run id; a
+    table may have a column `began_at` in its place. source: reads the table (and task scores) that a forecast
+    was made of, where `table` lacks its rows. Raises UserError where none is registered, or the table lacks
+    params, tokens or loss.
+
+    >>> import tempfile
+    >>> from analysis import verify
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     verify(Path(folder), pd.DataFrame({"params": [1e6], "tokens": [2e7], "loss": [4.1]}))
+    Traceback (most recent call last):
+    analysis.errors.UserError: FOLDER: no forecast is registered there
     """
     for name in ("params", "tokens", "loss"):
         if name not in table:

@@ -5,6 +5,7 @@ How the optima are found is `forecasting.rate_curves`' business.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from jaxtyping import Float
 from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.options import check_level
-from analysis.fitting.result import finite, notes
+from analysis.fitting.result import finite, html_of, notes
 from analysis.forecasting.rate_curves import FEWEST_RATES, Curves, fit_curves, student_reach
+from analysis.shown import Shown
 from analysis.tables.columns import numbers
 from analysis.tables.finished import LeftOut, finished_rows
 
@@ -104,8 +106,8 @@ class Trend:
         }
 
 
-@dataclass(frozen=True)
-class Tuning:
+@dataclass(frozen=True, repr=False)
+class Tuning(Shown):
     """The rungs of a sweep of rates, the trend of their optima and what not to believe."""
 
     rungs: tuple[Rung, ...]
@@ -133,6 +135,25 @@ class Tuning:
             "status": self.status,
             "warnings": [{"code": warn.code, "message": warn.message} for warn in self.warnings],
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Make a table of the rungs: each one's best rate with its interval, the rule's rate and what it costs."""
+        said = [rung.to_json() for rung in self.rungs]
+        flat = [{name: v for name, v in one.items() if not isinstance(v, list)} for one in said]
+        for row, one in zip(flat, said, strict=True):
+            row["lower"], row["upper"] = one["interval"]
+        return pd.DataFrame(flat)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw every rung's curve about its optimum, and the optima against tokens.
+
+        Returns matplotlib's Figure; `ax`: two axes of it, in place of new ones.
+        """
+        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
+        return import_module("analysis.figures.tune").plot_tuning(self, ax)
+
+    def _repr_html_(self) -> str:
+        return html_of(self.summary().splitlines()[:1], self.to_frame(), self.left_out, self.warnings)
 
     def summary(self) -> str:
         """Write the rungs as a table for a person, and the trend."""
@@ -166,6 +187,15 @@ def tune(table: pd.DataFrame, *, rule: str = "", level: float = 0.9) -> Tuning:
 
     `rule` says what a law's runs used: a column of the table, a number, or NUMBER/COLUMN (0.3/d_model). Seeds of
     one rate are pooled. Raises UserError.
+
+    >>> import math
+    >>> import pandas as pd
+    >>> from analysis import tune
+    >>> rates = (0.0025, 0.005, 0.01, 0.02)
+    >>> rows = [(n, 2e8, r, 3 + math.log(r / 10 * n**0.5) ** 2 / 10) for n in (1e6, 4e6) for r in rates]
+    >>> table = pd.DataFrame(rows, columns=["params", "tokens", "learning_rate", "loss"])
+    >>> [round(rung.optimum, 4) for rung in tune(table).rungs]
+    [0.01, 0.005]
     """
     check_level(level)
     for name in ("learning_rate", "params", "tokens", "loss"):

@@ -206,9 +206,19 @@ def own_form(
     """Make a law of one's own from `law(p, x) -> loss`, written with operators and numpy functions.
 
     `p.E`, `p.A`, ... are its parameters, `x.params`, `x.tokens`, ... the table's columns. `bounds` gives each
-    parameter's finite range; a range of positive numbers that spans a factor above 100 is searched in
-    logarithms. `linear` names non-negative parameters that the law is linear in together (zero in all gives
-    zero loss): they are solved for, and the search is the better for it. Derivatives are automatic.
+    parameter's finite range (`name` and `equation` are what answers call the law); a range of positive numbers
+    that spans a factor above 100 is searched in logarithms. `linear` names non-negative parameters that the law
+    is linear in together (zero in all gives zero loss): they are solved for, and the search is the better for
+    it. Derivatives are automatic.
+
+    >>> import pandas as pd
+    >>> from analysis import fit, own_form
+    >>> bounds = {"E": (0, 3), "A": (1, 1e4), "a": (0.1, 1)}
+    >>> mine = own_form(lambda p, x: p.E + p.A / x.params**p.a, bounds, columns=["params"], linear=["E", "A"])
+    >>> table = pd.DataFrame({"params": [1e6, 2e6, 4e6, 8e6, 2e7, 5e7], "tokens": 1e9})
+    >>> table["loss"] = 1.7 + 400 / table["params"] ** 0.34
+    >>> round(fit(table, mine, bootstrap=0).params["a"], 2)
+    0.34
     """
     wrong = [n for n, (low, high) in bounds.items() if not (np.isfinite([low, high]).all() and low < high)]
     if wrong:

@@ -17,6 +17,7 @@ from analysis.forecasting.forecast import Prediction
 from analysis.forecasting.target import CUT, Target
 from analysis.report import html
 from analysis.report.answer import answer_box, behind_answer, headline, ladder_sentence, title, warnings_of
+from analysis.report.beside import figures_in, write_answers
 from analysis.report.conventions import conventions_section
 from analysis.report.findings import Findings, Ladders, ladders
 from analysis.report.kept import Kept
@@ -39,10 +40,11 @@ def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> 
     told = ladders(table, source)
     with style.styled():
         shown = [
-            {p.name: _embedded(p, file_name(found, p.name), source) for p in pictures(found)}
+            {p.name: _embedded(p, file_name(found, p.name), source, folder) for p in pictures(found)}
             for found in told.each
         ]
-        calibration = "".join(_embedded(p, p.name, source) for p in calibration_picture(told))
+        calibration = "".join(_embedded(p, p.name, source, folder) for p in calibration_picture(told))
+    write_answers(told, folder)
     forecasts = forecasts_section(told, calibration)
     if len(told.each) > 1:
         heading = f"{source.name}: {len(told.each)} ladders, and what each of them says"
@@ -168,7 +170,8 @@ def _target(target: Target, **said: Any) -> dict[str, Any]:
     return about | {"measured": list(target.losses), "relative_error": error, **said}
 
 
-def _embedded(shown: Picture, name: str, source: Source) -> str:
+def _embedded(shown: Picture, name: str, source: Source, folder: Path) -> str:
+    style.write(shown.figure, shown.data, figures_in(folder), name)
     command = f"{source.command('plots', out=True)}  # {name}.svg"
     width = shown.figure.get_figwidth() / style.WIDTH
     return html.picture(style.data_uri(shown.figure), shown.shows, command, width)

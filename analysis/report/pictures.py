@@ -15,16 +15,18 @@ from analysis.report.findings import Findings, HeldOut, Ladders, Law
 from analysis.report.promises import one_forecast
 from analysis.tables.finished import finished_rows
 
-SIZE = "params_nonembedding"
+SIZE, SIZE_NAME = "params_nonembedding", "parameters without embeddings"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """`name` is the file's, without its ending; `shows` is the alternative text and the caption."""
+    """`name` is the file's, without its ending; `shows` is the alternative text and the caption; `data` is what is
+    drawn."""
 
     name: str
     figure: Figure
     shows: str
+    data: pd.DataFrame
 
 
 def pictures(found: Findings) -> Iterator[Picture]:
@@ -56,12 +58,14 @@ def calibration_picture(told: Ladders) -> Iterator[Picture]:
     """Draw how the forecasts of the folder were calibrated; nothing while none is measured."""
     if told.verified is not None and told.verified.scores:
         counted = sum(len(told.verified.of(standing)) for standing in STANDINGS)
+        data = calibration.calibration_data(told.verified)
         yield Picture(
             "calibration",
-            calibration.plot_calibration(told.verified),
+            calibration.draw_calibration(data),
             f"Every measured forecast of the folder ({counted}). Left: the share inside intervals of each level, "
             "beside what calibrated forecasters of as many forecasts would have. Right: where the measured loss "
             "fell in each forecast.",
+            data,
         )
 
 
@@ -89,8 +93,9 @@ def _loss_compute(found: Findings) -> Picture:
                 f" The lines are the law of the forecast from {kept[0].of_target}, fitted again to its runs."
             )
         shows += " Right: the target on a scale of its own."
-    figure = forecast.loss_compute(rows, found.lost, target, law, found.compute, found.units.axis)
-    return Picture("loss_compute", figure, shows)
+    data = forecast.loss_compute_data(rows, found.lost, target, law)
+    figure = forecast.loss_compute(data, found.compute, found.units.axis)
+    return Picture("loss_compute", figure, shows, data)
 
 
 def _drawn(rows: pd.DataFrame, held: HeldOut, flops: float) -> forecast.HeldOutLaw:
@@ -114,7 +119,8 @@ def _next_budgets(found: Findings, law: Law) -> Picture:
     caution = f"not to be decided from: {grave}" if grave else ""
     steps = [step.prediction for step in law.back] or [""] * len(law.next)
     held = [None if isinstance(p, str) else (p.lower / p.loss, p.upper / p.loss) for p in steps]
-    figure = ladder.next_budgets(found.rows, law.path, law.next, held, found.units.axis, caution)
+    data = ladder.next_budgets_data(found.rows, law.path, law.next, held)
+    figure = ladder.next_budgets(data, found.units.axis, caution)
     last = law.next[-1]
     return Picture(
         "next_budgets",
@@ -122,19 +128,22 @@ def _next_budgets(found: Findings, law: Law) -> Picture:
         f"By the law of all runs the best loss falls to {last.loss:.4g} at {last.flops_ratio:.3g} times the "
         f"largest run's compute ({last.lower:.4g} to {last.upper:.4g} for one new run), and which size and tokens "
         "reach it. Runs lie above the line where their size or horizon is not the best for their compute.",
+        data,
     )
 
 
 def _residuals(found: Findings, law: Law) -> Picture:
     percent = 100 * (found.rows["loss"].to_numpy() / law.fitted - 1)[law.used]
     crosses = "" if law.used.all() else "Crosses: rows that the fit left out. "
+    data = ladder.residuals_data(found.rows, law.fitted, law.used, found.noise)
     return Picture(
         "residuals",
-        ladder.residuals(found.rows, law.fitted, law.used, found.noise),
+        ladder.residuals(data),
         f"The runs lie {percent.min():+.2g}% to {percent.max():+.2g}% from the law of all runs, half of them "
         f"within {np.median(np.abs(percent)):.2g}%. {crosses}A trend here is a law "
         "that does not hold"
         + ("; seed noise alone stays in the grey band." if found.noise is not None else "."),
+        data,
     )
 
 
@@ -154,13 +163,16 @@ def _components(found: Findings) -> Iterator[Picture]:
     if len(names) > 1 and found.source.is_folder:
         total = "The total is their weighted sum. Dashed: the least possible loss, where it can be computed."
         shows = f"{_fall(rows, names)} {total}"
-        yield Picture("components", ladder.components(rows, names, SIZE, parts), shows)
+        data = ladder.components_data(rows, names, SIZE)
+        yield Picture("components", ladder.components(data, parts, SIZE_NAME), shows, data)
     elif len(names) > 1:
         shows = f"{_fall(rows, names)} These are the table's own columns loss_*."
-        yield Picture("components", ladder.components(rows, names, SIZE, parts), shows)
+        data = ladder.components_data(rows, names, SIZE)
+        yield Picture("components", ladder.components(data, parts, SIZE_NAME), shows, data)
     if classes:
         shows = f"{_fall(rows, classes)} Each class of the text contributes so much to its loss; they add up to it."
-        yield Picture("text_classes", ladder.components(rows, classes, SIZE, parts), shows)
+        data = ladder.components_data(rows, classes, SIZE)
+        yield Picture("text_classes", ladder.components(data, parts, SIZE_NAME), shows, data)
     orders = [str(c)[3:] for c in rows.columns if str(c).startswith("kl_") and _holds_numbers(rows[c])]
     if orders:
         mean = rows.groupby(SIZE)[[f"kl_{order}" for order in orders]].mean().dropna(how="all")
@@ -168,12 +180,14 @@ def _components(found: Findings) -> Iterator[Picture]:
         nearest = [
             f"{style.count(n)}: {str(name)[3:]}" for n, name in zip(near.index.tolist(), near, strict=True)
         ]
+        data = ladder.ngrams_data(rows, orders, SIZE)
         yield Picture(
             "ngrams",
-            ladder.ngrams(rows, orders, SIZE, found.units.axis),
+            ladder.ngrams(data, found.units.axis, SIZE_NAME),
             "Left: the text loss over size, and the losses of n-gram models of the same text. Right: how far each "
             "rung's predictions are from each n-gram's, KL(model || n-gram). Nearest by parameters without "
             f"embeddings: {', '.join(nearest)}.",
+            data,
         )
 
 
@@ -211,18 +225,22 @@ def _tasks(found: Findings) -> Iterator[Picture]:
     if isinstance(found.tasks, str):
         return
     verdicts = {} if isinstance(found.classes, str) else tasks.by_curve(found.classes)
+    data = tasks.accuracy_data(found.tasks, verdicts)
     yield Picture(
         "tasks",
-        tasks.accuracy(found.tasks, verdicts),
+        tasks.score_page(data, SIZE_NAME),
         "Score of each task against model size, every seed a dot (longest horizon of each size and seed). "
         "Above each: the class found, and the expected class where it is another. A score counts above the "
         "dash-dotted line, which is what a shortcut has.",
+        data,
     )
     twins = tasks.find_twins(found.tasks)
     if twins:
+        data = tasks.twins_data(found.tasks, twins, verdicts)
         yield Picture(
             "twins",
-            tasks.twins(found.tasks, twins, verdicts),
+            tasks.twin_page(data, SIZE_NAME),
             "Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
             "frequent or rare, gold or flipped labels.",
+            data,
         )

@@ -1,10 +1,12 @@
 """Write a file whole or not at all: beside its place, then renamed, so that no reader meets half of it."""
 
+import json
+import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -26,6 +28,19 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`, in UTF-8."""
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def as_json(answer: Any) -> str:
+    """Write an answer as JSON, with null for what is not a finite number: JSON has no word for it."""
+    return json.dumps(_plain(answer), indent=1, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _share(path: Path) -> None:

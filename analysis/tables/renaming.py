@@ -8,14 +8,18 @@ from analysis.errors import UserError
 from analysis.tables.where import no_such_column
 
 _QUOTED = re.compile(r"""(["'`])(.*)\1""")
+_FACTOR = re.compile(r"\d[\d_]*(\.\d+)?([eE][+-]?\d+)?[kKmMbB]?")
 _FORM = 'write NAME=COLUMN, e.g. params=N,tokens=D; quote a column with a comma in its name: score="acc,none"'
 
 
-def parse_columns(columns: str, table: pd.DataFrame, *, partial: bool = False) -> dict[str, str]:
+def parse_columns(
+    columns: str, table: pd.DataFrame, *, partial: bool = False, products: bool = False
+) -> dict[str, str]:
     """Return {new name: column of `table`} for `params=N,loss="val loss, nats"`.
 
-    With `partial`, columns that are not there are passed over: a table of targets has no loss. UserError for
-    what is not NAME=COLUMN, a name given twice, a column that is not there.
+    With `partial`, columns that are not there are passed over: a table of targets has no loss. With `products`, a
+    product of columns and numbers is one too (`tokens=step*524288`). UserError for what is not NAME=COLUMN, a name
+    given twice, a column that is not there.
     """
     renames: dict[str, str] = {}
     for item in _items(columns, table):
@@ -28,12 +32,18 @@ def parse_columns(columns: str, table: pd.DataFrame, *, partial: bool = False) -
             raise UserError(f"--columns: {name!r} is given twice ({renames[name]} and {column})")
         if column not in table.columns:
             column = column.strip()
-        if column not in table.columns:
+        if column not in table.columns and not (products and _is_product(column, table)):
             if partial:
                 continue
             raise no_such_column(column, table.columns, f"--columns {name}={column}")
         renames[name] = column
     return renames
+
+
+def _is_product(product: str, table: pd.DataFrame) -> bool:
+    return all(
+        _FACTOR.fullmatch(part.strip()) or part.strip() in table.columns for part in product.split("*")
+    )
 
 
 def _items(columns: str, table: pd.DataFrame) -> list[str]:

@@ -1,6 +1,6 @@
 """From run folders to rows: read what a sweep wrote, line by line.
 
-The record schema (DESIGN.md, "The run folder") is the contract with whatever trained the runs. A damaged
+The record schema (docs/report.md) is the contract with whatever trained the runs. A damaged
 line costs that line, a damaged run that run, and each is said.
 """
 

@@ -28,7 +28,6 @@ _NOT_TEXT = {
     b"\x89PNG": "a picture",
     b"%PDF": "a PDF; copy its table into a CSV file",
     b"\x89HDF": "an HDF5 file; write the table as CSV or Parquet and give that",
-    b"SQLite format 3": "an SQLite database; write the table as CSV or Parquet and give that",
     b"ARROW1": "an Arrow file; write the table as CSV or Parquet and give that",
     b"FEA1": "a Feather file; write the table as CSV or Parquet and give that",
     b"\x93NUMPY": "a NumPy array; write it as CSV with a header and give that",

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a verb: the JSON of DESIGN.md's contract, and the same for a person's eyes."""
+    """The answer of a verb: the stable JSON, and the same for a person's eyes."""
 
     json: Mapping[str, Any]
     text: str

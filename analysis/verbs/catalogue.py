@@ -83,4 +83,19 @@ VERBS = {
         "write one HTML page that says what the runs say",
         ("report runs.csv --columns params=N,tokens=D,loss=val_loss --out report", "report runs/cpu"),
     ),
+    "import": Verb(
+        "make a table of runs out of what a tracker, a trainer or a harness keeps",
+        (
+            "import wandb_export.csv --out runs.parquet",
+            "import project --source wandb_csv --columns params=model.params --out runs.csv",
+        ),
+    ),
+    "cite": Verb(
+        "say what a paper must state of a fit: conventions, law, objective, starts, versions, sources",
+        ("cite runs.csv --columns params=N,tokens=D,loss=val_loss", "cite runs/cpu --json cite.json"),
+    ),
+    "watch": Verb(
+        "serve a page of a ladder that still trains, on this machine",
+        ("watch runs/cpu", "watch runs/cpu --port 8000"),
+    ),
 }

@@ -1,4 +1,4 @@
-"""`python -m analysis plots TABLE`: every picture of the report, as SVG and PNG."""
+"""`python -m analysis plots TABLE`: every picture of the report as SVG and PNG, its data as CSV and JSON."""
 
 import argparse
 from pathlib import Path
@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.figures import style
+from analysis.report.beside import figures_in
 from analysis.report.findings import ladders
 from analysis.report.pictures import every_picture
 from analysis.report.source import Source
@@ -52,6 +53,8 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     told = ladders(table, source_of(args))
     with style.styled():
         files = [
-            path for shown in every_picture(told) for path in style.write(shown.figure, folder, shown.name)
+            path
+            for shown in every_picture(told)
+            for path in style.write(shown.figure, shown.data, figures_in(folder), shown.name)
         ]
     return Answer({"files": [str(path) for path in files]}, "\n".join(str(path) for path in files))

@@ -45,11 +45,11 @@ class Manifest:
 
     @property
     def unit(self) -> dict[str, Any]:
-        """The fields of spec.json's `data` that say what a loss is per: none for bytes; for BPE the `tokenizer` and
-        `bytes_per_token`, by which nats per token are divided to give nats per byte."""
+        """The fields of spec.json's `data` that say what a loss is per: none for bytes; else the `tokenizer` and
+        `bytes_per_token`, by which nats per token are divided to give nats per byte, where it is known."""
         if self.sources.get("tokenizer", "bytes") == "bytes":
             return {}
-        return {name: self.sources[name] for name in ("tokenizer", "bytes_per_token")}
+        return {name: self.sources[name] for name in ("tokenizer", "bytes_per_token") if name in self.sources}
 
     @property
     def floor(self) -> dict[str, float]:
@@ -77,9 +77,15 @@ class Manifest:
             f"{self.name}: {self.unique_tokens:,} training tokens, {self.heldout_tokens:,} held out "
             f"({sources['heldout_share']:.1%} of the text), content {self.content_hash}"
         ]
-        if self.unit:
+        if "bytes_per_token" in self.unit:
+            unknown = f"; {share:.2%} of it unknown to it" if (share := sources.get("unknown_share")) else ""
             lines.append(
-                f"  a token is {sources['bytes_per_token']:.3f} bytes of held-out text ({sources['tokenizer']})"
+                f"  a token is {sources['bytes_per_token']:.3f} bytes of held-out text "
+                f"({sources['tokenizer']}{unknown})"
+            )
+        elif self.unit:
+            lines.append(
+                "  losses are in nats a token: bytes cannot be counted, for data.tokenizer names no tokenizer.json"
             )
         if self.floor:
             lines.append(
@@ -95,6 +101,9 @@ class Manifest:
         left_out = [f"{sources[key]:,} {name}" for name, key in counts.items() if sources.get(key)]
         if left_out:
             lines.append(f"  left out: {', '.join(left_out)}")
+        if "left_out" in sources:
+            what = "16-bit tokens" if sources["kind"] == "tokens" else "text"
+            lines.append(_unread(sources["left_out"], f"{sources['bytes']:,} bytes of {what}"))
         if "clean" in sources:
             lines += _cleaned(sources["clean"])
         return lines
@@ -108,6 +117,18 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return what manifest.json holds."""
         return dataclasses.asdict(self)
+
+
+def _unread(left: Mapping[str, int], read: str) -> str:
+    """A line on what data.most_bytes left unread."""
+    begun = f"  data.most_bytes stopped the reading after {read}: "
+    if not left:
+        return begun + "a stream, which does not say how much it has besides"
+    parts = [f"{left['files']:,} files"] * (left["files"] > 0) + ["the rest of one"] * left["files_in_part"]
+    return (
+        f"{begun}{' and '.join(parts)} not read, {left['bytes']:,} bytes on disk; files are read by name, so this "
+        "is no sample of all"
+    )
 
 
 def _cleaned(report: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from lmscale.tasks.sampling import generator, task_items, training_rows
 from lmscale.tasks.shortcut import shortcuts
 from lmscale.text import corpus, known_entropy
 from lmscale.text import tokens as token_files
+from lmscale.text.tokenizer import UNKNOWN
 from lmscale.text.vocab import VOCAB_SIZE
 
 PRIMARY = "text"
@@ -61,12 +62,19 @@ def _scan(data: DataConfig, tasks: TasksConfig, folder: Path) -> Manifest:
         "tasks": [[name, task["version"], list(task["variants"])] for name, task in described.items()],
         **({} if data.objective == CAUSAL else {"objective": [data.objective, data.mask_share]}),
         **({"mixture": [[name, data.mixture[name]] for name in text["segments"]]} if data.mixture else {}),
+        # of one's own, which tasks given as text are read by too
+        **({"tokenizer": text["tokenizer_sha256"]} if "tokenizer_sha256" in text else {}),
     }
+    bytes_known = text["tokenizer"] != UNKNOWN
     sources = {
         **text,
         "heldout_share": share,
         "heldout_rows": data.heldout_rows,
-        "bytes_per_token": token_files.bytes_per_token(data, folder / key, vocab_size),
+        **(
+            {"bytes_per_token": token_files.bytes_per_token(data, folder / key, vocab_size)}
+            if bytes_known
+            else {}
+        ),
         "ngrams": token_files.ngram_yardsticks(
             data, folder / key, unique, vocab_size, text.get("segments", {})
         ),

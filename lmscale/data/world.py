@@ -14,10 +14,11 @@ import numpy as np
 from lmscale import tasks as families
 from lmscale.config import DataConfig, TasksConfig
 from lmscale.data.manifest import Manifest
+from lmscale.errors import UserError
 from lmscale.objective import CAUSAL, OBJECTIVES
 from lmscale.tasks.rows import Rows, text_rows
 from lmscale.tasks.sampling import Items, generator, task_items, training_rows
-from lmscale.text import bpe
+from lmscale.text import tokenizer
 from lmscale.text import tokens as token_files
 from lmscale.text.classes import mark_repeats
 from lmscale.text.vocab import VOCAB_SIZE
@@ -128,10 +129,18 @@ class World:
         if self.vocab_size == VOCAB_SIZE:
             return np.frombuffer(text, np.uint8)
         if self._tokenizer is None:
-            tokenizer = bpe.load_vocabulary(self.folder / "tokenizer.json")
-            self._tokenizer = tokenizer, bpe.table(tokenizer)[0]
-        tokenizer, number = self._tokenizer
-        return number[np.array(tokenizer.encode(text.decode()).ids, int)]
+            path = self.folder / tokenizer.FILE
+            if not path.is_file():
+                raise UserError(
+                    "data.tokenizer: tasks given as text need the tokenizer of these token files; name its "
+                    "tokenizer.json, or leave tasks.path out"
+                )
+            made = tokenizer.load(path)
+            self._tokenizer = made, tokenizer.vocabulary(made).number
+        made, number = self._tokenizer
+        return number[np.array(made.encode(text.decode(), add_special_tokens=False).ids, int)].astype(
+            np.uint16
+        )
 
     def _rows(self, seed: int, name: str, start: int, count: int) -> Rows:
         """Rows start .. start + count - 1 of a component's endless stream."""

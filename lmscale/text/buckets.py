@@ -5,10 +5,11 @@ import hashlib
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lmscale.config import DataConfig
-from lmscale.text.documents import buffered, documents
+from lmscale.text.documents import buffered
+from lmscale.text.reading import texts
 
 BUCKETS = 64  # a corpus needs a 64th of its size in memory
 _HEAD = struct.Struct(">16s?BHQ")
@@ -31,22 +32,16 @@ def place_of(data: DataConfig, text: bytes) -> bytes:
     return hashlib.sha256(data.seed.to_bytes(8) + text).digest()[:16]
 
 
-def fill_buckets(data: DataConfig, folder: Path) -> dict[str, int]:
-    """Put every document into the bucket of its place. Counts bytes, and documents without text."""
+def fill_buckets(data: DataConfig, folder: Path) -> dict[str, Any]:
+    """Put every document into the bucket of its place. Returns what `reading.texts` counts."""
     streams = [buffered(_bucket(folder, number)) for number in range(BUCKETS)]
-    read = {"bytes": 0, "null_texts": 0, "empty_texts": 0}
+    read: dict[str, Any] = {}
     try:
-        for document in documents(data):
-            if not document.data:
-                read["null_texts" if document.data is None else "empty_texts"] += 1
-                continue
-            place = place_of(data, document.data)
+        for document, text in texts(data, read):
+            place = place_of(data, text)
             name = document.name.encode("utf-8", "replace")[-200:]
-            head = _HEAD.pack(place, document.python, document.source, len(name), len(document.data))
-            streams[place[0] * BUCKETS // 256].write(head + name + document.data)
-            read["bytes"] += len(document.data)
-            if data.most_bytes is not None and read["bytes"] >= data.most_bytes:
-                break
+            head = _HEAD.pack(place, document.python, document.source, len(name), len(text))
+            streams[place[0] * BUCKETS // 256].writelines((head, name, text))
     finally:
         for stream in streams:
             stream.close()
@@ -65,18 +60,19 @@ def kept(data: DataConfig, folder: Path) -> Iterator[Kept | None]:
         found = []
         at = 0
         while at < len(content):
-            place, python, source, named, size = _HEAD.unpack_from(content, at)
-            begin = at + _HEAD.size + named
-            name = content[at + _HEAD.size : begin].decode("utf-8", "replace")
-            found.append((place, python, source, name, content[begin : begin + size]))
-            at = begin + size
+            head = _HEAD.unpack_from(content, at)
+            found.append((head[0], at, head))
+            at += _HEAD.size + head[3] + head[4]
         last = b""
-        for document in sorted(found, key=lambda document: document[0]):
-            if document[0] == last:
+        for place, at, (_, python, source, named, size) in sorted(found):
+            if place == last:
                 yield None
                 continue
-            last = document[0]
-            yield Kept(*document, heldout=last < border or first)
+            last = place
+            begin = at + _HEAD.size + named
+            name = content[at + _HEAD.size : begin].decode("utf-8", "replace")
+            text = content[begin : begin + size]
+            yield Kept(place, python, source, name, text, heldout=place < border or first)
             first = False
 
 

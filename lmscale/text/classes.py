@@ -6,6 +6,7 @@ comments, and its words count as identifiers.
 
 import keyword
 import re
+import string
 
 import numpy as np
 
@@ -33,11 +34,12 @@ _PYTHON = re.compile(
     rb"|(?P<number>(?:\d|\.\d)[A-Za-z0-9_.]*(?:(?<=[eE])[+-][0-9_]+[jJ]?)?)",
     re.DOTALL,
 )
-_PLAIN = re.compile(rb"(?P<name>[A-Za-z_\x80-\xff]+(?:['-][A-Za-z_\x80-\xff]+)*)|(?P<number>\d+)")
 _OF_GROUP = {"comment": COMMENT, "string": STRING, "name": IDENTIFIER, "number": DIGIT}
 _KEYWORDS = frozenset(word.encode() for word in keyword.kwlist)
-_SPACES = np.zeros(256, bool)
-_SPACES[list(b" \t\n\r\f\v\0")] = True
+_SPACES = list(b" \t\n\r\f\v\0")
+_DIGITS, _LETTERS = list(b"0123456789"), [*range(128, 256), *map(ord, string.ascii_letters + "_")]
+_OF_BYTE = np.full(256, PUNCTUATION, np.uint8)
+_OF_BYTE[_SPACES], _OF_BYTE[_DIGITS], _OF_BYTE[_LETTERS] = WHITE, DIGIT, IDENTIFIER
 
 
 def classify(text: bytes, python: bool) -> np.ndarray:
@@ -46,13 +48,21 @@ def classify(text: bytes, python: bool) -> np.ndarray:
     White space is white space wherever it stands, in strings and comments too. An identifier is
     `identifier_first` here; whether it repeats depends on what a model can see: `mark_repeats`.
     """
+    letters = np.frombuffer(text, np.uint8)
+    of_byte: np.ndarray = _OF_BYTE[letters]
+    if not python:
+        # an apostrophe or a hyphen between letters is of their word
+        joins = np.isin(letters[1:-1], [*b"'-"])
+        word = of_byte == IDENTIFIER
+        of_byte[1:-1][joins & word[:-2] & word[2:]] = IDENTIFIER
+        return of_byte
     result = np.full(len(text), PUNCTUATION, np.uint8)
-    for match in (_PYTHON if python else _PLAIN).finditer(text):
+    for match in _PYTHON.finditer(text):
         kind = _OF_GROUP[match.lastgroup or ""]
-        if python and kind == IDENTIFIER and match.group() in _KEYWORDS:
+        if kind == IDENTIFIER and match.group() in _KEYWORDS:
             kind = KEYWORD
         result[match.start() : match.end()] = kind
-    result[_SPACES[np.frombuffer(text, np.uint8)]] = WHITE
+    result[of_byte == WHITE] = WHITE
     return result
 
 

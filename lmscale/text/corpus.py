@@ -16,14 +16,14 @@ from lmscale.config import DataConfig
 from lmscale.durable import explained
 from lmscale.errors import UserError
 from lmscale.jsonfiles import digest
-from lmscale.text import bpe
 from lmscale.text.buckets import Kept, fill_buckets, kept, remove_buckets
-from lmscale.text.classes import STARTS_WORD, WHITE, classify
 from lmscale.text.cleaning import Cleaned, clean, cleaning_key
 from lmscale.text.documents import fingerprint
+from lmscale.text.encoders import encoder
 from lmscale.text.known_entropy import chain_key, sampled
+from lmscale.text.meter import Meter, bar
 from lmscale.text.staging import put_in_place, remove_abandoned, staging
-from lmscale.text.vocab import END_OF_FILE, VOCAB_SIZE
+from lmscale.text.tokenizer import name_of
 
 TEXT_VERSION = {
     "stdlib": 3,
@@ -31,8 +31,8 @@ TEXT_VERSION = {
     "text": 4,
     "huggingface": 3,
     "mixture": 1,
+    "tokens": 1,
 }  # a change makes the tokens again
-LEAST_VOCAB = 300  # that data.bpe_vocab may have
 SHORT_LINE = 20  # bytes: shorter lines are the same in many files and say nothing of copies
 MOST_LINES = 1_000_000  # held-out lines that are looked for in training text
 SPLITS = ("heldout", "train")
@@ -40,7 +40,7 @@ SPLITS = ("heldout", "train")
 
 def text_key(data: DataConfig) -> str:
     """Name the token files by what makes them: configuration, and the state of the source."""
-    fields = [data.kind, data.files, data.field, data.tokenizer, data.dataset, data.subset, data.split]
+    fields = [data.kind, data.files, data.field, name_of(data), data.dataset, data.subset, data.split]
     numbers = [
         data.bpe_vocab if data.tokenizer == "bpe" else 0,
         data.most_bytes,
@@ -88,41 +88,42 @@ def _write_tokens(
     data: DataConfig, folder: Path, read: dict[str, int], cleaned: Cleaned | None
 ) -> dict[str, Any]:
     """Tokens of both splits from the buckets; the training text of a mixture one source after the other."""
-    encode = _encoder(data, folder)
+    encoding = encoder(data, folder)
     sources = sorted(data.mixture)
     trained = ["train", *(f"train{number}" for number in range(1, len(sources)))]
-    streams = {
-        name: (folder / f"{name}.bin").open("wb") for name in ("heldout", "classes", "sources", *trained)
-    }
+    beside = ["classes", *["sources"] * bool(sources), *["widths"] * (data.tokenizer != "bytes")]
+    streams = {name: (folder / f"{name}.bin").open("wb") for name in ("heldout", *beside, *trained)}
     tokens, count = dict.fromkeys(streams, 0), dict.fromkeys(streams, 0)
-    duplicates = number = 0
-    lines: set[bytes] = set()
-    shared: set[bytes] = set()
+    duplicates = 0
+    lines = _Lines()
+    meter = Meter()
+    meter.expect([read["bytes"]])
+    meter.begin(lambda: seen)
+    seen = 0
     try:
-        for document in kept(data, folder):
-            if document is None:
-                duplicates += 1
-                continue
-            number += 1
-            if cleaned and cleaned.reason[number - 1]:
-                continue
-            split = "heldout" if document.heldout else trained[document.source]
-            written, kinds = encode(document, document.heldout)
-            streams[split].write(written.tobytes())
-            tokens[split] += len(written)
-            count[split] += 1
-            if document.heldout:
-                streams["classes"].write(kinds.tobytes())
-                streams["sources"].write(bytes([document.source]) * len(written))
-                if len(lines) < MOST_LINES:
-                    lines.update(_long_lines(document.data))
-            else:
-                shared |= lines.intersection(_long_lines(document.data))
+        with bar(f"writing tokens of {data.name}") as move:
+            for document, written in encoding.encode(_staying(data, folder, cleaned)):
+                if document is None or written is None:
+                    duplicates += 1
+                    continue
+                split = "heldout" if document.heldout else trained[document.source]
+                streams[split].write(written.tokens)
+                tokens[split] += len(written.tokens)
+                count[split] += 1
+                seen += len(document.data)
+                move(meter)
+                lines.see(written.text, document.heldout)
+                if document.heldout:
+                    of_each = {
+                        "classes": written.kinds,
+                        "sources": np.full(len(written.tokens), document.source, np.uint8),
+                        "widths": None if written.width is None else written.width.astype(np.uint32),
+                    }
+                    for name in beside:
+                        streams[name].write(of_each[name])
     finally:
         for stream in streams.values():
             stream.close()
-    if not sources:
-        (folder / "sources.bin").unlink()
     segments = {source: tokens[name] for source, name in zip(sources, trained, strict=False)}
     for name in trained[1:]:
         with (folder / f"{name}.bin").open("rb") as part, (folder / "train.bin").open("ab") as whole:
@@ -132,10 +133,9 @@ def _write_tokens(
     if not all(count[split] for split in SPLITS):
         raise _too_few(data, count["heldout"] + count["train"], duplicates, read)
     return {
-        "tokenizer": data.tokenizer,
-        "vocab_size": data.bpe_vocab if data.tokenizer == "bpe" else VOCAB_SIZE,
+        **encoding.report(),
         "duplicates": duplicates,
-        "heldout_lines_also_in_train": len(shared) / max(1, len(lines)),
+        "heldout_lines_also_in_train": lines.shared(),
         **{
             split: {
                 "documents": count[split],
@@ -147,6 +147,34 @@ def _write_tokens(
         **({"segments": segments} if segments else {}),
         **({"clean": cleaned.report} if cleaned else {}),
     }
+
+
+def _staying(data: DataConfig, folder: Path, cleaned: Cleaned | None) -> Iterator[Kept | None]:
+    """The documents of the buckets that cleaning leaves, and None for each duplicate."""
+    number = 0
+    for document in kept(data, folder):
+        number += document is not None
+        if not (document and cleaned and cleaned.reason[number - 1]):
+            yield document
+
+
+class _Lines:
+    """Held-out lines, and those of them that stand in training text as well; held-out documents come first."""
+
+    def __init__(self) -> None:
+        self.heldout: set[bytes] = set()
+        self.found: set[bytes] = set()
+
+    def see(self, text: bytes, heldout: bool) -> None:
+        lines = map(bytes.strip, text.split(b"\n"))
+        if not heldout:  # their length need not be asked: only long ones are looked for
+            self.found |= self.heldout.intersection(lines)
+        elif len(self.heldout) < MOST_LINES:
+            self.heldout.update(line for line in lines if len(line) >= SHORT_LINE)
+
+    def shared(self) -> float | None:
+        """The share of the held-out lines; None where there are none, as of tokens without their bytes."""
+        return len(self.found) / len(self.heldout) if self.heldout else None
 
 
 def _sha256(path: Path) -> str:
@@ -164,59 +192,3 @@ def _too_few(data: DataConfig, different: int, copies: int, read: dict[str, int]
         f"data.kind={data.kind}: {different} different document(s){left_out}; two are needed, one for each split: "
         f"give more {'different ' * (copies > 0)}text (JSON and Parquet are cut into documents by record)"
     )
-
-
-def _long_lines(text: bytes) -> set[bytes]:
-    return {stripped for line in text.split(b"\n") if len(stripped := line.strip()) >= SHORT_LINE}
-
-
-def _encoder(data: DataConfig, folder: Path) -> Any:
-    """A function (document, with classes?) -> (tokens, END_OF_FILE last; the class of each)."""
-    end = np.array([END_OF_FILE], np.uint8)
-
-    def as_bytes(document: Kept, with_classes: bool) -> tuple[np.ndarray, np.ndarray]:
-        kinds = classify(document.data + b"\0", document.python) if with_classes else end
-        return np.concatenate([np.frombuffer(document.data, np.uint8), end]), kinds
-
-    if data.tokenizer == "bytes":
-        return as_bytes
-    made = bpe.train_vocabulary(_training_texts(data, folder), data.bpe_vocab)
-    if made.get_vocab_size() != data.bpe_vocab - (VOCAB_SIZE - 256):
-        most = made.get_vocab_size() + VOCAB_SIZE - 256
-        remedy = f"set data.bpe_vocab={most}" if most >= LEAST_VOCAB else "set data.tokenizer=bytes"
-        raise UserError(
-            f"data.bpe_vocab={data.bpe_vocab}: the text gives only {most} tokens; {remedy}, or give more text"
-        )
-    made.save(str(folder / "tokenizer.json"))
-    number, texts = bpe.table(made)
-    (folder / "vocab.json").write_text(json.dumps([text.hex() for text in texts]))
-    width = np.array([len(text) for text in texts])
-    blank = np.array([text[:1].isspace() for text in texts])
-
-    def as_pairs(document: Kept, with_classes: bool) -> tuple[np.ndarray, np.ndarray]:
-        text = document.data.decode("utf-8", "replace")
-        tokens = np.append(number[np.array(made.encode(text).ids, int)], np.uint16(END_OF_FILE))
-        if not with_classes:
-            return tokens, end
-        kinds = classify(text.encode() + b"\0", document.python)
-        # a token is of the kind of its first byte that is not white space
-        begin = np.cumsum(width[tokens]) - width[tokens]
-        token_of = np.repeat(np.arange(len(tokens)), width[tokens])
-        dark = np.flatnonzero(kinds != WHITE)
-        first = np.full(len(tokens), -1)
-        first[token_of[dark][::-1]] = dark[::-1]
-        kind = kinds[np.where(first < 0, begin, first)]
-        return tokens, kind | np.where(blank[tokens] & (first >= 0), STARTS_WORD, 0).astype(np.uint8)
-
-    return as_pairs
-
-
-def _training_texts(data: DataConfig, folder: Path) -> Iterator[str]:
-    """Texts for a vocabulary, from training text before it is cleaned: recipes are told in one alphabet."""
-    total = 0
-    for document in kept(data, folder):
-        if document and not document.heldout:
-            yield document.data.decode("utf-8", "replace")
-            total += len(document.data)
-            if total >= bpe.TRAINED_ON:
-                return

@@ -4,10 +4,7 @@ The standard library, installed packages, a person's files (text, JSON, Parquet,
 the Hugging Face hub, streamed.
 """
 
-import errno
-import glob
 import io
-import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -19,7 +16,10 @@ from lmscale.config import DataConfig
 from lmscale.durable import explained
 from lmscale.errors import UserError
 from lmscale.text import formats
+from lmscale.text.files import find_files, states_of
 from lmscale.text.json_records import records
+from lmscale.text.meter import Meter, sizes_of
+from lmscale.text.token_files import token_documents
 
 # tests repeat themselves; encodings and pydoc_data are generated tables
 SKIPS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
@@ -39,43 +39,50 @@ class Document(NamedTuple):
     source: int = 0
 
 
-def documents(data: DataConfig) -> Iterator[Document]:
-    """Read every document of the configured source. UserError names the file, and the line or row, that is bad."""
+def documents(data: DataConfig, meter: Meter | None = None) -> Iterator[Document]:
+    """Read every document of the configured source. UserError names the file, and the line or row, that is bad.
+
+    meter: counts what is read.
+    """
+    meter = meter or Meter()
     if data.kind == "stdlib":
-        yield from _standard_library()
+        yield from _python(_standard_library(), meter)
     elif data.kind == "packages":
-        yield from _standard_library()
-        yield from _packages()
+        yield from _python([*_standard_library(), *_packages()], meter)
     elif data.kind == "text":
-        yield from _files(data, data.files)
+        yield from _files(data, data.files, meter)
     elif data.kind == "mixture":
         for number, name in enumerate(sorted(data.mixture)):
-            for document in source_documents(data, name):
+            for document in source_documents(data, name, meter):
                 yield document._replace(source=number)
+    elif data.kind == "tokens":
+        paths = find_files(data.files)
+        longest = piece_size(data, sum(sizes_of(paths))) // 2
+        for name, tokens in token_documents(data, paths, longest, meter):
+            yield Document(name, tokens, python=False)
     else:
         yield from _hub(data)
 
 
-def source_documents(data: DataConfig, name: str) -> Iterator[Document]:
+def source_documents(data: DataConfig, name: str, meter: Meter | None = None) -> Iterator[Document]:
     """Read every document of a named source: of data.sources, the standard library, or the packages alone."""
+    meter = meter or Meter()
     if name == "stdlib":
-        yield from _standard_library()
+        yield from _python(_standard_library(), meter)
     elif name == "packages":
-        yield from _packages()
+        yield from _python(_packages(), meter)
     else:
-        yield from _files(data, data.sources[name])
+        yield from _files(data, data.sources[name], meter)
 
 
-def _packages() -> Iterator[Document]:
-    for name in PACKAGES:
-        yield from _package(name)
-
-
-def _files(data: DataConfig, patterns: tuple[str, ...]) -> Iterator[Document]:
+def _files(data: DataConfig, patterns: tuple[str, ...], meter: Meter) -> Iterator[Document]:
     paths = find_files(patterns)
-    piece = piece_size(data, sum(path.stat().st_size for path in paths))
-    for path in paths:
-        yield from _file(path, data.field, piece)
+    sizes = sizes_of(paths)
+    meter.expect(sizes)
+    piece = piece_size(data, sum(sizes))
+    for path, size in zip(paths, sizes, strict=True):
+        yield from _file(path, data.field, piece, meter)
+        meter.end(size)
 
 
 def piece_size(data: DataConfig, total: int) -> int:
@@ -95,11 +102,11 @@ def fingerprint(data: DataConfig) -> list[Any]:
         return source_state(data, "stdlib")
     if data.kind == "packages":
         return [*source_state(data, "stdlib"), *source_state(data, "packages")]
-    if data.kind == "text":
-        return _stats(data.files)
+    if data.kind in ("text", "tokens"):
+        return states_of(data.files)
     if data.kind == "mixture":
         return [[name, source_state(data, name)] for name in sorted(data.mixture)]
-    return [data.dataset, data.subset, data.split, *_stats(data.files)]
+    return [data.dataset, data.subset, data.split, *states_of(data.files)]
 
 
 def source_state(data: DataConfig, name: str) -> list[Any]:
@@ -108,59 +115,7 @@ def source_state(data: DataConfig, name: str) -> list[Any]:
         return [sys.version.split()[0]]
     if name == "packages":
         return [f"{package} {_version(package)}" for package in PACKAGES]
-    return _stats(data.sources[name])
-
-
-def _stats(patterns: tuple[str, ...]) -> list[Any]:
-    return [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in find_files(patterns)]
-
-
-def find_files(patterns: tuple[str, ...]) -> list[Path]:
-    """Find the files that paths and glob patterns name, sorted.
-
-    UserError for a pattern that names none, and for a link to nothing or anything else that is no file.
-    """
-    found: set[Path] = set()
-    for pattern in patterns:
-        with explained(Path(pattern), "read"):
-            matches = _matches(pattern)
-            for path in matches:
-                if path.is_symlink() and not path.exists():
-                    raise UserError(
-                        f"data.files={pattern}: {path} is a link to nothing; restore or remove it"
-                    )
-            files = [path.resolve() for path in matches if path.is_file()]
-            if files:
-                found.update(files)
-                continue
-            for path in matches:
-                is_what = "a folder; give its files" if path.is_dir() else "no regular file; give a file"
-                raise UserError(f"data.files={pattern}: it is {is_what}, such as texts/*.txt")
-            raise UserError(
-                f"data.files={pattern}: no such file; give a path or a pattern such as texts/*.txt"
-            )
-    return sorted(found)
-
-
-def _matches(pattern: str) -> list[Path]:
-    """The paths of a pattern. Folders and files that exist as written are no patterns, whatever [ ] they hold."""
-    try:
-        path = Path(pattern).expanduser()
-    except RuntimeError as error:  # no home of that name
-        raise UserError(f"data.files={pattern}: {error}; write the folder out") from error
-    plain = Path(path.anchor)
-    parts = path.relative_to(plain).parts if path.anchor else path.parts
-    for at, part in enumerate(parts):
-        if not os.path.lexists(plain / part):
-            if plain.is_dir() and not os.access(
-                plain, os.R_OK | os.X_OK
-            ):  # glob would find nothing, silently
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            rest = str(Path(*parts[at:]))
-            # unlike Path.glob it follows links to folders
-            return [plain / name for name in glob.glob(rest, root_dir=plain, recursive=True)]  # noqa: PTH207
-        plain /= part
-    return [plain]
+    return states_of(data.sources[name])
 
 
 def _version(name: str) -> str:
@@ -172,36 +127,48 @@ def _version(name: str) -> str:
         ) from None
 
 
-def _standard_library() -> Iterator[Document]:
+def _python(listed: list[tuple[str, Path]], meter: Meter) -> Iterator[Document]:
+    """Python files, each a document, by name and place."""
+    with explained(listed[0][1].parent if listed else Path(), "read"):
+        sizes = sizes_of([path for _, path in listed])
+    meter.expect(sizes)
+    for (name, path), size in zip(listed, sizes, strict=True):
+        with explained(path, "read"):
+            text = path.read_bytes()
+        meter.end(size)
+        yield Document(name, text, python=True)
+
+
+def _standard_library() -> list[tuple[str, Path]]:
     root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).parts
-        if not SKIPS.intersection(parts) and path.is_file():
-            yield _python_file("/".join(parts), path)
+    found = ((path.relative_to(root).parts, path) for path in sorted(root.rglob("*.py")))
+    return [
+        ("/".join(parts), path) for parts, path in found if not SKIPS.intersection(parts) and path.is_file()
+    ]
 
 
-def _python_file(name: str, path: Path) -> Document:
-    with explained(path, "read"):
-        return Document(name, path.read_bytes(), python=True)
+def _packages() -> list[tuple[str, Path]]:
+    found = []
+    for name in PACKAGES:
+        _version(name)
+        for file in metadata.files(name) or []:
+            if file.suffix == ".py" and not SKIPS.intersection(file.parts) and ".." not in file.parts:
+                path = Path(str(file.locate()))
+                if path.is_file():
+                    found.append((f"{name}/{file}", path))
+    return found
 
 
-def _package(name: str) -> Iterator[Document]:
-    _version(name)
-    for file in metadata.files(name) or []:
-        if file.suffix == ".py" and not SKIPS.intersection(file.parts) and ".." not in file.parts:
-            path = Path(str(file.locate()))
-            if path.is_file():
-                yield _python_file(f"{name}/{file}", path)
-
-
-def _file(path: Path, field: str, piece: int) -> Iterator[Document]:
+def _file(path: Path, field: str, piece: int, meter: Meter) -> Iterator[Document]:
     with formats.opened(path) as found:
+        meter.begin(found.raw.tell)
         if found.kind == "parquet":
-            yield from _parquet(path, field)
+            yield from _parquet(path, field, meter)
         elif found.kind == "json":
+            file, name = str(path), path.name
             for where, value in records(path, found):
-                text = value if isinstance(value, str) else _field(value, field, f"{path}: {where}")
-                yield Document(f"{path.name}: {where}", _encoded(text), python=False)
+                text = value if isinstance(value, str) else _field(value, field, file, where)
+                yield Document(f"{name}: {where}", _encoded(text), python=False)
         elif found.suffix == ".py":
             yield Document(path.name, _checked(path, 0, found.stream.read()), python=True)
         else:
@@ -236,15 +203,17 @@ def _checked(path: Path, begin: int, text: bytes) -> bytes:
     return text
 
 
-def _field(value: Any, field: str, where: str) -> str | None:
+def _field(value: Any, field: str, file: str, where: str) -> str | None:
     """The text of a record; None for a null, which is left out and counted whatever the format."""
     if not isinstance(value, dict) or field not in value:
         names = [" ".join(str(name).split()) for name in list(value)[:20]] if isinstance(value, dict) else []
         known = ", ".join(names) or "no fields at all"
-        raise UserError(f"data.field={field}: {where} has {known}; name the field that holds the text")
+        raise UserError(
+            f"data.field={field}: {file}: {where} has {known}; name the field that holds the text"
+        )
     text = value[field]
     if text is not None and not isinstance(text, str):
-        raise UserError(f"data.field={field}: {where} holds {type(text).__name__}, not text")
+        raise UserError(f"data.field={field}: {file}: {where} holds {type(text).__name__}, not text")
     return text
 
 
@@ -252,22 +221,25 @@ def _encoded(text: str | None) -> bytes | None:
     return None if text is None else text.encode("utf-8", "replace")
 
 
-def _parquet(path: Path, field: str) -> Iterator[Document]:
+def _parquet(path: Path, field: str, meter: Meter) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True)
+        rows, size = max(1, table.metadata.num_rows), path.stat().st_size
+        meter.begin(lambda: size * number // rows)
         if field not in table.schema_arrow.names:
             known = ", ".join(table.schema_arrow.names)
             raise UserError(
                 f"data.field={field}: {path} has the columns {known}; name the one that holds the text"
             )
+        file, name = str(path), path.name
         for batch in table.iter_batches(batch_size=1024, columns=[field]):
             for value in batch.column(0).to_pylist():
-                text = _field({field: value}, field, f"{path}: row {number}")
-                yield Document(f"{path.name}: row {number}", _encoded(text), python=False)
+                text = _field({field: value}, field, file, where := f"row {number}")
+                yield Document(f"{name}: {where}", _encoded(text), python=False)
                 number += 1
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = f"damaged Parquet after row {number}" if number else "not a whole Parquet file"
@@ -287,8 +259,7 @@ def _hub(data: DataConfig) -> Iterator[Document]:
             data.dataset, name=data.subset, split=data.split, data_files=files, streaming=True
         )
         for number, row in enumerate(stream):
-            where = f"{data.dataset}: row {number}"
-            text = _encoded(_field(row, data.field, where))
+            text = _encoded(_field(row, data.field, data.dataset or "", f"row {number}"))
             yield Document(f"{data.dataset}: row {number}", text, python=False)
     except UserError:
         raise

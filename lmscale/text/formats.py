@@ -45,7 +45,7 @@ _BINARY = (
     (rb"Rar!", "a RAR archive; unpack it"),
     (rb"\x1f\x9d", "packed by compress; unpack it"),
     (rb"\x80[\x02-\x05]", "a pickle; write its texts as JSON Lines"),
-    (rb"\x93NUMPY", "a NumPy array; give the text that it was made from"),
+    (rb"\x93NUMPY", "a NumPy array; data=tokens reads one of tokens"),
     (rb".{8}\{\"", "a safetensors file"),
     (rb"\x89HDF", "an HDF5 file; write its texts as JSON Lines"),
     (rb"SQLite format 3", "an SQLite database; write its texts as JSON Lines"),
@@ -60,11 +60,13 @@ _BINARY = (
 
 
 class Opened(NamedTuple):
-    """A file that was found out. kind: text, json or parquet. suffix: its name's, without .gz and the like."""
+    """A file that was found out. kind: text, json or parquet. suffix: its name's, without .gz and the like.
+    raw: the file itself, packed as it is."""
 
     stream: BinaryIO
     kind: str
     suffix: str
+    raw: BinaryIO
 
 
 @contextlib.contextmanager
@@ -77,7 +79,8 @@ def opened(path: Path) -> Iterator[Opened]:
     what = "file"
     with explained(path, "read"), contextlib.ExitStack() as stack:
         try:
-            stream: BinaryIO = stack.enter_context(path.open("rb", buffering=HEAD))
+            raw: BinaryIO = stack.enter_context(path.open("rb", buffering=HEAD))
+            stream = raw
             packed = None
             for _ in range(NESTED):
                 packing = _packing(_head(stream))
@@ -93,7 +96,7 @@ def opened(path: Path) -> Iterator[Opened]:
                     raise _refused(
                         path, f"a Parquet file packed as {packed}; unpack it (it is packed itself)"
                     )
-                yield Opened(stream, "parquet", suffix)
+                yield Opened(stream, "parquet", suffix, raw)
                 return
             if encoding := _encoding(_head(stream)):
                 what = f"{encoding} text"
@@ -101,7 +104,7 @@ def opened(path: Path) -> Iterator[Opened]:
             head = _head(stream)
             if reason := _no_text(head, suffix):
                 raise _refused(path, reason)
-            yield Opened(stream, "json" if _is_json(head, suffix) else "text", suffix)
+            yield Opened(stream, "json" if _is_json(head, suffix) else "text", suffix, raw)
         except DAMAGED as error:
             raise unreadable(path, f"not a whole {what}", error) from error
         except OSError as error:
@@ -221,7 +224,7 @@ def _no_text(head: bytes, suffix: str) -> str | None:
     for start, name in _BINARY:
         if re.match(start, head, re.DOTALL):
             return name
-    tokens = "; of tokens, give the text that they were made from" if suffix == ".bin" else ""
+    tokens = "; token files are read by data=tokens" if suffix == ".bin" else ""
     return f"not text ({reason}){tokens}"
 
 

@@ -13,8 +13,8 @@ from lmscale.config import DataConfig
 from lmscale.durable import replace
 from lmscale.errors import UserError
 from lmscale.text.classes import classify
-from lmscale.text.documents import documents
 from lmscale.text.markov import Level, count_text, entropies, floor_of, sample, window_losses
+from lmscale.text.reading import texts
 from lmscale.text.tokens import heldout_windows, open_tokens
 from lmscale.text.vocab import END_OF_FILE, VOCAB_SIZE
 
@@ -33,7 +33,8 @@ def sampled(data: DataConfig, folder: Path) -> dict[str, Any]:
     Returns what `corpus.scan_text` does, with the entropies of a byte given 1, 2, .. bytes before it.
     """
     assert data.markov_order is not None
-    chain = count_text(_read(data), data.markov_order)
+    read: dict[str, Any] = {}
+    chain = count_text(_read(data, read), data.markov_order)
     np.savez(folder / CHAIN, code=chain.code, count=chain.count)
     heldout = round(data.heldout_share * data.sampled_bytes)
     sizes = {"heldout": heldout, "train": data.sampled_bytes - heldout}
@@ -51,6 +52,7 @@ def sampled(data: DataConfig, folder: Path) -> dict[str, Any]:
     kinds = classify((folder / "heldout.bin").read_bytes(), python=False)
     (folder / "classes.bin").write_bytes(kinds.tobytes())
     return {
+        **({"left_out": read["left_out"]} if "left_out" in read else {}),
         "tokenizer": data.tokenizer,
         "vocab_size": VOCAB_SIZE,
         "bytes": int(chain.count.sum()),
@@ -61,16 +63,11 @@ def sampled(data: DataConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _read(data: DataConfig) -> Iterator[bytes]:
-    """The text of the source with the end of each document, up to data.most_bytes."""
-    read = 0
-    for document in documents(data):
-        if document.data:
-            yield document.data + bytes([END_OF_FILE])
-            read += len(document.data)
-        if data.most_bytes is not None and read >= data.most_bytes:
-            break
-    if not read:
+def _read(data: DataConfig, read: dict[str, Any]) -> Iterator[bytes]:
+    """The text of the source with the end of each document, up to data.most_bytes; `read` counts it."""
+    for _, text in texts(data, read):
+        yield text + bytes([END_OF_FILE])
+    if not read["bytes"]:
         raise UserError(
             f"data.markov_order={data.markov_order}: the text is empty; its n-grams make the chain"
         )

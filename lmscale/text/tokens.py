@@ -93,5 +93,9 @@ def bytes_per_token(data: DataConfig, folder: Path, vocab_size: int) -> float:
     token into nats per byte."""
     if vocab_size == VOCAB_SIZE:
         return 1.0
-    width = np.array([len(text) for text in token_bytes(folder)])
-    return float(width[heldout_windows(open_tokens(folder, "heldout", vocab_size), data)[:, 1:]].mean())
+    heldout = open_tokens(folder, "heldout", vocab_size)
+    if (folder / "widths.bin").is_file():
+        width: np.ndarray = np.memmap(folder / "widths.bin", np.uint32, mode="r")
+    else:  # of a corpus before they were written
+        width = np.array([len(text) for text in token_bytes(folder)])[heldout]
+    return float(heldout_windows(width, data)[:, 1:].mean())

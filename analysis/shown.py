@@ -1,0 +1,29 @@
+"""How an answer shows itself at a prompt and in a notebook: shortly, with its caveats."""
+
+import html
+from collections.abc import Sequence
+
+import pandas as pd
+
+# Rows of a table and lines of caveats that a notebook shows; `summary()` has all of them.
+MOST_ROWS, MOST_LINES = 30, 8
+
+
+class Shown:
+    """An answer whose `repr` is the first line of its summary: with all its arrays it would be pages."""
+
+    def summary(self) -> str:
+        """Write the answer for a person."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.summary().partition(chr(10))[0]}>"
+
+
+def as_html(headline: Sequence[str], frame: pd.DataFrame, said: Sequence[str]) -> str:
+    """Write an answer as HTML: its headline, its table, the first of what has to be said besides."""
+    more = len(said) - MOST_LINES
+    lines = [*said[:MOST_LINES], *([f"and {more} more lines: print(answer.summary())"] if more > 0 else [])]
+    above, below = ("<br>".join(html.escape(line) for line in part) for part in (headline, lines))
+    table = frame.to_html(max_rows=MOST_ROWS, na_rep="", float_format=lambda v: f"{v:.6g}")
+    return f"<p>{above}</p>{table}<p>{below}</p>"

@@ -1,0 +1,100 @@
+"""The formats by kind, and the one rule of which of them a file or a folder is."""
+
+import difflib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.errors import UserError
+from analysis.sources import (
+    big_bench,
+    hf_trainer,
+    history_files,
+    lm_eval,
+    mlflow,
+    nano_log,
+    sql,
+    tensorboard,
+    wandb_csv,
+    wandb_offline,
+)
+from analysis.sources.run import Source, TrackedRun
+
+# In the order in which they are asked: the more particular first.
+SOURCES: tuple[Source, ...] = tuple(
+    module.SOURCE
+    for module in (
+        *(wandb_csv, tensorboard, mlflow, wandb_offline, hf_trainer, nano_log, lm_eval, big_bench, sql),
+        history_files,
+    )
+)
+# A folder of more files is not looked through: is it the right one?
+MOST_FILES = 20_000
+
+
+def source_of(path: Path, kind: str = "") -> Source | None:
+    """Return the format of a file, a folder, or the files in a folder; None where no reader knows it.
+
+    `kind` forces one. UserError for a kind that there is not and for a folder that holds several.
+    """
+    if kind:
+        return _of_kind(kind)
+    if found := next((source for source in SOURCES if source.recognises(path)), None):
+        return found
+    if not path.is_dir():
+        return None
+    kinds: dict[str, Path] = {}
+    for file in _files(path):
+        if source := next((source for source in SOURCES if source.recognises(file)), None):
+            kinds.setdefault(source.kind, file)
+    if len(kinds) > 1:
+        held = ", ".join(f"{kind} ({file.relative_to(path)})" for kind, file in kinds.items())
+        raise UserError(f"{path}: files of several kinds: {held}; choose one with `import --source KIND`")
+    return _of_kind(next(iter(kinds))) if kinds else None
+
+
+def read_source(path: Path, source: Source) -> list[TrackedRun] | pd.DataFrame:
+    """Read a file, or a folder that the format knows as a whole, or every file of the format in a folder."""
+    if not path.is_dir() or source.recognises(path):
+        return source.read(path)
+    files = [file for file in _files(path) if source.recognises(file)]
+    if not files:
+        raise UserError(f"{path}: no file of the kind {source.kind} in it ({source.what})")
+    read = [(file, source.read(file)) for file in files]
+    tables = [found for _, found in read if isinstance(found, pd.DataFrame)]
+    if tables:
+        return pd.concat(tables, ignore_index=True)
+    runs = [(file, run) for file, found in read if isinstance(found, list) for run in found]
+    names = [run.name for _, run in runs]
+    # Two runs of one name are told apart by the folders that they lie in.
+    return [
+        run
+        if names.count(run.name) == 1
+        else replace(run, name=f"{file.parent.relative_to(path)}/{run.name}")
+        for file, run in runs
+    ]
+
+
+def _of_kind(kind: str) -> Source:
+    kinds = {source.kind: source for source in SOURCES}
+    if kind not in kinds:
+        near = difflib.get_close_matches(kind, kinds, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
+        raise UserError(f"--source {kind}: no such kind; {hint}")
+    return kinds[kind]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in order; hidden ones apart."""
+    count = 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            count += 1
+            if count > MOST_FILES:
+                raise UserError(f"{folder}: more than {MOST_FILES:,} files; name the folder of one project")
+            if not name.startswith("."):
+                yield Path(root) / name

@@ -1,0 +1,208 @@
+"""A ladder that still trains: what is read of a folder that grows, the page, the first fits, the address."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_ladder import LAW, write_ladder
+
+from analysis.cli import main
+from analysis.errors import UserError
+from analysis.tables.run_folder import read_runs
+from analysis.watch.first_fits import first_fit
+from analysis.watch.follow import Ladder, seconds_left
+from analysis.watch.page import duration
+from analysis.watch.serve import Watch, server
+
+BATCH = 1000
+
+
+def plan(folder: Path, name: str, dial: int = 8, **spec: Any) -> Path:
+    """Plan a run as a sweep does: its spec, nothing else."""
+    run = folder / name
+    run.mkdir(parents=True)
+    said = {"kind": "run", "dial": dial, "seed": 0, "batch_tokens": BATCH, "horizon_steps": 100}
+    said |= {"params": {"mlp": 100 * dial}, "data": {"primary": "text"}, **spec}
+    (run / "spec.json").write_text(json.dumps(said))
+    return run
+
+
+def record(step: int, loss: float) -> str:
+    return json.dumps(
+        {"step": step, "tokens": step * BATCH, "flops": 1.0, "loss": {"text": loss, "total": 9}}
+    )
+
+
+def timed(step: int, rate: float, process: int = 1) -> str:
+    line = {"step": step, "end_step": 100, "tokens_per_second": rate, "train_loss": 2.0}
+    return json.dumps(line | {"host": "here", "process": process}) + "\n"
+
+
+def claim(folder: Path, pack: str, *lanes: str) -> Path:
+    claims = folder / "packs" / pack / "claims"
+    claims.mkdir(parents=True, exist_ok=True)
+    path = claims / f"{len(list(claims.glob('*[0-9].json'))) + 1:06d}.json"
+    path.write_text(json.dumps({"lanes": lanes}))
+    return path
+
+
+def test_a_folder_that_grows_is_read_as_it_stands(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    ladder = Ladder(folder)
+
+    def states() -> dict[str, str]:
+        ladder.look()
+        return {name: run.state for name, run in ladder.runs.items()}
+
+    assert states() == {} and not ladder.there
+    first, second = plan(folder, "a"), plan(folder, "b")
+    assert states() == {"a": "queued", "b": "queued"} and ladder.there
+    held = claim(folder, "p", "a", "b")
+    assert states() == {"a": "running", "b": "running"}
+    version = ladder.version
+    ladder.look()
+    assert ladder.version == version
+
+    with (first / "records.jsonl").open("w") as file:
+        file.write(record(10, 3.0) + "\n" + record(20, 2.5)[:30])
+        file.flush()
+        states()
+        assert ladder.runs["a"].evaluated == [(10 * BATCH, 3.0)]
+        file.write(record(20, 2.5)[30:] + "\nnot JSON\n")
+    states()
+    assert ladder.runs["a"].evaluated == [(10 * BATCH, 3.0), (20 * BATCH, 2.5)]
+    # A resumed run is cut back to its checkpoint and goes on.
+    (first / "records.jsonl").write_text(record(10, 3.0) + "\n")
+    states()
+    assert ladder.runs["a"].evaluated == [(10 * BATCH, 3.0)]
+
+    long_ago = time.time() - 300
+    os.utime(held, (long_ago, long_ago))
+    assert states() == {"a": "silent", "b": "silent"}
+    taken = claim(folder, "p", "a", "b")
+    assert states() == {"a": "running", "b": "running"}
+    (second / "outcome.json").write_text('{"outcome": "fai')
+    assert states()["b"] == "running"
+    (second / "outcome.json").write_text(json.dumps({"outcome": "failed", "reason": "no memory", "step": 7}))
+    (first / "outcome.json").write_text(json.dumps({"outcome": "done", "step": 100}))
+    taken.with_suffix(".end.json").write_text("{}")
+    assert states() == {"a": "done", "b": "failed"} and ladder.runs["b"].reason == "no memory"
+    (second / "outcome.json").unlink()
+    assert states() == {"a": "done", "b": "queued"}
+
+
+def test_tokens_and_the_time_left_are_counted(tmp_path: Path) -> None:
+    trunk = plan(tmp_path, "trunk", kind="trunk", horizon_steps=None)
+    plan(tmp_path, "branch", kind="branch", trunk="trunk", decay_start=80)
+    plan(tmp_path, "wide", dial=16)
+    (trunk / "timing.jsonl").write_text(timed(40, 1000.0))
+    claim(tmp_path, "p", "trunk")
+    ladder = Ladder(tmp_path)
+    ladder.look()
+    runs = ladder.runs
+    # A trunk is as long as its last branch needs; a branch trains its own share alone.
+    assert [runs[name].planned for name in ("trunk", "branch", "wide")] == [
+        100 * BATCH,
+        20 * BATCH,
+        100 * BATCH,
+    ]
+    assert [runs[name].seen for name in ("trunk", "branch")] == [40 * BATCH, 0]
+    # 60 + 20 thousand tokens at a thousand a second, 100 thousand of a model twice as large.
+    assert seconds_left(runs.values()) == pytest.approx(60 + 20 + 200)
+    (tmp_path / "wide" / "timing.jsonl").write_text(timed(50, 400.0, process=2))
+    claim(tmp_path, "q", "wide")
+    ladder.look()
+    assert seconds_left(runs.values()) == pytest.approx((60 + 20 + 125) / 2)
+    assert math.isnan(seconds_left([]))
+    assert [duration(s) for s in (45, 720, 12600, 200_000)] == ["45 s", "12 min", "3.5 h", "2.3 days"]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    serves = server(Watch(folder, every=0.0))
+    thread = threading.Thread(target=serves.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{serves.server_port}"
+    finally:
+        serves.shutdown()
+        serves.server_close()
+
+
+def get(address: str, **headers: str) -> tuple[int, str, str]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=20) as answer:
+            return answer.status, answer.read().decode(), answer.headers.get("X-Version", "")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, "", ""
+
+
+def test_the_page_says_what_is_there_and_writes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "<b>runs"
+    harm = '<script>alert("x")</script>'
+    with serving(folder) as address:
+        status, page, _ = get(f"{address}/")
+        assert status == 200 and "http" not in page.lower() and "<b>" not in page
+        assert "waits for it" in get(f"{address}/state")[1]
+        run = plan(folder, "a", seed=harm)
+        (run / "records.jsonl").write_text(record(10, 3.0) + "\n" + record(20, 2.5) + "\n")
+        (run / "outcome.json").write_text(json.dumps({"outcome": "diverged", "reason": harm, "step": 20}))
+        (folder / "parts.json").write_text(json.dumps({"a": harm}))
+        before = sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*"))
+        status, state, version = get(f"{address}/state")
+        assert status == 200 and "1 diverged" in state and "data:image/svg+xml" in state
+        assert "<script" not in state and "alert(&quot;x&quot;)" in state and "&lt;b&gt;" in page
+        assert get(f"{address}/state?since={version}")[:2] == (204, "")
+        assert sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+        assert get(f"{address}/etc/passwd")[0] == 404
+        assert get(f"{address}/", Host="elsewhere.example")[0] == 403
+        with pytest.raises(UserError, match=r"--port .*: cannot be had .* leave it out for a free one"):
+            server(Watch(folder), int(address.rsplit(":", 1)[1]))
+
+
+def test_a_first_fit_waits_for_runs_and_then_says_its_width(tmp_path: Path) -> None:
+    folder = write_ladder(tmp_path / "made", widths=(16, 24, 32, 48), seeds=(0, 1), evaluations=1)
+    table = read_runs(sorted(path.parent for path in folder.glob("*/spec.json"))).runs
+    ends = table[table["kind"] == "branch"]
+    few = first_fit("", ends.head(5), [])
+    assert few.forecast == "5 runs have ended; 8 are needed for a first fit."
+    flat = first_fit("", ends[ends["tokens"] == ends.groupby("params")["tokens"].transform("max")], [])
+    assert "two horizons" in str(flat.forecast)
+    found = first_fit("text", ends, [(1e6, 1e8), (1e4, 1e6)], few.widths)
+    assert not isinstance(found.forecast, str)
+    ((count, said),) = found.widths
+    truth = LAW["E"] + LAW["A"] / 1e6 ** LAW["alpha"] + LAW["B"] / 1e8 ** LAW["beta"]
+    assert count == len(ends) and said.params == 1e6 and said.lower < truth < said.upper
+    again = first_fit("text", ends.head(20), [(1e6, 1e8)], found.widths)
+    assert [n for n, _ in again.widths] == [24, 20]
+
+
+def test_a_file_is_no_folder_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("params,tokens,loss\n")
+    assert main(["watch", str(tmp_path / "a.csv")]) == 2
+    assert "this is a file" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "analysis", "watch", str(tmp_path / "none")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        said = process.stdout.readline()
+        assert said.startswith("http://127.0.0.1:") and "is not there yet" in said
+        assert "waits for it" in get(f"{said.split()[0]}state")[1]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0 and process.stderr.read() == ""
