@@ -473,7 +473,7 @@ def test_a_control_byte_behind_other_letters_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     (tmp_path / "t.csv").write_bytes("params,größe,ř\n1,2,3\n\x01".encode())
-    one_line(tmp_path / "t.csv", "line 3 holds the byte 0x1", capsys)
+    one_line(tmp_path / "t.csv", "line 3 holds the byte 0x01", capsys)
 
 
 def test_out_says_what_it_can_write(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
