@@ -113,10 +113,10 @@ def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float)
     ):
         ax.plot(path["flops"], path[name], color=colour, lw=1.4)
         ax.plot(marked["flops"], marked[name], marker, ms=5.5, color=colour, mfc=style.PAPER, mew=1.4)
-        # Where the lines begin they are far apart, and no mark is near.
-        if math.isfinite(path[name].iloc[0]):
-            corner = (path["flops"].iloc[0], path[name].iloc[0])
-            ax.annotate(label, corner, xytext=(0, 7), textcoords="offset points", fontsize=8.5)
+        # Below where the lines, which rise, have no mark near.
+        corner = (path["flops"].iloc[len(path) // 4], path[name].iloc[len(path) // 4])
+        if math.isfinite(corner[1]):
+            ax.annotate(label, corner, (6, -4), textcoords="offset points", va="top", fontsize=8.5)
     values = path[["params", "tokens"]].to_numpy()
     values = values[np.isfinite(values)]
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
