@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_target(args.json)
         _whose_analysis()
         verb = importlib.import_module(_module(args.verb))
-        kind = getattr(verb, "TABLE", "runs")
+        kind: Kind | None = getattr(verb, "TABLE", "runs")
         # A verb that reads no table serves until it is stopped.
         with Bars(args.verb) if kind is not None else contextlib.nullcontext():
             answer = verb.run(_table(args, kind), args)
