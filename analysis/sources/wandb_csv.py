@@ -63,13 +63,15 @@ def read(path: Path) -> list[TrackedRun]:
     joined = []
     # A chart shows ten runs unless more are chosen: the others have their last values in the table.
     for name in dict.fromkeys([*listed, *curves]):
-        run, found = curves.get(name), listed.get(name)
-        if run and found:
-            history = _with_last_values(run.history, found.history)
-            run = replace(found, history=history, notes=run.notes)
-        elif run and listed:
-            run = replace(run, notes=(*run.notes, f"run {name} is in a chart and not in the table of runs"))
-        joined += [known for known in [run or found] if known]
+        curve, found = curves.get(name), listed.get(name)
+        if curve and found:
+            history = _with_last_values(curve.history, found.history)
+            joined.append(replace(found, history=history, notes=curve.notes))
+        elif curve and listed:
+            notes = (*curve.notes, f"run {name} is in a chart and not in the table of runs")
+            joined.append(replace(curve, notes=notes))
+        else:
+            joined += [run for run in (curve, found) if run]
     return joined
 
 
