@@ -63,15 +63,15 @@ def read(path: Path) -> list[TrackedRun]:
     joined = []
     # A chart shows ten runs unless more are chosen: the others have their last values in the table.
     for name in dict.fromkeys([*listed, *curves]):
-        charted, found = curves.get(name), listed.get(name)
-        if charted and found:
-            history = _with_last_values(charted.history, found.history)
-            joined.append(replace(found, history=history, notes=charted.notes))
-        elif charted and listed:
-            note = f"run {name} is in a chart and not in the table of runs"
-            joined.append(replace(charted, notes=(*charted.notes, note)))
+        curve, found = curves.get(name), listed.get(name)
+        if curve and found:
+            history = _with_last_values(curve.history, found.history)
+            joined.append(replace(found, history=history, notes=curve.notes))
+        elif curve and listed:
+            notes = (*curve.notes, f"run {name} is in a chart and not in the table of runs")
+            joined.append(replace(curve, notes=notes))
         else:
-            joined += [known for known in (charted, found) if known]
+            joined += [run for run in (curve, found) if run]
     return joined
 
 
