@@ -29,7 +29,7 @@ def next_budgets_data(
     `path` and `marked` are predictions of `extrapolate` by budget; `marked` are the ones to point out, each with
     the bounds, relative to its loss, that a hold-out over the same distance had (`held`; None: untested).
     """
-    runs = rows[["params", "tokens", "flops", "loss"]].assign(series="run")
+    runs = style.about(rows).assign(series="run")
     said = pd.DataFrame([{"series": "path", **p.to_json()} for p in path])
     pointed = pd.DataFrame([{"series": "next", **p.to_json()} for p in marked])
     for name, side in (("held_out_lower", 0), ("held_out_upper", 1)):
@@ -37,10 +37,10 @@ def next_budgets_data(
             math.nan if bounds is None else p.loss * bounds[side]
             for p, bounds in zip(marked, held, strict=True)
         ]
-    columns = ["series", "params", "tokens", "flops", "loss", "lower", "upper", "level", "flops_ratio"]
+    columns = ["lower", "upper", "level", "flops_ratio", "held_out_lower", "held_out_upper"]
     data = pd.concat([runs, said, pointed], ignore_index=True)
-    data = data.reindex(columns=[*columns, "held_out_lower", "held_out_upper"])
-    return data.astype(dict.fromkeys(data.columns[1:], float))
+    data = data.reindex(columns=["series", *style.about(rows).columns, *columns])
+    return data.astype(dict.fromkeys(["params", "tokens", "flops", "loss", *columns], float))
 
 
 def next_budgets(data: pd.DataFrame, loss_name: str, caution: str = "", ax: Any = None) -> Figure:
@@ -67,7 +67,8 @@ def _best_loss(ax: Axes, rows: pd.DataFrame, path: pd.DataFrame, loss_name: str)
     # An interval may reach far beyond the picture, or to infinity; it is cut at its edge.
     upper = path["upper"].fillna(np.inf).clip(upper=10 * highest)
     lower = path["lower"].clip(lower=0.3 * path["loss"])
-    ax.plot(rows["flops"], rows["loss"], "o", ms=3.5, mfc=style.PAPER, mec=style.GREY, label="runs")
+    look: dict[str, Any] = {"s": 12, "facecolors": style.PAPER, "edgecolors": style.GREY, "linewidths": 1.0}
+    style.tell(ax.scatter(rows["flops"], rows["loss"], label="runs", zorder=2, **look), style.told(rows))
     said = f"{path['level'].iloc[0]:.0%} interval of one new run, by this law"
     ax.fill_between(flops, lower, upper, color=style.BLUE, alpha=0.18, lw=0, label=said)
     split = int(np.searchsorted(flops, float(rows["flops"].max()) * 0.999))
@@ -111,17 +112,15 @@ def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float)
         ("params", "parameters N", style.BLUE, "o"),
         ("tokens", "tokens D", style.ORANGE, "s"),
     ):
-        ax.plot(path["flops"], path[name], color=colour, lw=1.4)
+        ax.plot(path["flops"], path[name], color=colour, lw=1.4, label=label)
         ax.plot(marked["flops"], marked[name], marker, ms=5.5, color=colour, mfc=style.PAPER, mew=1.4)
-        # Below where the lines, which rise, have no mark near.
-        corner = (path["flops"].iloc[len(path) // 4], path[name].iloc[len(path) // 4])
-        if math.isfinite(corner[1]):
-            ax.annotate(label, corner, (6, -4), textcoords="offset points", va="top", fontsize=8.5)
     values = path[["params", "tokens"]].to_numpy()
     values = values[np.isfinite(values)]
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
     ax.set_ylim((values.min() / 1.5, values.max() * 3) if len(values) else (1.0, 10.0))
-    if not len(values):
+    if len(values):
+        ax.legend(loc="best")
+    else:
         ax.set_title("no split under this law", fontsize=8, color=style.GREY)
     ax.set_xlim(path["flops"].min() / 1.6, path["flops"].max() * 1.6)
     style.log_axis(ax, "x")
@@ -169,7 +168,8 @@ def residuals(data: pd.DataFrame, ax: Any = None) -> Figure:
             axis.axhspan(-2 * noise, 2 * noise, color=style.GREY, alpha=0.12, lw=0)
         for mark, mask in (("filled", data["used"]), ("cross", ~data["used"])):
             style.points(axis, data[mask], x, "percent", colours, mark)
-        style.log_axis(axis, "x")
+    style.log_axis(axes[0], "x")
+    style.log_axis(axes[1], "x", counts=True)
     # Rows that the fit left out may lie far away; those it used decide the scale.
     percent = data["percent"].abs()
     reach = 1.3 * max(percent[data["used"]].max(), 2 * np.nan_to_num(noise), 0.2)
@@ -198,7 +198,8 @@ def components_data(rows: pd.DataFrame, names: Sequence[str], size: str) -> pd.D
         shown = rows[rows[column].notna()]
         mean = shown.groupby(size)[column].mean()
         floors = rows.get(f"floor_{name}", pd.Series(dtype=float)).dropna().unique()
-        parts.append(pd.DataFrame({"series": "run", "size": shown[size], "loss": shown[column]}))
+        runs = style.about(shown).drop(columns="loss").assign(size=shown[size], loss=shown[column])
+        parts.append(runs.assign(series="run"))
         parts.append(pd.DataFrame({"series": "mean", "size": mean.index, "loss": mean.to_numpy()}))
         parts.append(pd.DataFrame({"series": "floor", "size": math.nan, "loss": floors}))
         for part in parts[-3:]:
@@ -231,7 +232,7 @@ def components(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = Non
     for axis, (name, part) in zip(axes, data.groupby("component", sort=False), strict=True):
         run, mean, floor = (part[part["series"] == series] for series in ("run", "mean", "floor"))
         axis.plot(mean["size"], mean["loss"], color=style.SEED_DOT, lw=1.3)
-        style.seed_dots(axis, run["size"], run["loss"])
+        style.seed_dots(axis, run["size"], run["loss"], words=style.told(run))
         for level in floor["loss"].tolist():
             axis.axhline(level, color=style.GREY, lw=1, ls="--", clip_on=False)
         axis.set_ylim(0, run["loss"].max() * 1.1 or 1.0)
@@ -253,7 +254,7 @@ def ngrams_data(rows: pd.DataFrame, orders: Sequence[str], size: str) -> pd.Data
     """Make the table that `ngrams` draws: `quantity` loss or kl, `series` run, mean, or an n-gram's name."""
     mean = rows.groupby(size)["loss"].mean()
     parts = [
-        pd.DataFrame({"quantity": "loss", "series": "run", "size": rows[size], "value": rows["loss"]}),
+        style.about(rows).assign(quantity="loss", series="run", size=rows[size], value=rows["loss"]),
         pd.DataFrame({"quantity": "loss", "series": "mean", "size": mean.index, "value": mean.to_numpy()}),
     ]
     for order in orders:
@@ -277,7 +278,7 @@ def ngrams(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -
     losses = data[data["quantity"] == "loss"]
     run, mean = (losses[losses["series"] == series] for series in ("run", "mean"))
     left.plot(mean["size"], mean["value"], color=style.SEED_DOT, lw=1.3)
-    style.seed_dots(left, run["size"], run["value"])
+    style.seed_dots(left, run["size"], run["value"], words=style.told(run))
     kl = data[data["quantity"] == "kl"]
     for (order, far), line in zip(kl.groupby("series", sort=False), ("-", "--", ":"), strict=False):
         for level in losses[losses["series"] == order]["value"].tolist():

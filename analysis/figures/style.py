@@ -7,7 +7,7 @@ several model sizes. Figures are made without pyplot, so that drawing changes no
 import base64
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -122,7 +122,7 @@ def _dark_rules() -> str:
 
 DARK_RULES = _dark_rules()
 # matplotlib writes a link around each point that has an address; these are no addresses.
-_TOLD = re.compile(rb'<a xlink:href="told:([^"]*)">(.*?)</a>', re.DOTALL)
+_TOLD = re.compile(rb'<a xlink:href="told:([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 # A thousandth of a point is never seen.
 _LONG = re.compile(rb"(\.\d{3})\d+(?=[ \"LQCMz\n])")
 
@@ -139,9 +139,10 @@ def marks(rows: pd.DataFrame) -> list[Any]:
     return list(rows.itertuples())
 
 
-def tell(drawn: Collection, words: Iterable[str]) -> None:
-    """Give each point of a scatter its words, for a browser to show; a PNG has none."""
-    drawn.set_urls([f"told:{said}" for said in words])
+def tell(drawn: Collection, words: Sequence[str]) -> None:
+    """Give each point of a scatter its words, for a browser to show; a PNG has none, nor have very many points."""
+    if len(words) <= MANY:
+        drawn.set_urls([f"told:{said}" for said in words])
 
 
 def told(rows: pd.DataFrame) -> list[str]:
@@ -195,9 +196,15 @@ def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
     return {size: SIZES(norm(size)) for size in sizes}
 
 
-def seed_dots(ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT) -> None:
-    """Draw a small dot for each seed, at `x` and `y` of one length."""
-    ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, mew=0)
+def seed_dots(
+    ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT, words: Sequence[str] = ()
+) -> None:
+    """Draw a small dot for each seed, at `x` and `y` of one length; `words` tell of each."""
+    if words:
+        dots = ax.scatter(cast(Any, x), cast(Any, y), s=8, color=colour, linewidths=0, zorder=2)
+        tell(dots, words)
+    else:
+        ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, mew=0)
 
 
 def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Colour], mark: str) -> None:
@@ -211,9 +218,7 @@ def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Co
         "cross": {"marker": "x", "c": shades, "linewidths": 1.4, "zorder": 3},
     }[mark]
     # A page of many points is an image of them: as shapes they would be megabytes that no browser scrolls.
-    drawn = ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
-    if len(rows) <= MANY:
-        tell(drawn, told(rows))
+    tell(ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look), told(rows))
 
 
 def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, colour: str = RED) -> None:
