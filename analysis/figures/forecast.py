@@ -46,9 +46,10 @@ def loss_compute(
     `rows` are finished rows with positive params, flops and loss; `lost` the last rows of runs that diverged or
     failed, marked with a cross where they stopped. The narrow panel is the target on a scale of its own.
     """
-    fig = style.figure(style.WIDTH, 4.6)
     held = target is not None and law is not None
-    ax, *more = fig.subplots(1, 2, width_ratios=(4.4, 1)) if held else [fig.subplots()]
+    # The main panel is so wide that its letters can be read where a phone shows it alone.
+    fig = style.figure(7.4 if held else 5.6, 4.6)
+    ax, *more = fig.subplots(1, 2, width_ratios=(3, 1)) if held else [fig.subplots()]
     everything = np.ones(len(rows), dtype=bool)
     below, used = (law.below, law.used) if law is not None else (everything, everything)
     colours = style.size_colours(sorted(rows["params"].unique()))

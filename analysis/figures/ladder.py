@@ -6,6 +6,7 @@ Each function takes rows and numbers that are already decided and returns a matp
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,6 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.forecasting.forecast import Prediction
-
-WITHOUT_EMBEDDINGS = "parameters without embeddings"
 
 
 def next_budgets(
@@ -41,7 +40,7 @@ def next_budgets(
     left.legend(loc="upper right")
     _best_split(right, path, marked, ends)
     if caution:
-        fig.suptitle(caution, fontsize=9, color=style.RED)
+        fig.suptitle(caution, fontsize=9, color=style.readable(style.RED))
     return fig
 
 
@@ -52,7 +51,8 @@ def _best_loss(ax: Axes, rows: pd.DataFrame, path: Sequence[Prediction], loss_na
     # An interval may reach far beyond the picture, or to infinity; it is cut at its edge.
     upper = np.minimum([p.upper for p in path], 10 * highest)
     lower = np.maximum([p.lower for p in path], 0.3 * best)
-    ax.plot(rows["flops"], rows["loss"], "o", ms=3.5, mfc="white", mec=style.GREY, label="runs")
+    look: dict[str, Any] = {"s": 12, "facecolors": "white", "edgecolors": style.GREY, "linewidths": 1.0}
+    style.tell(ax.scatter(rows["flops"], rows["loss"], label="runs", zorder=2, **look), style.told(rows))
     said = f"{path[0].level:.0%} interval of one new run, by this law"
     ax.fill_between(flops, lower, upper, color=style.BLUE, alpha=0.18, lw=0, label=said)
     split = int(np.searchsorted(flops, float(rows["flops"].max()) * 0.999))
@@ -91,7 +91,7 @@ def _marked(ax: Axes, point: Prediction, held: tuple[float, float] | None, ends:
         ha="right",
         va="top",
         fontsize=8,
-        color=style.RED,
+        color=style.readable(style.RED),
     )
 
 
@@ -102,21 +102,11 @@ def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Predictio
         ("tokens", "tokens D", style.ORANGE, "s"),
     ):
         best = [_known(p, name) for p in path]
-        ax.plot(flops, best, color=colour, lw=1.4)
+        ax.plot(flops, best, color=colour, lw=1.4, label=label)
         points = [_known(p, name) for p in marked]
         ax.plot(
             [p.flops or math.nan for p in marked], points, marker, ms=5.5, color=colour, mfc="white", mew=1.4
         )
-        if math.isfinite(best[-1]):
-            ax.annotate(
-                label,
-                (flops[-1], best[-1]),
-                xytext=(-4, 6),
-                textcoords="offset points",
-                ha="right",
-                fontsize=8.5,
-                color=colour,
-            )
     values = [v for p in path for v in (_known(p, "params"), _known(p, "tokens")) if math.isfinite(v)]
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
     ax.set_ylim((min(values) / 1.5, max(values) * 3) if values else (1.0, 10.0))
@@ -135,6 +125,8 @@ def _best_split(ax: Axes, path: Sequence[Prediction], marked: Sequence[Predictio
         fontsize=8,
         color=style.GREY,
     )
+    if values:
+        ax.legend(loc="best")
     ax.set_xlabel("training compute C (FLOPs)")
     ax.set_ylabel("compute-optimal N and D")
 
@@ -162,7 +154,8 @@ def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: f
             if mask.any():
                 shown = rows[mask].assign(x=x[mask], y=percent[mask])
                 style.points(ax, shown, "x", "y", colours, mark)
-        style.log_axis(ax, "x")
+    style.log_axis(axes[0], "x")
+    style.log_axis(axes[1], "x", counts=True)
     # Rows that the fit left out may lie far away; those it used decide the scale.
     reach = 1.3 * max(np.abs(percent[used]).max(initial=0.0), 200 * (noise or 0.0), 0.2)
     axes[0].set_ylim(-reach, reach)
@@ -178,11 +171,11 @@ def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: f
     return fig
 
 
-def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: str) -> Figure:
+def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: str, size_name: str) -> Figure:
     """Draw the loss of each component over model size, one small plot each.
 
     Every seed is a dot, the mean a line; the least possible loss (column `floor_<name>`) is a dashed line where it
-    is known. `size` is the column with the parameters without embeddings.
+    is known. `size` is the column with the parameters, `size_name` what they count.
     """
     across = min(5, max(1, len(names)))
     down = -(-len(names) // across)
@@ -193,12 +186,12 @@ def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: s
         shown = rows[rows[column].notna()]
         mean = shown.groupby(size)[column].mean()
         ax.plot(mean.index, mean, color=style.SEED_DOT, lw=1.3)
-        style.seed_dots(ax, shown[size], shown[column])
+        style.seed_dots(ax, shown[size], shown[column], words=style.told(shown))
         top = float(shown[column].max()) if len(shown) else 1.0
         for floor in rows.get(f"floor_{name}", pd.Series(dtype=float)).dropna().unique():
             ax.axhline(floor, color=style.GREY, lw=1, ls="--", clip_on=False)
         ax.set_ylim(0, top * 1.1 or 1.0)
-        ax.set_title(style.clipped(name, 22))
+        ax.set_title(_title(name), fontsize=8.5)
         ax.yaxis.get_major_locator().set_params(nbins=4)
         style.log_axis(ax, "x", counts=True, most=3)
     for ax in axes[len(names) :]:
@@ -206,17 +199,25 @@ def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: s
     for ax in axes[max(0, len(names) - across) : len(names)]:
         ax.tick_params(labelbottom=True)
     fig.supylabel(loss_name, fontsize=9)
-    fig.supxlabel(WITHOUT_EMBEDDINGS, fontsize=9)
+    fig.supxlabel(size_name, fontsize=9)
     return fig
 
 
-def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str) -> Figure:
+def _title(name: str) -> str:
+    """Name a component above its small plot; a long name is broken at its last mark, and no letter is left out."""
+    if len(name) <= 16:
+        return name
+    at = max(name.rfind(mark, 0, 17) for mark in "._- ") + 1 or 16
+    return f"{name[:at]}\n{_title(name[at:])}"
+
+
+def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str, size_name: str) -> Figure:
     """Draw the loss over model size with the n-grams' losses as lines, and the divergence from each in nats."""
     fig = style.figure(style.WIDTH, 3.0)
     left, right = fig.subplots(1, 2)
     mean = rows.groupby(size)["loss"].mean()
     left.plot(mean.index, mean, color=style.SEED_DOT, lw=1.3)
-    style.seed_dots(left, rows[size], rows["loss"])
+    style.seed_dots(left, rows[size], rows["loss"], words=style.told(rows))
     for order, line in zip(orders, ("-", "--", ":"), strict=False):
         known = rows[f"ngram_{order}"].dropna() if f"ngram_{order}" in rows else pd.Series(dtype=float)
         if len(known):
@@ -230,5 +231,5 @@ def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str)
     right.legend()
     for ax in (left, right):
         style.log_axis(ax, "x", counts=True, most=4)
-        ax.set_xlabel(WITHOUT_EMBEDDINGS)
+        ax.set_xlabel(size_name)
     return fig

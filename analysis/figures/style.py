@@ -4,8 +4,8 @@ The colour of a seed's dot is decided here: SEED_DOT for the runs of one curve, 
 several model sizes. Figures are made without pyplot, so that drawing changes no global state and needs no display.
 """
 
-import base64
 import io
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,22 +15,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm
+from matplotlib.collections import Collection
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-# Okabe and Ito (2008): told apart by people with any of the common kinds of colour blindness.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-)
-INK, GREY, FAINT = "#222222", "#777777", "#DDDDDD"
+# Okabe and Ito (2008): told apart by people with any of the common kinds of colour blindness. Their orange is
+# darker here, for a contrast of 3 to 1 with white (WCAG 2.1, 1.4.11), and yellow is left out; sky is for areas.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#C28400", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+INK, GREY, FAINT = "#222222", "#6E6E6E", "#DDDDDD"
 # Inches across a page: figures of this width have letters of one size there.
 WIDTH = 8.2
 # More points than this are drawn as an image inside a figure, and of more sizes than this some are named.
@@ -78,15 +72,35 @@ def axes(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def svg(fig: Figure) -> bytes:
-    """Return the figure as an SVG document whose letters are shapes: it looks alike on every machine."""
+    """Return the figure as an SVG document whose letters are shapes: it looks alike on every machine.
+
+    What is told of a point (`tell`) is its title, which a browser shows under the pointer.
+    """
     buffer = io.BytesIO()
     fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return _TOLD.sub(rb'<g class="told"><title>\1</title>\2</g>', buffer.getvalue())
 
 
-def data_uri(fig: Figure) -> str:
-    """Return the figure as an address that holds it whole, for a page that must open without a network."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(fig)).decode()
+# matplotlib writes a link around each point that has an address; these are no addresses.
+_TOLD = re.compile(rb'<a xlink:href="told:([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
+
+
+def tell(drawn: Collection, words: Sequence[str]) -> None:
+    """Give each point of a scatter its words, for a browser to show; a PNG has none, nor have very many points."""
+    if len(words) <= MANY:
+        drawn.set_urls([f"told:{said}" for said in words])
+
+
+def told(rows: pd.DataFrame) -> list[str]:
+    """Say of each row which run it is: its name, size, tokens, seed and loss."""
+    names = rows["run_id"] if "run_id" in rows else [f"row {label}" for label in rows.index]
+    seeds = rows["seed"] if "seed" in rows else [None] * len(rows)
+    about = zip(names, rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
+    return [
+        f"{name}: {count(params)} parameters, {count(tokens)} tokens"
+        f"{'' if seed is None else f', seed {seed}'}, loss {loss:.4g}"
+        for name, params, tokens, seed, loss in about
+    ]
 
 
 def write(fig: Figure, folder: Path, name: str) -> list[Path]:
@@ -115,9 +129,31 @@ def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
     return {size: SIZES(norm(size)) for size in sizes}
 
 
-def seed_dots(ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT) -> None:
-    """Draw a small dot for each seed, at `x` and `y` of one length."""
-    ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, alpha=0.7, mew=0)
+def readable(colour: str) -> Colour:
+    """Darken a colour until words in it have a contrast of 4.5 to 1 with white (WCAG 2.1, 1.4.3)."""
+    shade = np.asarray(to_rgb(colour))
+    while contrast(shade) < 4.5:
+        shade = 0.97 * shade
+    return (*shade.tolist(), 1.0)
+
+
+def contrast(shade: "np.ndarray") -> float:
+    """The contrast of a colour [red, green, blue] with white, by relative luminance (WCAG 2.1)."""
+    linear = np.where(shade <= 0.03928, shade / 12.92, ((shade + 0.055) / 1.055) ** 2.4)
+    return 1.05 / (float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+
+
+def seed_dots(
+    ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT, words: Sequence[str] = ()
+) -> None:
+    """Draw a small dot for each seed, at `x` and `y` of one length; `words` tell of each."""
+    if words:
+        tell(
+            ax.scatter(cast(Any, x), cast(Any, y), s=8, color=colour, alpha=0.7, linewidths=0, zorder=2),
+            words,
+        )
+    else:
+        ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, alpha=0.7, mew=0)
 
 
 def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Colour], mark: str) -> None:
@@ -129,7 +165,7 @@ def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Co
         "cross": {"marker": "x", "c": shades, "linewidths": 1.4, "zorder": 3},
     }[mark]
     # A page of many points is an image of them: as shapes they would be megabytes that no browser scrolls.
-    ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
+    tell(ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look), told(rows))
 
 
 def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, colour: str = RED) -> None:

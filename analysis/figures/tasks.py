@@ -27,7 +27,6 @@ from analysis.detection.verdict import ORDER, Verdict
 from analysis.errors import Code, UserError
 from analysis.figures import style
 
-SIZE = "parameters without embeddings"
 COLOURS = {
     "emergent": style.RED,
     "smooth": style.BLUE,
@@ -91,10 +90,10 @@ def curves(rows: pd.DataFrame, found: Found) -> list[tuple[str, str]]:
     return [name for _, _, name in sorted(keyed)]
 
 
-def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
+def accuracy(rows: pd.DataFrame, found: Found, size_name: str) -> Figure:
     """Draw score against size for a run folder, a small plot a task and variant, with the expected classes.
 
-    `rows` are finished ones, of each size and seed the longest.
+    `rows` are finished ones, of each size and seed the longest; `size_name` is what their sizes count.
     """
     names = curves(rows, found)
     panels = []
@@ -107,7 +106,7 @@ def accuracy(rows: pd.DataFrame, found: Found) -> Figure:
         by_byte = found.get((task, variant, "byte_accuracy"))
         expected_class = str(expected.iloc[0]) if len(expected) else ""
         panels.append(Panel(name, curve, verdict, by_byte.curve if by_byte else None, expected_class))
-    return _page(panels, SIZE)
+    return _page(panels, size_name)
 
 
 def small_curves(found: Emergence) -> Figure:
@@ -139,7 +138,9 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
     return [group[: len(TWIN_COLOURS)] for group in related(names)]
 
 
-def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found) -> Figure:
+def twins(
+    rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found, size_name: str
+) -> Figure:
     """Draw tasks that differ in one thing together: each of `pairs` lists (task, variant) of one plot."""
     groups = []
     for pair in pairs:
@@ -149,7 +150,7 @@ def twins(rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found:
             for name, verdict in zip(pair, verdicts, strict=True)
         ]
         groups.append(drawn)
-    return _twin_page(groups, SIZE)[0]
+    return _twin_page(groups, size_name)[0]
 
 
 def twin_curves(found: Emergence) -> Figure | None:
@@ -300,8 +301,10 @@ def _draw_scores(ax: Axes, curve: Curve, scatter: float, colour: str) -> None:
     """Draw what was measured: a dot a seed, the line of their mean, the band of two standard errors."""
     mean, band = score_and_band(curve, scatter)
     ax.fill_between(curve.size, mean - band, mean + band, color=colour, alpha=0.18, lw=0)
-    for seed in _raw(curve, curve.score):
-        style.seed_dots(ax, curve.size, seed, colour)
+    for name, seed in zip(curve.seeds, _raw(curve, curve.score), strict=True):
+        about = zip(curve.size.tolist(), seed.tolist(), strict=True)
+        words = [f"{style.count(size)} parameters, seed {name}: score {score:.3g}" for size, score in about]
+        style.seed_dots(ax, curve.size, seed, colour, words)
     ax.plot(curve.size, mean, color=colour, lw=1.2)
 
 
@@ -317,7 +320,9 @@ def _titled(ax: Axes, name: str, said: str, colour: str) -> None:
     """Write the name above a plot and the class below it, as wide as the plot: what sticks out would squeeze it."""
     lines = textwrap.wrap(said, 30, max_lines=2, placeholder=" ...")
     ax.set_title(_wrapped(name, 24) + "\n" * len(lines), loc="left", fontsize=9)
-    below = ax.text(0, 1.03, "\n".join(lines), transform=ax.transAxes, fontsize=7.5, color=colour)
+    below = ax.text(
+        0, 1.03, "\n".join(lines), transform=ax.transAxes, fontsize=7.5, color=style.readable(colour)
+    )
     below.set_in_layout(False)
 
 
