@@ -136,7 +136,7 @@ def test_text_is_written_in_colours_that_turn(reported: Path) -> None:
 def test_a_picture_of_components_has_every_floor(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 24), seeds=(0,), evaluations=1)
     rows = finished_rows(load_table(folder, where="final"), longest=True)[0].assign(floor_copy=0.2)
-    data = components_data(rows, ["copy", "facts"], "params")
+    data = components_data(rows, ["copy", "facts"])
     assert data[data["series"] == "floor"][["component", "loss"]].to_numpy().tolist() == [["copy", 0.2]]
     buffer = io.BytesIO(style.svg(components(data, "loss (nats)", "parameters")))
     assert b"copy" in buffer.getvalue()

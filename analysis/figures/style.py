@@ -7,7 +7,7 @@ several model sizes. Figures are made without pyplot, so that drawing changes no
 import base64
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#BC7F00", "#009E73", "#CC3311", "
 PAPER, INK, GREY, FAINT = "#FFFFFF", "#222222", "#6B6B6B", "#DDDDDD"
 # Text is written in these alone (4.5 to 1 on PAPER); in an SVG each turns into its twin where the page is dark.
 DARK_TEXT = {INK: "#E4E4E4", GREY: "#A8A8A8", BLUE: "#5AB0E8", RED: "#FF8A6B"}
-DARK = {PAPER: "#16181B", INK: "#E4E4E4", FAINT: "#3A3D42"}
+DARK = {PAPER: "#15181C", INK: "#E4E4E4", FAINT: "#3A3D42"}
 # Inches across a page: figures of this width have letters of one size there.
 WIDTH = 8.2
 # More points than this are drawn as an image inside a figure, and of more sizes than this some are named.
@@ -122,13 +122,15 @@ def _dark_rules() -> str:
 
 DARK_RULES = _dark_rules()
 # matplotlib writes a link around each point that has an address; these are no addresses.
-_TOLD = re.compile(rb'<a xlink:href="told:([^"]*)">(.*?)</a>', re.DOTALL)
+_TOLD = re.compile(rb'<a xlink:href="told:([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 # A thousandth of a point is never seen.
 _LONG = re.compile(rb"(\.\d{3})\d+(?=[ \"LQCMz\n])")
 
 
 def about(rows: pd.DataFrame) -> pd.DataFrame:
-    """Take from rows what a picture's table says of a run, as far as they have it."""
+    """Take from rows what a picture's table says of a run, as far as they have it; no run_id: its row."""
+    if "run_id" not in rows.columns:
+        rows = rows.assign(run_id=[f"row {label}" for label in rows.index])
     names = [name for name in ("run_id", "seed", "params", "tokens", "flops", "loss") if name in rows.columns]
     # A seed is a name: beside rows without one it would become 0.0.
     return rows[names].astype({name: object for name in names if name == "seed"})
@@ -139,16 +141,16 @@ def marks(rows: pd.DataFrame) -> list[Any]:
     return list(rows.itertuples())
 
 
-def tell(drawn: Collection, words: Iterable[str]) -> None:
-    """Give each point of a scatter its words, for a browser to show; a PNG has none."""
-    drawn.set_urls([f"told:{said}" for said in words])
+def tell(drawn: Collection, words: Sequence[str]) -> None:
+    """Give each point of a scatter its words, for a browser to show; a PNG has none, nor have very many points."""
+    if 0 < len(words) <= MANY:
+        drawn.set_urls([f"told:{said}" for said in words])
 
 
 def told(rows: pd.DataFrame) -> list[str]:
-    """Say of each row which run it is: its name, size, tokens, seed and loss."""
-    names = rows["run_id"] if "run_id" in rows else [f"row {label}" for label in rows.index]
+    """Say of each row of a picture's table (`about`) which run it is: its name, size, tokens, seed and loss."""
     seeds = rows["seed"] if "seed" in rows else [None] * len(rows)
-    about = zip(names, rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
+    about = zip(rows["run_id"], rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
     return [
         f"{name}: {count(params)} parameters, {count(tokens)} tokens"
         f"{'' if seed is None else f', seed {seed}'}, loss {loss:.4g}"
@@ -195,9 +197,11 @@ def size_colours(sizes: Sequence[float]) -> dict[float, Colour]:
     return {size: SIZES(norm(size)) for size in sizes}
 
 
-def seed_dots(ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT) -> None:
-    """Draw a small dot for each seed, at `x` and `y` of one length."""
-    ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, mew=0)
+def seed_dots(
+    ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT, words: Sequence[str] = ()
+) -> None:
+    """Draw a small dot for each seed, at `x` and `y` of one length; `words` tell of each."""
+    tell(ax.scatter(cast(Any, x), cast(Any, y), s=8, color=colour, linewidths=0, zorder=2), words)
 
 
 def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Colour], mark: str) -> None:
@@ -211,9 +215,7 @@ def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Co
         "cross": {"marker": "x", "c": shades, "linewidths": 1.4, "zorder": 3},
     }[mark]
     # A page of many points is an image of them: as shapes they would be megabytes that no browser scrolls.
-    drawn = ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look)
-    if len(rows) <= MANY:
-        tell(drawn, told(rows))
+    tell(ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look), told(rows))
 
 
 def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, colour: str = RED) -> None:

@@ -13,7 +13,6 @@ from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
 
 
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `fit`, with the report's defaults."""
     add_fit_options(parser, replace(FitOptions(), form=RECIPE.form, regime=RECIPE.regime, level=RECIPE.level))

@@ -46,7 +46,13 @@ def row(name: str, state: str, layers: int, width: int, steps: int, curve: pd.Se
     return {
         **{"Name": name, "State": state, "Notes": "", "User": "ann", "Tags": ""},
         **{"Created": "2026-03-01T10:00:00.000Z", "Runtime": steps, "Sweep": ""},
-        **{"n_layer": layers, "n_head": width // 32, "n_embd": width, "block_size": CONTEXT, "vocab_size": VOCAB},
+        **{
+            "n_layer": layers,
+            "n_head": width // 32,
+            "n_embd": width,
+            "block_size": CONTEXT,
+            "vocab_size": VOCAB,
+        },
         **{"bias": "false", "batch_size": BATCH, "gradient_accumulation_steps": ACCUMULATION},
         **{"learning_rate": 6e-4, "max_iters": steps, "seed": 1337},
         **last,
