@@ -116,13 +116,14 @@ WORDS = """(() => {
   for (let node; node = walk.nextNode();) {
     const parent = node.parentElement;
     if (!node.data.trim() || parent.closest("script, style, svg") || !parent.checkVisibility()) continue;
+    if (parent.closest("thead")?.offsetWidth === 1) continue;  // read out only: the cells have its words
     const range = document.createRange();
     range.selectNodeContents(node);
     for (const box of range.getClientRects()) found.push([box, node.data.trim().slice(0, 40), parent]);
   }
   for (const svg of document.querySelectorAll("svg.whole")) {
     if (!svg.getBoundingClientRect().width) continue;
-    for (const word of svg.querySelectorAll('g[id*="text_"]')) {
+    for (const word of svg.querySelectorAll('g[id*="-text_"]')) {
       const about = document.createTreeWalker(word, NodeFilter.SHOW_COMMENT).nextNode();
       found.push([word.getBoundingClientRect(), about ? about.data.trim() : word.id, word]);
     }
