@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from analysis.figures import style
 from analysis.forecasting.forecast import Prediction
 
+WITHOUT_EMBEDDINGS = "parameters without embeddings"
+
 
 def next_budgets(
     rows: pd.DataFrame,
@@ -171,7 +173,9 @@ def residuals(rows: pd.DataFrame, fitted: np.ndarray, used: np.ndarray, noise: f
     return fig
 
 
-def components(rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: str, size_name: str) -> Figure:
+def components(
+    rows: pd.DataFrame, names: Sequence[str], size: str, loss_name: str, size_name: str = WITHOUT_EMBEDDINGS
+) -> Figure:
     """Draw the loss of each component over model size, one small plot each.
 
     Every seed is a dot, the mean a line; the least possible loss (column `floor_<name>`) is a dashed line where it
@@ -211,7 +215,9 @@ def _title(name: str) -> str:
     return f"{name[:at]}\n{_title(name[at:])}"
 
 
-def ngrams(rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str, size_name: str) -> Figure:
+def ngrams(
+    rows: pd.DataFrame, orders: Sequence[str], size: str, loss_name: str, size_name: str = WITHOUT_EMBEDDINGS
+) -> Figure:
     """Draw the loss over model size with the n-grams' losses as lines, and the divergence from each in nats."""
     fig = style.figure(style.WIDTH, 3.0)
     left, right = fig.subplots(1, 2)

@@ -27,6 +27,7 @@ from analysis.detection.verdict import ORDER, Verdict
 from analysis.errors import Code, UserError
 from analysis.figures import style
 
+SIZE = "parameters without embeddings"
 COLOURS = {
     "emergent": style.RED,
     "smooth": style.BLUE,
@@ -90,7 +91,7 @@ def curves(rows: pd.DataFrame, found: Found) -> list[tuple[str, str]]:
     return [name for _, _, name in sorted(keyed)]
 
 
-def accuracy(rows: pd.DataFrame, found: Found, size_name: str) -> Figure:
+def accuracy(rows: pd.DataFrame, found: Found, size_name: str = SIZE) -> Figure:
     """Draw score against size for a run folder, a small plot a task and variant, with the expected classes.
 
     `rows` are finished ones, of each size and seed the longest; `size_name` is what their sizes count.
@@ -139,7 +140,7 @@ def find_twins(rows: pd.DataFrame) -> list[list[tuple[str, str]]]:
 
 
 def twins(
-    rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found, size_name: str
+    rows: pd.DataFrame, pairs: Sequence[Sequence[tuple[str, str]]], found: Found, size_name: str = SIZE
 ) -> Figure:
     """Draw tasks that differ in one thing together: each of `pairs` lists (task, variant) of one plot."""
     groups = []
