@@ -175,6 +175,13 @@ def test_figures_of_one_page_share_no_mark() -> None:
         assert text.count("<use href=") == 2, f"a panel each, of {name}"
 
 
+def test_the_page_is_as_dark_as_its_figures() -> None:
+    css = str(html._source("page.css"))
+    papers = re.findall(r"--paper: (#\w+)", css)
+    # Light, dark, printed.
+    assert papers == ["#fff", style.DARK[style.PAPER].lower(), "#fff"]
+
+
 @pytest.mark.parametrize(
     ("cell", "right"),
     [

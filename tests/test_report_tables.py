@@ -282,7 +282,8 @@ def test_the_target_is_drawn_larger_than_in_the_main_panel(lower: float, upper: 
     target = Target(1e8, 5e8, 3e17, (2.0, 2.02), ("0", "1"), rows.iloc[:5])
     below = (rows["flops"] <= 1e16).to_numpy()
     held = forecast_figure.HeldOutLaw(((30.0, _prediction(2.01, lower, upper, 3e17)),), below, below, {})
-    fig = forecast_figure.loss_compute(rows, rows.iloc[:0], target, held, "6ND", "loss")
+    data = forecast_figure.loss_compute_data(rows, rows.iloc[:0], target, held)
+    fig = forecast_figure.loss_compute(data, "6ND", "loss")
     fig.canvas.draw()
     main_panel, near = fig.axes[:2]
     heights = [
