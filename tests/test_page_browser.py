@@ -238,7 +238,7 @@ def test_points_tell_their_run_to_mouse_and_keyboard(window: Browser, pages: dic
     assert window.ask("document.getElementById('tip').hidden")
     box = window.ask(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({point}.getBoundingClientRect())")
     window.hover(*box)
-    assert window.ask(f"{point}.classList.contains('near')")
+    assert window.ask(f"getComputedStyle({point}.querySelector('use')).strokeWidth") == "1.5px"
     said = window.ask("document.getElementById('tip').textContent")
     assert said.split(": ")[0] in runs and ", loss " in said
     assert window.ask("document.getElementById('tip').checkVisibility()")
