@@ -56,6 +56,12 @@ def test_csv_and_json_hold_what_was_drawn(reported: Path) -> None:
         assert list(rows.columns) == list(table.columns) and len(rows) == len(table) > 0
         for name in table.select_dtypes("number").columns:
             assert pd.to_numeric(rows[name]).to_numpy() == pytest.approx(table[name].to_numpy(), nan_ok=True)
+    for name in ("loss_compute", "next_budgets", "residuals", "components"):
+        # A title also says what the page does: the points of a picture are the runs of its table.
+        told = re.findall(r"<title>([^:<]*): ", (reported / "figures" / f"{name}.svg").read_text())
+        data = pd.read_csv(reported / "figures" / f"{name}.csv")
+        times = 2 if name == "residuals" else 1
+        assert sorted(told) == sorted(data["run_id"].dropna().tolist() * times)
     data = pd.read_csv(reported / "figures" / "residuals.csv")
     figure = residuals(data)
     offsets = figure.axes[0].collections[0].get_offsets()
@@ -136,7 +142,7 @@ def test_text_is_written_in_colours_that_turn(reported: Path) -> None:
 def test_a_picture_of_components_has_every_floor(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 24), seeds=(0,), evaluations=1)
     rows = finished_rows(load_table(folder, where="final"), longest=True)[0].assign(floor_copy=0.2)
-    data = components_data(rows, ["copy", "facts"], "params")
+    data = components_data(rows, ["copy", "facts"])
     assert data[data["series"] == "floor"][["component", "loss"]].to_numpy().tolist() == [["copy", 0.2]]
     buffer = io.BytesIO(style.svg(components(data, "loss (nats)", "parameters")))
     assert b"copy" in buffer.getvalue()

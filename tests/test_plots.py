@@ -111,7 +111,7 @@ def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None
         spec["tasks"]["copy"]["floor"], spec["tasks"]["facts"]["floor"] = 0.25, None
         path.write_text(json.dumps(spec))
     rows = finished_rows(load_table(folder, where="final"), longest=True)[0]
-    data = ladder.components_data(rows, ["copy", "facts"], "params_nonembedding")
+    data = ladder.components_data(rows, ["copy", "facts"])
     fig = ladder.components(data, "loss (nats per byte)", "parameters")
     levels = [[float(line.get_ydata()[0]) for line in ax.lines if line.get_ls() == "--"] for ax in fig.axes]
     assert levels == [[0.25], []]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_ladder import write_ladder
+from markupsafe import Markup
 
 from analysis import UserError, load_table
 from analysis.cli import main
@@ -26,7 +27,7 @@ from analysis.figures import style
 from analysis.fitting.fit import fit
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
 from analysis.forecasting.target import Target, choose_target, law_rows
-from analysis.report import answer, findings, laws
+from analysis.report import answer, findings, laws, page
 from analysis.report.noise import seed_noise
 from analysis.report.page import report
 from analysis.report.source import Source
@@ -46,7 +47,7 @@ def plain(sizes: tuple[float, ...] = (1e6, 3e6, 1e7, 3e7, 1e8)) -> pd.DataFrame:
 def words(path: Path) -> str:
     """The page as a person reads it."""
     html = path.read_text(encoding="utf-8")
-    body = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
 
@@ -78,7 +79,7 @@ def one_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "extrapolate", quick)
     monkeypatch.setattr(findings, "emergence", unclassified)
     # Figures are made and not printed: the slow run of all spoilt columns prints them.
-    monkeypatch.setattr(style, "data_uri", lambda fig: "data:,")
+    monkeypatch.setattr(page, "inline", lambda *_: Markup())
 
 
 @pytest.mark.parametrize(
@@ -226,12 +227,18 @@ def law() -> tuple[findings.Findings, findings.Law]:
     return found, found.law
 
 
+def _next(found: findings.Findings) -> str:
+    section = laws.next_section(found, {})
+    assert section is not None
+    return unescape(section.inner)
+
+
 def test_a_grave_warning_takes_the_advice_back(law: tuple[findings.Findings, findings.Law]) -> None:
     found, made = law
     warned = (Warn(Code.POOR_FIT, "the residuals follow a curve"),)
     forecast = replace(made.forecast, warnings=warned)
     spoilt = replace(made, forecast=forecast)
-    text = laws.next_section(replace(found, law=spoilt), {})
+    text = _next(replace(found, law=spoilt))
     assert "No advice: the law of all runs carries a grave warning (poor_fit)" in text
     assert Code.POOR_FIT.sentence in text
     assert Status.UNTRUSTED.sentence in text
@@ -246,7 +253,7 @@ def test_the_hold_out_of_the_same_step_stands_beside_the_budget(
     assert made.back[-1].prediction == found.held_out.prediction
     wide = findings.StepBack(30.0, 8, _prediction(2.0, 1.28, 3.14))
     worse = replace(made, back=(*made.back[:2], wide))
-    text = unescape(laws.next_section(replace(found, law=worse), {}))
+    text = _next(replace(found, law=worse))
     assert "-36.0% to +57.0%" in text
     assert "times as wide as the law's own interval" in text
 
@@ -258,10 +265,10 @@ def test_more_than_four_passes_over_the_text_are_warned_of(
     most = max(p.tokens or 0.0 for p in made.next)
     for unique, warned in ((most / 14, True), (most, False)):
         rows = found.rows.assign(unique_tokens=unique)
-        text = laws.next_section(replace(found, rows=rows), {})
+        text = _next(replace(found, rows=rows))
         assert ("The best D repeats the text" in text) == warned
         assert "passes over the text" in text
-    assert "passes over the text" not in laws.next_section(found, {})
+    assert "passes over the text" not in _next(found)
 
 
 def test_an_interval_of_one_value_is_said_in_words() -> None:

@@ -59,7 +59,7 @@ def draw_calibration(data: pd.DataFrame, ax: Any = None) -> Figure:
         xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="level of the interval", ylabel="share of forecasts inside"
     )
     left.set_title("coverage; bands: 50 and 90% of calibrated forecasters", loc="left")
-    left.legend(loc="lower right")
+    left.legend(loc="best")
     _pit(right, pits)
     return fig
 

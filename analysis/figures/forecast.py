@@ -81,12 +81,12 @@ def loss_compute(data: pd.DataFrame, compute: str, loss_name: str, ax: Any = Non
     of = dict(tuple(data.groupby("series")))
     rows, lost, none = of["run"], of.get("lost", data.iloc[:0]), data.iloc[:0]
     said, measured, cuts = (of.get(name, none) for name in ("forecast", "measured", "cut"))
-    ratios: dict[str, Any] = {"width_ratios": (3, 1)} if len(said) else {}
-    count = 2 if len(said) else 1
     # The main panel is so wide that its letters can be read where a phone shows it alone.
-    width = 7.4 if len(said) else 5.6
+    width, ratios = (7.4, (3, 1)) if len(said) else (5.6, (1,))
     fig, axes = style.panels(
-        ax, count, lambda: style.figure(width, 4.6).subplots(1, count, squeeze=False, **ratios)
+        ax,
+        len(ratios),
+        lambda: style.figure(width, 4.6).subplots(1, len(ratios), squeeze=False, width_ratios=ratios),
     )
     main = axes[0]
     colours = style.size_colours(sorted(rows["params"].unique()))

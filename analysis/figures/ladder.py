@@ -37,10 +37,10 @@ def next_budgets_data(
             math.nan if bounds is None else p.loss * bounds[side]
             for p, bounds in zip(marked, held, strict=True)
         ]
-    columns = ["lower", "upper", "level", "flops_ratio", "held_out_lower", "held_out_upper"]
+    numbers = ["lower", "upper", "level", "flops_ratio", "held_out_lower", "held_out_upper"]
     data = pd.concat([runs, said, pointed], ignore_index=True)
-    data = data.reindex(columns=["series", *style.about(rows).columns, *columns])
-    return data.astype(dict.fromkeys(["params", "tokens", "flops", "loss", *columns], float))
+    data = data.reindex(columns=["series", *style.about(rows).columns, *numbers])
+    return data.astype(dict.fromkeys(["params", "tokens", "flops", "loss", *numbers], float))
 
 
 def next_budgets(data: pd.DataFrame, loss_name: str, caution: str = "", ax: Any = None) -> Figure:
@@ -118,9 +118,7 @@ def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float)
     values = values[np.isfinite(values)]
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
     ax.set_ylim((values.min() / 1.5, values.max() * 3) if len(values) else (1.0, 10.0))
-    if len(values):
-        ax.legend(loc="best")
-    else:
+    if not len(values):
         ax.set_title("no split under this law", fontsize=8, color=style.GREY)
     ax.set_xlim(path["flops"].min() / 1.6, path["flops"].max() * 1.6)
     style.log_axis(ax, "x")
@@ -135,6 +133,8 @@ def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float)
         fontsize=8,
         color=style.GREY,
     )
+    if len(values):
+        ax.legend(loc="best")
     ax.set_xlabel("training compute C (FLOPs)")
     ax.set_ylabel("compute-optimal N and D")
 
@@ -168,8 +168,7 @@ def residuals(data: pd.DataFrame, ax: Any = None) -> Figure:
             axis.axhspan(-2 * noise, 2 * noise, color=style.GREY, alpha=0.12, lw=0)
         for mark, mask in (("filled", data["used"]), ("cross", ~data["used"])):
             style.points(axis, data[mask], x, "percent", colours, mark)
-    style.log_axis(axes[0], "x")
-    style.log_axis(axes[1], "x", counts=True)
+        style.log_axis(axis, "x", counts=x == "ratio")
     # Rows that the fit left out may lie far away; those it used decide the scale.
     percent = data["percent"].abs()
     reach = 1.3 * max(percent[data["used"]].max(), 2 * np.nan_to_num(noise), 0.2)
@@ -186,25 +185,22 @@ def residuals(data: pd.DataFrame, ax: Any = None) -> Figure:
     return fig
 
 
-def components_data(rows: pd.DataFrame, names: Sequence[str], size: str) -> pd.DataFrame:
+def components_data(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Make the table that `components` draws: of each `component` the loss of every run, their mean by size, and
     the least possible loss (column `floor_<name>`) where it is known; `series` is run, mean or floor.
-
-    `size` is the column with the parameters.
     """
     parts = []
     for name in names:
         column = f"loss_{name}"
         shown = rows[rows[column].notna()]
-        mean = shown.groupby(size)[column].mean()
+        mean = shown.groupby("params")[column].mean()
         floors = rows.get(f"floor_{name}", pd.Series(dtype=float)).dropna().unique()
-        runs = style.about(shown).drop(columns="loss").assign(size=shown[size], loss=shown[column])
-        parts.append(runs.assign(series="run"))
-        parts.append(pd.DataFrame({"series": "mean", "size": mean.index, "loss": mean.to_numpy()}))
-        parts.append(pd.DataFrame({"series": "floor", "size": math.nan, "loss": floors}))
-        for part in parts[-3:]:
-            part.insert(0, "component", name)
-    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+        parts.append(style.about(shown).assign(component=name, series="run", loss=shown[column]))
+        found = {"params": mean.index, "loss": mean.to_numpy()}
+        parts.append(pd.DataFrame(found).assign(component=name, series="mean"))
+        parts.append(pd.DataFrame({"loss": floors}).assign(component=name, series="floor"))
+    data = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return data.reindex(columns=["component", "series", *style.about(rows).columns])
 
 
 def components(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -> Figure:
@@ -231,8 +227,8 @@ def components(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = Non
     fig, axes = style.panels(ax, len(names), make)
     for axis, (name, part) in zip(axes, data.groupby("component", sort=False), strict=True):
         run, mean, floor = (part[part["series"] == series] for series in ("run", "mean", "floor"))
-        axis.plot(mean["size"], mean["loss"], color=style.SEED_DOT, lw=1.3)
-        style.seed_dots(axis, run["size"], run["loss"], words=style.told(run))
+        axis.plot(mean["params"], mean["loss"], color=style.SEED_DOT, lw=1.3)
+        style.seed_dots(axis, run["params"], run["loss"], words=style.told(run))
         for level in floor["loss"].tolist():
             axis.axhline(level, color=style.GREY, lw=1, ls="--", clip_on=False)
         axis.set_ylim(0, run["loss"].max() * 1.1 or 1.0)
@@ -250,23 +246,20 @@ def _title(name: str) -> str:
     return f"{name[:at]}\n{_title(name[at:])}"
 
 
-def ngrams_data(rows: pd.DataFrame, orders: Sequence[str], size: str) -> pd.DataFrame:
-    """Make the table that `ngrams` draws: `quantity` loss or kl, `series` run, mean, or an n-gram's name."""
-    mean = rows.groupby(size)["loss"].mean()
+def ngrams_data(rows: pd.DataFrame, orders: Sequence[str]) -> pd.DataFrame:
+    """Make the table that `ngrams` draws: `loss` or `kl` by `series`: run, mean, or an n-gram's name."""
+    mean = rows.groupby("params")["loss"].mean()
     parts = [
-        style.about(rows).assign(quantity="loss", series="run", size=rows[size], value=rows["loss"]),
-        pd.DataFrame({"quantity": "loss", "series": "mean", "size": mean.index, "value": mean.to_numpy()}),
+        style.about(rows).assign(series="run"),
+        pd.DataFrame({"params": mean.index, "loss": mean.to_numpy()}).assign(series="mean"),
     ]
     for order in orders:
         known = rows[f"ngram_{order}"].dropna() if f"ngram_{order}" in rows else pd.Series(dtype=float)
-        far = rows.groupby(size)[f"kl_{order}"].mean()
-        parts.append(
-            pd.DataFrame({"quantity": "loss", "series": order, "size": math.nan, "value": known.head(1)})
-        )
-        parts.append(
-            pd.DataFrame({"quantity": "kl", "series": order, "size": far.index, "value": far.to_numpy()})
-        )
-    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+        far = rows.groupby("params")[f"kl_{order}"].mean()
+        parts.append(pd.DataFrame({"loss": known.head(1)}).assign(series=order))
+        parts.append(pd.DataFrame({"params": far.index, "kl": far.to_numpy()}).assign(series=order))
+    data = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return data.reindex(columns=["series", *style.about(rows).columns, "kl"])
 
 
 def ngrams(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -> Figure:
@@ -275,17 +268,17 @@ def ngrams(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -
     `data` is of `ngrams_data`; `ax`: two axes.
     """
     fig, (left, right) = style.panels(ax, 2, lambda: style.figure(style.WIDTH, 3.0).subplots(1, 2))
-    losses = data[data["quantity"] == "loss"]
-    run, mean = (losses[losses["series"] == series] for series in ("run", "mean"))
-    left.plot(mean["size"], mean["value"], color=style.SEED_DOT, lw=1.3)
-    style.seed_dots(left, run["size"], run["value"], words=style.told(run))
-    kl = data[data["quantity"] == "kl"]
-    for (order, far), line in zip(kl.groupby("series", sort=False), ("-", "--", ":"), strict=False):
-        for level in losses[losses["series"] == order]["value"].tolist():
+    run, mean = (data[data["series"] == series] for series in ("run", "mean"))
+    left.plot(mean["params"], mean["loss"], color=style.SEED_DOT, lw=1.3)
+    style.seed_dots(left, run["params"], run["loss"], words=style.told(run))
+    models = data[~data["series"].isin(["run", "mean"])].groupby("series", sort=False)
+    for (order, model), line in zip(models, ("-", "--", ":"), strict=False):
+        for level in model["loss"].dropna().tolist():
             left.axhline(level, color=style.GREY, lw=1, ls=line)
-            corner = (float(mean["size"].max()), level)
+            corner = (float(mean["params"].max()), level)
             left.annotate(str(order), corner, ha="right", va="bottom", fontsize=8)
-        right.plot(far["size"], far["value"], color=style.BLUE, lw=1.3, ls=line, label=str(order))
+        far = model[model["kl"].notna()]
+        right.plot(far["params"], far["kl"], color=style.BLUE, lw=1.3, ls=line, label=str(order))
     left.set_ylabel(loss_name)
     right.set_ylabel("KL(model || n-gram) (nats)")
     right.legend()

@@ -30,7 +30,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#BC7F00", "#009E73", "#CC3311", "
 PAPER, INK, GREY, FAINT = "#FFFFFF", "#222222", "#6B6B6B", "#DDDDDD"
 # Text is written in these alone (4.5 to 1 on PAPER); in an SVG each turns into its twin where the page is dark.
 DARK_TEXT = {INK: "#E4E4E4", GREY: "#A8A8A8", BLUE: "#5AB0E8", RED: "#FF8A6B"}
-DARK = {PAPER: "#16181B", INK: "#E4E4E4", FAINT: "#3A3D42"}
+DARK = {PAPER: "#15181C", INK: "#E4E4E4", FAINT: "#3A3D42"}
 # Inches across a page: figures of this width have letters of one size there.
 WIDTH = 8.2
 # More points than this are drawn as an image inside a figure, and of more sizes than this some are named.
@@ -128,7 +128,9 @@ _LONG = re.compile(rb"(\.\d{3})\d+(?=[ \"LQCMz\n])")
 
 
 def about(rows: pd.DataFrame) -> pd.DataFrame:
-    """Take from rows what a picture's table says of a run, as far as they have it."""
+    """Take from rows what a picture's table says of a run, as far as they have it; no run_id: its row."""
+    if "run_id" not in rows.columns:
+        rows = rows.assign(run_id=[f"row {label}" for label in rows.index])
     names = [name for name in ("run_id", "seed", "params", "tokens", "flops", "loss") if name in rows.columns]
     # A seed is a name: beside rows without one it would become 0.0.
     return rows[names].astype({name: object for name in names if name == "seed"})
@@ -141,15 +143,14 @@ def marks(rows: pd.DataFrame) -> list[Any]:
 
 def tell(drawn: Collection, words: Sequence[str]) -> None:
     """Give each point of a scatter its words, for a browser to show; a PNG has none, nor have very many points."""
-    if len(words) <= MANY:
+    if 0 < len(words) <= MANY:
         drawn.set_urls([f"told:{said}" for said in words])
 
 
 def told(rows: pd.DataFrame) -> list[str]:
-    """Say of each row which run it is: its name, size, tokens, seed and loss."""
-    names = rows["run_id"] if "run_id" in rows else [f"row {label}" for label in rows.index]
+    """Say of each row of a picture's table (`about`) which run it is: its name, size, tokens, seed and loss."""
     seeds = rows["seed"] if "seed" in rows else [None] * len(rows)
-    about = zip(names, rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
+    about = zip(rows["run_id"], rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
     return [
         f"{name}: {count(params)} parameters, {count(tokens)} tokens"
         f"{'' if seed is None else f', seed {seed}'}, loss {loss:.4g}"
@@ -200,11 +201,7 @@ def seed_dots(
     ax: Axes, x: object, y: object, colour: str | Colour = SEED_DOT, words: Sequence[str] = ()
 ) -> None:
     """Draw a small dot for each seed, at `x` and `y` of one length; `words` tell of each."""
-    if words:
-        dots = ax.scatter(cast(Any, x), cast(Any, y), s=8, color=colour, linewidths=0, zorder=2)
-        tell(dots, words)
-    else:
-        ax.plot(cast(Any, x), cast(Any, y), "o", ms=2.8, color=colour, mew=0)
+    tell(ax.scatter(cast(Any, x), cast(Any, y), s=8, color=colour, linewidths=0, zorder=2), words)
 
 
 def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Colour], mark: str) -> None:

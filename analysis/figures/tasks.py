@@ -414,10 +414,9 @@ def _draw_scores(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
     """Draw what was measured: a dot a seed, the line of their mean, the band of two standard errors."""
     mean, seeds = (rows[rows["series"] == series] for series in ("mean", "seed"))
     ax.fill_between(mean["size"], mean["lower"], mean["upper"], color=colour, alpha=0.18, lw=0)
-    for name, seed in seeds.groupby("seed", sort=False):
-        about = zip(seed["size"].tolist(), seed["score"].tolist(), strict=True)
-        words = [f"{style.count(size)} parameters, seed {name}: score {score:.3g}" for size, score in about]
-        style.seed_dots(ax, seed["size"], seed["score"], colour, words)
+    about = zip(seeds["size"].tolist(), seeds["seed"].tolist(), seeds["score"].tolist(), strict=True)
+    words = [f"{style.count(size)} parameters, seed {seed}: score {score:.3g}" for size, seed, score in about]
+    style.seed_dots(ax, seeds["size"], seeds["score"], colour, words)
     ax.plot(mean["size"], mean["score"], color=colour, lw=1.2)
 
 

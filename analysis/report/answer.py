@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from analysis.errors import Warn, status_of
 from analysis.figures import style
@@ -23,13 +24,9 @@ def title(found: Findings) -> str:
     if target is None:
         return "A ladder with nothing smaller to predict from"
     text = "text " if found.source.is_folder else ""
-    size = found.source.column("params")
-    counted = (
-        ", embeddings included," if text and size == "params" else f" ({size})" if size != "params" else ""
-    )
     cuts = " and ".join(f"1/{cut:g}" for cut in [one.cut for one in found.kept if one.cut] or [CUT])
     return (
-        f"What is the {text}loss of {style.count(target.params)} parameters{counted} after "
+        f"What is the {text}loss of a model of {style.count(target.params)} {found.source.size_name}, after "
         f"{style.count(target.tokens)} tokens, told from runs of at most {cuts} of its compute?"
     )
 
@@ -145,13 +142,13 @@ def named(found: Findings, left: LeftOut, most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def answer_box(found: Findings) -> str:
+def answer_box(found: Findings) -> Markup:
     """Put the answer in its box; of one ladder among several with its name and question."""
     asked = f"{found.part}: {title(found) if found.target else ladder_sentence(found)}" if found.part else ""
     return html.box("answer", asked, *headline(found), found.target.note if found.target else "")
 
 
-def behind_answer(found: Findings) -> str:
+def behind_answer(found: Findings) -> Markup:
     """Say under the answer its status, its caveats, the rule and what was damaged."""
     parts = []
     if not isinstance(found.held_out, str):
@@ -165,10 +162,10 @@ def behind_answer(found: Findings) -> str:
         parts.append(html.paragraph(f"The rule, stated beforehand: {RULE}", kind="small"))
     if found.problems:
         parts.append(html.box("warn", "Met while reading:", *found.problems[:20]))
-    return "\n".join(parts)
+    return html.joined(*parts)
 
 
-def caveats(warnings: Iterable[Warn]) -> str:
+def caveats(warnings: Iterable[Warn]) -> Markup:
     """List the status of an answer, and each warning with what its word means."""
     told = list(warnings)
     status = status_of(told)
@@ -179,7 +176,7 @@ def caveats(warnings: Iterable[Warn]) -> str:
     return html.caveat_rows("warn" if told else "good", said, rows)
 
 
-def _left_out_below(held: HeldOut, target: Target | None) -> str:
+def _left_out_below(held: HeldOut, target: Target | None) -> Markup:
     if target is None or held.used.all():
         return html.paragraph("No run below the cut was left out by the fit.", kind="small")
     rows = target.below[~held.used]

@@ -20,7 +20,7 @@ from analysis.report.source import Source
 _LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
 
 
-def conventions_section(found: Findings, written: date) -> str:
+def conventions_section(found: Findings, written: date) -> html.Section:
     """Say which N and C, how seeds differ, which versions, and how to make each part again."""
     said = [_counts(found), *_exact_compute(found), *_unique(found)]
     if found.noise is not None:
@@ -32,22 +32,17 @@ def conventions_section(found: Findings, written: date) -> str:
         "the defaults otherwise."
     )
     said.append(f"Written on {written:%-d %B %Y} with {_versions()}{_trained_with(found)}.")
-    code = "".join(f"<li><code>{html.text(command)}</code></li>" for command in _commands(found))
-    return html.section("Conventions, versions, commands", html.bullets(said), f"<ul>{code}</ul>")
+    inner = html.joined(html.bullets(said), html.codes(_commands(found)))
+    return html.Section("Conventions, versions, commands", inner)
 
 
 def _counts(found: Findings) -> str:
     params, tokens = found.source.column("params"), found.source.column("tokens")
-    every = ", all parameters with embeddings" if found.source.is_folder and params == "params" else ""
-    without = (
-        " Sizes on the axes of components and tasks are parameters without embeddings, which the table of rungs "
-        "gives beside N."
-        if "params_nonembedding" in found.rows.columns
-        else ""
-    )
+    every = f": {found.source.size_name}" if found.source.is_folder else ""
+    without = " Sizes of tasks and components are counted like N." if found.source.is_folder else ""
     return (
         f"N: the column {params}{every}. D: the column {tokens}, tokens of a run. C: {found.compute}. "
-        f"Loss: {found.units.axis}.{without}"
+        f"Loss: {found.units.axis}{found.units.also}.{without}"
     )
 
 
@@ -59,11 +54,12 @@ def _exact_compute(found: Findings) -> list[str]:
         return []
     ratio = rows["flops"] / rows["flops_6nd"]
     share = rows["params_nonembedding"] / rows["params"]
+    without = f"Parameters without embeddings are {share.min():.0%} to {share.max():.0%} of N. "
     return [
         "Exact C is three times the forward pass's matrix products; here it is "
-        f"{ratio.min():.2f} to {ratio.max():.2f} times 6ND. Parameters without embeddings are "
-        f"{share.min():.0%} to {share.max():.0%} of N. Exponents change with the convention: the "
-        "table has all of them (flops_6nd, flops_6nd_nonembedding, params_nonembedding, ...)."
+        f"{ratio.min():.2f} to {ratio.max():.2f} times 6ND, N with embeddings. {without * bool(share.min() < 1)}"
+        "Exponents change with the convention: the table has all of them (flops_6nd, flops_6nd_nonembedding, "
+        "params_nonembedding, ...)."
     ]
 
 
@@ -81,17 +77,21 @@ def _unique(found: Findings) -> list[str]:
     ]
 
 
-def _commands(found: Findings) -> list[str]:
+def _commands(found: Findings) -> list[tuple[str, str]]:
+    """The commands that make this page and what stands on it, each with what it is for."""
     source = found.source
     commands = [
-        f"{source.command('report', out=True)}  # this page",
-        f"{source.command('plots', out=True)}  # every picture as SVG and PNG",
+        (source.command("report", out=True), "This page"),
+        (source.command("plots", out=True), "Every picture, as SVG and PNG"),
     ]
     if len(found.rows):
         budget = f"{3 * float(found.rows['flops'].max()):.3g}"
-        commands.append(source.command("extrapolate", *_options(found.recipe), "--budget", budget))
+        asked = source.command("extrapolate", *_options(found.recipe), "--budget", budget)
+        commands.append((asked, "The law of all runs, at three times the largest run's compute"))
     if source.is_folder:
-        commands.append(Source(source.path).command("emergence"))
+        # The sizes of this page's tasks are its N; the verb's own are parameters without embeddings.
+        sized = "size=params" if source.counts_embeddings else ""
+        commands.append((Source(source.path, sized).command("emergence"), "The classes of the tasks"))
     return commands
 
 

@@ -156,9 +156,11 @@ def findings(
 ) -> Findings:
     """Run every stage on `table`, as `load_table` gave it for `source`; tasks are read from the same folder."""
     promised = of_ladder(registered, table)
-    if promised and not source.columns and promised[0].columns:
-        # A ladder is told in the columns of its forecast: N of the page is the N of the law.
-        source = replace(source, columns=promised[0].columns)
+    wanted = [one.columns for one in (*promised, *(registered if part else ())) if one.columns]
+    if wanted and not source.columns:
+        # A ladder is told in the columns of its forecast, one without a forecast in those of its neighbours: one
+        # model has one size on a page.
+        source = replace(source, columns=wanted[0])
         table = with_both_names(table, parse_columns(source.columns, table))
     whole = table
     table, science = largest_science(whole, finished_rows(whole, mixed=True)[0])
@@ -347,6 +349,9 @@ def _tasks(source: Source, table: pd.DataFrame) -> pd.DataFrame | str:
     # The runs of `table` are of one science, perhaps of a person's own choice of columns.
     tasks = tasks[tasks["run_id"].isin(table["run_id"])].drop(columns="science", errors="ignore")
     tasks = tasks.reset_index(drop=True)
+    if source.counts_embeddings:
+        # One model has one size on a page: the N of the law.
+        tasks["size"] = tasks["params"]
     return tasks if len(finished_rows(tasks)[0]) else "no finished run has task scores."
 
 

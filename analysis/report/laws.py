@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from analysis.errors import Status
 from analysis.figures import style
@@ -20,10 +21,10 @@ MOST_PASSES = 4.0
 _WIDER = 1.5
 
 
-def law_section(found: Findings) -> str:
+def law_section(found: Findings) -> html.Section | None:
     """Show the law behind the forecast and the law of all runs."""
     if isinstance(found.law, str) and found.part and not found.kept and not found.rows.empty:
-        return ""  # the answer has said why
+        return None  # the answer has said why
     parts = []
     for one in found.kept:
         if one.fitted is not None:
@@ -46,10 +47,10 @@ def law_section(found: Findings) -> str:
             caveats(fitted.warnings),
         ]
     parts.append(floor_part(found))
-    return html.section("The fit", *parts)
+    return html.Section("The fit", html.joined(*parts))
 
 
-def _fit_table(fitted: Fit) -> str:
+def _fit_table(fitted: Fit) -> Markup:
     bse, interval = fitted.bse, fitted.conf_int(0.95)
     meaning = {parameter.name: parameter.meaning for parameter in fitted.form.parameters}
     rows = [
@@ -64,7 +65,7 @@ def _fit_table(fitted: Fit) -> str:
         f"{len(fitted.draws)} resamples by {fitted.observations.group_source}. {fitted.form.reference}."
     )
     header = ("", "value", "std. error", "95% interval", "meaning")
-    return html.table(header, rows, wide=(4,)) + html.paragraph(said, kind="small")
+    return html.joined(html.table(header, rows), html.paragraph(said, kind="small"))
 
 
 def _error(value: float) -> str:
@@ -79,17 +80,18 @@ def _interval(low: float, high: float) -> str:
     return f"{html.number(low)} to {html.number(high)}"
 
 
-def next_section(found: Findings, shown: dict[str, str]) -> str:
+def next_section(found: Findings, shown: dict[str, Markup]) -> html.Section | None:
     """Say what more compute would buy, and beside it what such a forecast was worth on these runs."""
     heading = "The next decision"
     if isinstance(found.law, str) and found.part:
-        return ""
+        return None
     if isinstance(found.law, str):
-        return html.section(heading, html.paragraph(f"No law, no budgets: {found.law}"))
+        return html.Section(heading, html.paragraph(f"No law, no budgets: {found.law}"))
     law = found.law
     if law.unsplit:
-        return html.section(heading, _caution(law), html.paragraph(f"No budgets: {law.unsplit}."))
-    unique = _unique_tokens(found)
+        none = html.paragraph(f"No budgets: {law.unsplit}.")
+        return html.Section(heading, html.joined(_caution(law), none))
+    unique = unique_tokens(found)
     back: list[StepBack | None] = [*law.back] if law.back else [None] * len(law.next)
     largest = float(found.rows["flops"].max())
     header = ["budget", "C (FLOPs)", "best N", "best D", "D / N", "loss"]
@@ -99,10 +101,9 @@ def next_section(found: Findings, shown: dict[str, str]) -> str:
     rows = []
     for p, step in zip(law.next, back, strict=True):
         row = _budget_row(p, (p.flops or math.nan) / largest)
-        row += [html.number((p.tokens or math.nan) / unique, 2)] if unique is not None else []
+        row += [html.number(passes(found, p), 2)] if unique is not None else []
         rows.append(row + (_worth(step, found) if step is not None else []))
-    return html.section(
-        heading,
+    inner = (
         _caution(law),
         html.paragraph(
             f"By the law of all runs, a budget beyond the largest one ({style.power(largest)} FLOPs) would buy:"
@@ -116,20 +117,21 @@ def next_section(found: Findings, shown: dict[str, str]) -> str:
             kind="small",
         ),
         _besides(law),
-        shown.get("next_budgets", ""),
+        shown.get("next_budgets", Markup()),
     )
+    return html.Section(heading, html.joined(*inner))
 
 
-def _besides(law: Law) -> str:
+def _besides(law: Law) -> Markup:
     """Show the warnings that the forecast adds to those of its fit, which stand in the section above."""
     own = [warn for warn in law.forecast.warnings if warn not in law.forecast.fit.warnings]
-    return caveats(own) if own else ""
+    return caveats(own) if own else Markup()
 
 
-def _caution(law: Law) -> str:
+def _caution(law: Law) -> Markup:
     """Say first that a law with a grave warning decides nothing."""
     if law.forecast.status != Status.UNTRUSTED:
-        return ""
+        return Markup()
     grave = ", ".join(dict.fromkeys(w.code.value for w in law.forecast.warnings if w.code.grave))
     return html.box(
         "warn",
@@ -163,11 +165,11 @@ def _relative(p: Prediction) -> str:
     return f"{_percent(p.lower / p.loss)} to {_percent(p.upper / p.loss)}"
 
 
-def _holds(law: Law, found: Findings) -> str:
+def _holds(law: Law, found: Findings) -> Markup:
     """Explain the hold-outs, and name the distances where they are worse than the law says."""
     target = found.target
     if target is None or not law.back:
-        return ""
+        return Markup()
     cuts = ", ".join(f"1/{step.ratio:g}" for step in law.back)
     said = [
         f"Held out, the same step was taken backwards: the law of the runs with at most {cuts} of the target's "
@@ -194,12 +196,18 @@ def _width(p: Prediction) -> float:
     return math.log(p.upper / p.lower) if p.lower > 0 and math.isfinite(p.upper) else math.inf
 
 
-def _unique_tokens(found: Findings) -> float | None:
+def unique_tokens(found: Findings) -> float | None:
     """The most unique tokens that a run could draw from, where the table says."""
     if "unique_tokens" not in found.rows.columns:
         return None
     values = _finite(found.rows["unique_tokens"])
     return float(values.max()) if len(values) and values.max() > 0 else None
+
+
+def passes(found: Findings, p: Prediction) -> float | None:
+    """How often a run of these tokens reads the text; None where the table does not say how long that is."""
+    unique = unique_tokens(found)
+    return None if unique is None or p.tokens is None else p.tokens / unique
 
 
 def _finite(column: Any) -> np.ndarray:
@@ -210,13 +218,13 @@ def _finite(column: Any) -> np.ndarray:
     return np.asarray(values[np.isfinite(values)])
 
 
-def _repeats(law: Law, unique: float | None) -> str:
+def _repeats(law: Law, unique: float | None) -> Markup:
     """Warn where the best D is more passes over the text than repeated tokens are good for."""
     if unique is None:
-        return ""
+        return Markup()
     over = [p for p in law.next if (p.tokens or 0.0) / unique > MOST_PASSES]
     if not over:
-        return ""
+        return Markup()
     said = ", ".join(
         f"{(p.tokens or 0.0) / unique:.2g} passes at {style.power(p.flops or math.nan)}" for p in over
     )

@@ -120,11 +120,11 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2g}"
 
 
-def noise_section(rows: pd.DataFrame) -> str:
+def noise_section(rows: pd.DataFrame) -> html.Section | None:
     """Show by how much runs that differ in their seed alone differ, and what of it comes from where."""
     rungs = noise_by_rung(rows)
     if not rungs:
-        return ""
+        return None
     crossed = any(rung.order is not None for rung in rungs)
     blocked = [rung for rung in rungs if rung.windows is not None and rung.shared is not None]
     said = [
@@ -149,4 +149,5 @@ def noise_section(rows: pd.DataFrame) -> str:
         row += [_share(v) for v in (rung.initialisation, rung.order, rung.interplay)] * crossed
         row += [_share(rung.windows)] * bool(blocked)
         cells.append(row)
-    return html.section("Where the noise comes from", html.paragraph(*said), html.table(header, cells))
+    inner = html.joined(html.paragraph(*said), html.table(header, cells))
+    return html.Section("Where the noise comes from", inner)

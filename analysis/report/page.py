@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from analysis.errors import Warn, status_of
 from analysis.figures import style
@@ -19,10 +20,12 @@ from analysis.report import html
 from analysis.report.answer import answer_box, behind_answer, headline, ladder_sentence, title, warnings_of
 from analysis.report.beside import figures_in, write_answers
 from analysis.report.conventions import conventions_section
+from analysis.report.drawing import inline
 from analysis.report.findings import Findings, Ladders, ladders
 from analysis.report.kept import Kept
 from analysis.report.laws import law_section, next_section
 from analysis.report.noise import noise_by_rung, noise_section
+from analysis.report.opening import doubts, opening
 from analysis.report.pictures import Picture, calibration_picture, file_name, pictures
 from analysis.report.promises import PENDING, forecasts_section
 from analysis.report.runs import left_out_section, runs_section
@@ -34,8 +37,8 @@ from analysis.tables.atomic import write_text
 def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> tuple[Path, Ladders]:
     """Write `folder`/index.html from the table that was loaded from `source`; its path and what it says.
 
-    `written` is the date on the page; the same table and date give the same bytes. A folder of several ladders has
-    their answers first, then a section for each.
+    `written` is the date on the page; the same table and date give the same bytes. Of a folder of several ladders
+    each has a section of its own.
     """
     told = ladders(table, source)
     with style.styled():
@@ -43,47 +46,45 @@ def report(table: pd.DataFrame, source: Source, folder: Path, written: date) -> 
             {p.name: _embedded(p, file_name(found, p.name), source, folder) for p in pictures(found)}
             for found in told.each
         ]
-        calibration = "".join(_embedded(p, p.name, source, folder) for p in calibration_picture(told))
+        calibration = html.joined(*(_embedded(p, p.name, source, folder) for p in calibration_picture(told)))
     write_answers(told, folder)
-    forecasts = forecasts_section(told, calibration)
+    sections = [forecasts_section(told, calibration)]
     if len(told.each) > 1:
         heading = f"{source.name}: {len(told.each)} ladders, and what each of them says"
-        answers = [answer_box(found) for found in told.each]
-        answers += [
-            drawn.pop("loss_compute", "") for found, drawn in zip(told.each, shown, strict=True) if found.kept
-        ]
-        sections = [forecasts] + [
-            html.within(
-                f"Ladder {found.part}",
-                html.paragraph(ladder_sentence(found), kind="small"),
-                behind_answer(found),
-                drawn.get("loss_compute", ""),
-                *_sections(found, drawn, written),
-            )
+        # The pictures of the forecasts belong to the answer.
+        answers = [
+            drawn.pop("loss_compute", Markup())
             for found, drawn in zip(told.each, shown, strict=True)
+            if found.kept
         ]
+        for found, drawn in zip(told.each, shown, strict=True):
+            # The answer of a ladder without a target begins with it.
+            about = html.paragraph(ladder_sentence(found) if found.target else "", kind="small")
+            inner = (about, answer_box(found), behind_answer(found), drawn.get("loss_compute", Markup()))
+            parts = tuple(part for part in _sections(found, drawn, written) if part)
+            sections.append(html.Section(f"Ladder {found.part}", html.joined(*inner), parts))
     else:
         (found,), (drawn,) = told.each, shown
         heading = title(found)
-        answers = [answer_box(found), behind_answer(found), drawn.get("loss_compute", "")]
-        sections = [forecasts, *_sections(found, drawn, written)]
-    target = folder / "index.html"
-    small = html.paragraph(ladder_sentence(told.each[0]), kind="small") if len(told.each) == 1 else ""
-    write_text(
-        target,
-        html.document(
-            f"lmscale: {source.name}",
-            f"<h1>{html.text(heading)}</h1>",
-            *([small] if small else []),
-            html.contents(sections),
-            *answers,
-            *(section for section in sections if section),
-        ),
+        about = html.paragraph(ladder_sentence(found), kind="small")
+        answers = [answer_box(found), about, behind_answer(found), drawn.get("loss_compute", Markup())]
+        sections += _sections(found, drawn, written)
+    page = html.document(
+        title=f"lmscale: {source.name}",
+        heading=heading,
+        about=("lmscale report", source.name, *([source.where] if source.where else [])),
+        opening=opening(told),
+        doubts=doubts(told),
+        answers=html.joined(*answers),
+        sections=[section for section in sections if section],
+        written=written,
     )
+    target = folder / "index.html"
+    write_text(target, page)
     return target, told
 
 
-def _sections(found: Findings, drawn: dict[str, str], written: date) -> list[str]:
+def _sections(found: Findings, drawn: dict[str, Markup], written: date) -> list[html.Section | None]:
     return [
         law_section(found),
         next_section(found, drawn),
@@ -170,14 +171,13 @@ def _target(target: Target, **said: Any) -> dict[str, Any]:
     return about | {"measured": list(target.losses), "relative_error": error, **said}
 
 
-def _embedded(shown: Picture, name: str, source: Source, folder: Path) -> str:
+def _embedded(shown: Picture, name: str, source: Source, folder: Path) -> Markup:
     style.write(shown.figure, shown.data, figures_in(folder), name)
     command = f"{source.command('plots', out=True)}  # {name}.svg"
-    width = shown.figure.get_figwidth() / style.WIDTH
-    return html.picture(style.data_uri(shown.figure), shown.shows, command, width)
+    return html.picture(inline(shown.figure, name, shown.shows), shown.shows, command)
 
 
-def _drawn(title: str, shown: dict[str, str], *names: str) -> str:
+def _drawn(title: str, shown: dict[str, Markup], *names: str) -> html.Section | None:
     """A section of those pictures that could be drawn, or none."""
-    inner = [shown[name] for name in names if name in shown]
-    return html.section(title, *inner) if inner else ""
+    inner = html.joined(*(shown[name] for name in names if name in shown))
+    return html.Section(title, inner) if inner else None

@@ -13,9 +13,8 @@ from analysis.forecasting.score import STANDINGS
 from analysis.forecasting.target import CUT
 from analysis.report.findings import Findings, HeldOut, Ladders, Law
 from analysis.report.promises import one_forecast
+from analysis.report.tasks import class_counts, twin_sentences
 from analysis.tables.finished import finished_rows
-
-SIZE, SIZE_NAME = "params_nonembedding", "parameters without embeddings"
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,15 @@ def calibration_picture(told: Ladders) -> Iterator[Picture]:
     """Draw how the forecasts of the folder were calibrated; nothing while none is measured."""
     if told.verified is not None and told.verified.scores:
         counted = sum(len(told.verified.of(standing)) for standing in STANDINGS)
+        said = told.verified.calibration()["registered"]
+        inside = f"{said['inside']['0.9']['count']} of {said['n']} registered forecasts held at 90%. "
         data = calibration.calibration_data(told.verified)
         yield Picture(
             "calibration",
             calibration.draw_calibration(data),
-            f"Every measured forecast of the folder ({counted}). Left: the share inside intervals of each level, "
-            "beside what calibrated forecasters of as many forecasts would have. Right: where the measured loss "
-            "fell in each forecast.",
+            f"{inside * bool(said['n'])}Every measured forecast of the folder ({counted}). Left: the share inside "
+            "intervals of each level, beside what calibrated forecasters of as many forecasts would have. Right: "
+            "where the measured loss fell in each forecast.",
             data,
         )
 
@@ -122,12 +123,13 @@ def _next_budgets(found: Findings, law: Law) -> Picture:
     data = ladder.next_budgets_data(found.rows, law.path, law.next, held)
     figure = ladder.next_budgets(data, found.units.axis, caution)
     last = law.next[-1]
+    warned = f"{caution[:1].upper()}{caution[1:]}. " if caution else ""
     return Picture(
         "next_budgets",
         figure,
-        f"By the law of all runs the best loss falls to {last.loss:.4g} at {last.flops_ratio:.3g} times the "
-        f"largest run's compute ({last.lower:.4g} to {last.upper:.4g} for one new run), and which size and tokens "
-        "reach it. Runs lie above the line where their size or horizon is not the best for their compute.",
+        f"{warned}By the law of all runs the best loss falls to {last.loss:.4g} at {last.flops_ratio:.3g} times "
+        f"the largest run's compute ({last.lower:.4g} to {last.upper:.4g} for one new run), and which size and "
+        "tokens reach it. Runs lie above the line where their size or horizon is not the best for their compute.",
         data,
     )
 
@@ -155,48 +157,45 @@ def _components(found: Findings) -> Iterator[Picture]:
     measured = [str(c)[5:] for c in rows.columns if str(c).startswith("loss_") and _holds_numbers(rows[c])]
     # Only the records' contract gives a dot a meaning: a class of the text.
     dotted = {name for name in measured if "." in name and found.source.is_folder}
-    names = [name for name in measured if name not in dotted and name != "total"]
+    # Blocks of the held-out windows are no components; the section on noise is of them.
+    names = [n for n in measured if n not in dotted and n != "total" and not n.startswith("block_")]
     # The component that a law is fitted to comes first.
     names.sort(key=lambda name: not rows[f"loss_{name}"].equals(rows["loss"]))
     classes = [name for name in measured if name in dotted]
-    parts = found.units.parts
+    parts, sizes = found.units.parts, found.source.size_name
     if len(names) > 1 and found.source.is_folder:
         total = "The total is their weighted sum. Dashed: the least possible loss, where it can be computed."
         shows = f"{_fall(rows, names)} {total}"
-        data = ladder.components_data(rows, names, SIZE)
-        yield Picture("components", ladder.components(data, parts, SIZE_NAME), shows, data)
+        data = ladder.components_data(rows, names)
+        yield Picture("components", ladder.components(data, parts, sizes), shows, data)
     elif len(names) > 1:
         shows = f"{_fall(rows, names)} These are the table's own columns loss_*."
-        data = ladder.components_data(rows, names, SIZE)
-        yield Picture("components", ladder.components(data, parts, SIZE_NAME), shows, data)
+        data = ladder.components_data(rows, names)
+        yield Picture("components", ladder.components(data, parts, sizes), shows, data)
     if classes:
         shows = f"{_fall(rows, classes)} Each class of the text contributes so much to its loss; they add up to it."
-        data = ladder.components_data(rows, classes, SIZE)
-        yield Picture("text_classes", ladder.components(data, parts, SIZE_NAME), shows, data)
+        data = ladder.components_data(rows, classes)
+        yield Picture("text_classes", ladder.components(data, parts, sizes), shows, data)
     orders = [str(c)[3:] for c in rows.columns if str(c).startswith("kl_") and _holds_numbers(rows[c])]
     if orders:
-        mean = rows.groupby(SIZE)[[f"kl_{order}" for order in orders]].mean().dropna(how="all")
+        mean = rows.groupby("params")[[f"kl_{order}" for order in orders]].mean().dropna(how="all")
         near = mean.idxmin(axis=1)
         nearest = [
             f"{style.count(n)}: {str(name)[3:]}" for n, name in zip(near.index.tolist(), near, strict=True)
         ]
-        data = ladder.ngrams_data(rows, orders, SIZE)
+        data = ladder.ngrams_data(rows, orders)
         yield Picture(
             "ngrams",
-            ladder.ngrams(data, found.units.axis, SIZE_NAME),
+            ladder.ngrams(data, found.units.axis, sizes),
             "Left: the text loss over size, and the losses of n-gram models of the same text. Right: how far each "
-            "rung's predictions are from each n-gram's, KL(model || n-gram). Nearest by parameters without "
-            f"embeddings: {', '.join(nearest)}.",
+            f"rung's predictions are from each n-gram's, KL(model || n-gram). Nearest: {', '.join(nearest)}.",
             data,
         )
 
 
 def _with_size(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the longest run of each size and seed, of rows that count their parameters without embeddings."""
-    if SIZE not in rows.columns or not pd.api.types.is_numeric_dtype(rows[SIZE]):
-        return rows.iloc[:0]
-    sized = rows[rows[SIZE].gt(0) & np.isfinite(rows[SIZE].astype(float))]
-    return finished_rows(sized, longest=True)[0]
+    """Return the longest run of each size and seed."""
+    return finished_rows(rows, longest=True)[0]
 
 
 def _holds_numbers(column: "pd.Series[float]") -> bool:
@@ -208,7 +207,7 @@ def _holds_numbers(column: "pd.Series[float]") -> bool:
 
 def _fall(rows: pd.DataFrame, names: list[str]) -> str:
     """Say from the smallest size to the largest which component falls most and which least."""
-    means = rows.groupby(SIZE)[[f"loss_{name}" for name in names]].mean()
+    means = rows.groupby("params")[[f"loss_{name}" for name in names]].mean()
     change = (means.iloc[-1] / means.iloc[0] - 1).replace([np.inf, -np.inf], np.nan).dropna()
     if len(means) < 2 or change.empty:
         return "Loss of each component over model size; every run is a dot."
@@ -225,22 +224,27 @@ def _tasks(found: Findings) -> Iterator[Picture]:
     if isinstance(found.tasks, str):
         return
     verdicts = {} if isinstance(found.classes, str) else tasks.by_curve(found.classes)
+    sizes = found.source.size_name
+    said = "" if isinstance(found.classes, str) else f"Found: {class_counts(found)}. "
     data = tasks.accuracy_data(found.tasks, verdicts)
     yield Picture(
         "tasks",
-        tasks.score_page(data, SIZE_NAME),
-        "Score of each task against model size, every seed a dot (longest horizon of each size and seed). "
+        tasks.score_page(data, sizes),
+        f"{said}Score of each task against model size, every seed a dot (longest horizon of each size and seed). "
         "Above each: the class found, and the expected class where it is another. A score counts above the "
         "dash-dotted line, which is what a shortcut has.",
         data,
     )
     twins = tasks.find_twins(found.tasks)
     if twins:
+        said = (
+            "" if isinstance(found.classes, str) else "".join(f"{line}. " for line in twin_sentences(found))
+        )
         data = tasks.twins_data(found.tasks, twins, verdicts)
         yield Picture(
             "twins",
-            tasks.twin_page(data, SIZE_NAME),
-            "Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
+            tasks.twin_page(data, sizes),
+            f"{said}Tasks that differ in one thing only, drawn together: directly or by a chain of steps, "
             "frequent or rare, gold or flipped labels.",
             data,
         )

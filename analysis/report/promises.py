@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from markupsafe import Markup
+
 from analysis.figures import style
 from analysis.fitting.result import Fit
 from analysis.forecasting.score import KEYS, Score
@@ -70,16 +72,17 @@ def sensitivities(found: Findings) -> list[str]:
     return said
 
 
-def floor_part(found: Findings) -> str:
+def floor_part(found: Findings) -> Markup:
     """Check E, and show how much each forecast rests on it."""
     said = [*floors(found), *sensitivities(found)]
-    return html.paragraph(f"The floor E, and {SHIFT:g} nats of it:") + html.bullets(said) if said else ""
+    title = html.paragraph(f"The floor E, and {SHIFT:g} nats of it:")
+    return html.joined(title, html.bullets(said)) if said else Markup()
 
 
-def forecasts_section(told: Ladders, shown: str) -> str:
+def forecasts_section(told: Ladders, shown: Markup) -> html.Section | None:
     """Tabulate every registered forecast of the folder with its scores; `shown` is the calibration picture."""
     if told.verified is None:
-        return ""
+        return None
     several = len(told.each) > 1
     header = [*["ladder"] * several, "forecast", "registered", "N", "D", "runs used", "said", "90% interval"]
     header += ["measured", "error", "inside 50%, 90%", "CRPS", "standing"]
@@ -97,8 +100,8 @@ def forecasts_section(told: Ladders, shown: str) -> str:
         if found["n"]
         else html.paragraph("No forecast that was registered before its target began is measured yet.")
     )
-    notes = html.box("warn", *told.verified.notes) if told.verified.notes else ""
-    return html.section("Forecasts", counted, html.table(header, rows), notes, shown)
+    notes = html.box("warn", *told.verified.notes) if told.verified.notes else Markup()
+    return html.Section("Forecasts", html.joined(counted, html.table(header, rows), notes, shown))
 
 
 def _rows(told: Ladders, one: Kept) -> Iterator[list[str]]:

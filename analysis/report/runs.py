@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from analysis.figures import style
 from analysis.report import html
@@ -17,12 +18,14 @@ from analysis.tables.finished import horizon_of, last_rows
 
 _MOST_ROWS = 2000
 _MOST_RUNGS = 200
+# Longer tables are folded.
+_MOST_OPEN = 40
 _MOST_NAMES = 40
 # Names under which tables keep the learning rate.
 _RATES = ("learning_rate", "lr")
 
 
-def runs_section(found: Findings) -> str:
+def runs_section(found: Findings) -> html.Section:
     """Show the rungs, the runs that were lost, the rows left out, and all runs folded."""
     runs = _numeric(last_rows(found.table))
     parts = [
@@ -31,24 +34,19 @@ def runs_section(found: Findings) -> str:
         _rungs(found, runs),
         _all_runs(runs),
     ]
-    return html.section("Runs", *parts)
+    return html.Section("Runs", html.joined(*parts))
 
 
-def left_out_section(found: Findings) -> str:
+def left_out_section(found: Findings) -> html.Section:
     """List every row that no law was fitted to, by reason, counted and named."""
     if not found.left_out:
-        return html.section("Rows left out", html.paragraph(f"None of the {len(found.whole)} rows."))
+        return html.Section("Rows left out", html.paragraph(f"None of the {len(found.whole)} rows."))
     said = [
         f"{len(left.rows)}: {left.reason} ({named(found, left, _MOST_NAMES)})." for left in found.left_out
     ]
     count = sum(len(left.rows) for left in found.left_out)
-    return html.section(
-        "Rows left out",
-        html.paragraph(
-            f"{count} of {len(found.whole)} rows; laws are fitted to the other {len(found.rows)}."
-        ),
-        html.bullets(said),
-    )
+    counted = f"{count} of {len(found.whole)} rows; laws are fitted to the other {len(found.rows)}."
+    return html.Section("Rows left out", html.joined(html.paragraph(counted), html.bullets(said)))
 
 
 def _count_sentence(found: Findings, runs: pd.DataFrame) -> str:
@@ -60,7 +58,7 @@ def _count_sentence(found: Findings, runs: pd.DataFrame) -> str:
     return f"{len(runs)} rows, each taken as a run."
 
 
-def _lost(found: Findings) -> list[str]:
+def _lost(found: Findings) -> list[Markup]:
     if "outcome" not in found.table.columns:
         return []
     if found.lost.empty:
@@ -81,7 +79,7 @@ def _loss_of(run: dict[str, Any]) -> str:
     )
 
 
-def _rungs(found: Findings, runs: pd.DataFrame) -> str:
+def _rungs(found: Findings, runs: pd.DataFrame) -> Markup:
     """Tabulate each size and horizon: N in every count that the table has, D, C, rate, seeds and outcomes.
 
     C and the loss are of the runs that laws are fitted to.
@@ -89,7 +87,7 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
     if "kind" in runs.columns:
         runs = runs[runs["kind"].ne("trunk")]
     used = found.rows.groupby([found.rows["params"], horizon_of(found.rows)]).groups
-    others = "params_nonembedding" in runs.columns
+    others = "params_nonembedding" in runs.columns and not runs["params"].equals(runs["params_nonembedding"])
     rate = next((name for name in _RATES if name in runs.columns), None)
     rows = []
     rungs = runs.groupby([runs["params"], horizon_of(runs)])
@@ -103,13 +101,14 @@ def _rungs(found: Findings, runs: pd.DataFrame) -> str:
         row.append(_outcomes(group))
         rows.append([*row, _span(kept["loss"], lambda v: f"{v:.4g}")])
     if not rows:
-        return ""
+        return Markup()
     header = ["N", *["N without embeddings"] * others, "D", "C (FLOPs)", *["rate"] * (rate is not None)]
     header += [*["seeds"] * ("seed" in runs.columns), "runs", "loss"]
     more = f" (the first {_MOST_RUNGS} of {rungs.ngroups})" if rungs.ngroups > _MOST_RUNGS else ""
-    shown = html.table(header, rows)
     title = f"Rungs and horizons{more}"
-    return html.paragraph(f"{title}:") + shown if len(rows) <= 40 else html.folded(title, shown)
+    if len(rows) > _MOST_OPEN:
+        return html.folded(title, html.table(header, rows))
+    return html.table(header, rows, name=title)
 
 
 def _outcomes(group: pd.DataFrame) -> str:
@@ -118,7 +117,7 @@ def _outcomes(group: pd.DataFrame) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(group["outcome"].astype(str)).items())
 
 
-def _all_runs(runs: pd.DataFrame) -> str:
+def _all_runs(runs: pd.DataFrame) -> Markup:
     columns: dict[str, tuple[str, Callable[[Any], str]]] = {
         "run_id": ("run", str),
         "kind": ("kind", str),
@@ -135,7 +134,8 @@ def _all_runs(runs: pd.DataFrame) -> str:
     order = runs.sort_values(["params", "tokens"], kind="stable").head(_MOST_ROWS)
     rows = [[columns[name][1](run[name]) for name in there] for run in _records(order[there])]
     more = f" (the first {_MOST_ROWS})" if len(runs) > _MOST_ROWS else ""
-    return html.folded(f"All runs{more}", html.table([columns[name][0] for name in there], rows))
+    ids = [f"run-{name}" for name in order["run_id"]] if "run_id" in there else []
+    return html.folded(f"All runs{more}", html.table([columns[name][0] for name in there], rows, ids))
 
 
 def _numeric(runs: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +164,7 @@ def _span(column: "pd.Series[float]", write: Any) -> str:
 
 
 def _listed(column: "pd.Series[Any]", most: int = 6) -> str:
-    names = list(dict.fromkeys(str(v) for v in column.dropna()))
+    names = sorted({str(v) for v in column.dropna()}, key=lambda name: (len(name), name))
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

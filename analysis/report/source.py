@@ -32,6 +32,21 @@ class Source:
         pairs = [item.partition("=") for item in self.columns.split(",")]
         return next((theirs.strip() for ours, _, theirs in pairs if ours.strip() == name), name)
 
+    @property
+    def counts_embeddings(self) -> bool:
+        """True where N is all parameters of a folder's runs."""
+        return self.is_folder and self.column("params") == "params"
+
+    @property
+    def size_name(self) -> str:
+        """Say in words what N counts: one model has one size on a page."""
+        if self.counts_embeddings:
+            return "parameters, embeddings included"
+        name = self.column("params")
+        if self.is_folder and name == "params_nonembedding":
+            return "parameters without embeddings"
+        return "parameters" if name == "params" else f"parameters ({name})"
+
     def command(self, verb: str, *options: str, out: bool = False) -> str:
         """Return the command line that runs `verb` on the same rows of the same table."""
         words = ["python", "-m", "analysis", verb, self.path]

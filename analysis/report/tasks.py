@@ -1,9 +1,11 @@
 """Say of tasks in the report: classes, thresholds, seeds, caveats, twins. Pictures are drawn elsewhere."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from analysis.detection.twins import worth_saying
 from analysis.detection.verdict import ORDER, Verdict
@@ -13,43 +15,48 @@ from analysis.report import html
 from analysis.report.findings import Findings
 
 
-def tasks_section(found: Findings, shown: dict[str, str]) -> str:
+def tasks_section(found: Findings, shown: dict[str, Markup]) -> html.Section:
     title = "Tasks"
     if isinstance(found.tasks, str):
-        return html.section(title, html.paragraph(f"No curves of tasks: {found.tasks}"))
+        return html.Section(title, html.paragraph(f"No curves of tasks: {found.tasks}"))
     parts = []
     if isinstance(found.classes, str):
         parts.append(html.paragraph(f"The tasks could not be classified: {found.classes}"))
     else:
         parts += [html.paragraph(f"Classes found: {class_counts(found)}."), _class_table(found)]
-    parts += [shown.get("tasks", ""), shown.get("twins", "")]
+    parts += [shown.get("tasks", Markup()), shown.get("twins", Markup())]
     if not isinstance(found.classes, str):
         parts += _sentences(found)
-    return html.section(title, *parts)
+    return html.Section(title, html.joined(*parts))
 
 
-def _sentences(found: Findings) -> list[str]:
+def _sentences(found: Findings) -> list[Markup]:
     """Say what emergence says beside the classes: twins, thresholds against loss, forecasts from below."""
     classes = found.classes
-    assert not isinstance(classes, str) and not isinstance(found.tasks, str)
-    exact = [twin for twin in classes.twins if twin.metric in ("exact_match", "")]
-    twins = [twin.sentence() for twin in worth_saying(exact)]
+    assert not isinstance(classes, str)
     lined = [a.sentence() for a in classes.alignments if a.lines_up is not None]
-    below = [take_off.sentence() for take_off in classes.take_offs]
+    below = [plain_sizes(take_off.sentence()) for take_off in classes.take_offs]
     titled = (
-        ("Twins (sizes are parameters without embeddings):", twins),
+        (f"Twins (sizes are {found.source.size_name}):", twin_sentences(found)),
         ("Do thresholds of different horizons line up in text loss?", lined),
         (
             "Where each jump was to be expected, told from the answers' likelihood at the sizes below it:",
             below,
         ),
     )
-    return [html.paragraph(title) + html.bullets(said) for title, said in titled if said]
+    return [html.joined(html.paragraph(title), html.bullets(said)) for title, said in titled if said]
+
+
+def twin_sentences(found: Findings) -> list[str]:
+    """Say from which size a task differs from its twin."""
+    assert not isinstance(found.classes, str)
+    exact = [twin for twin in found.classes.twins if twin.metric in ("exact_match", "")]
+    return [plain_sizes(twin.sentence()) for twin in worth_saying(exact)]
 
 
 def class_counts(found: Findings) -> str:
     assert not isinstance(found.classes, str)
-    verdicts = _exact(found)
+    verdicts = exact_verdicts(found)
     counts = Counter(v.label for v in verdicts.values())
     below = Counter(v.label for v in verdicts.values() if not v.counts)
     said = ", ".join(
@@ -63,7 +70,7 @@ def class_counts(found: Findings) -> str:
     return f"{said}; {agree} of {len(judged)} as expected" if judged else said
 
 
-def _exact(found: Findings) -> dict[tuple[str, str], Verdict]:
+def exact_verdicts(found: Findings) -> dict[tuple[str, str], Verdict]:
     assert not isinstance(found.classes, str) and not isinstance(found.tasks, str)
     by_curve = tasks.by_curve(found.classes)
     names = tasks.curves(found.tasks, by_curve)
@@ -77,9 +84,9 @@ def _expected(found: Findings) -> dict[tuple[str, str], str]:
     return {(task, variant): label for task, variant, label in rows.to_numpy().tolist() if label}
 
 
-def _class_table(found: Findings) -> str:
+def _class_table(found: Findings) -> Markup:
     """Write the classes as a table that fits the page; below it, in sentences that wrap, caveats and seeds."""
-    expected, verdicts = _expected(found), _exact(found)
+    expected, verdicts = _expected(found), exact_verdicts(found)
     # A column that no task has anything to say in is left out.
     columns: dict[str, dict[tuple[str, str], str]] = {
         "expected class": {key: expected.get(key, "") for key in verdicts},
@@ -91,23 +98,30 @@ def _class_table(found: Findings) -> str:
     columns = {name: cells for name, cells in columns.items() if any(cells.values())}
     header = ("task", "found", *columns)
     rows = [
-        (_name(*key), verdict.label, *(cells[key] for cells in columns.values()))
+        (name_of(*key), verdict.label, *(cells[key] for cells in columns.values()))
         for key, verdict in verdicts.items()
     ]
     said: dict[str, list[str]] = {}
     for key, verdict in verdicts.items():
         for code, message in _caveats(verdict):
-            said.setdefault(f"{code}: {message}", []).append(_name(*key))
+            said.setdefault(f"{code}: {plain_sizes(message)}", []).append(name_of(*key))
     lines = [f"{line} ({', '.join(names)})" for line, names in said.items()]
     parted = {key: v.success_rate for key, v in verdicts.items() if v.success_rate and _part(v.success_rate)}
-    seeds = [f"{_name(*key)}: {_success(rates)}" for key, rates in parted.items()]
+    seeds = [f"{name_of(*key)}: {_success(rates)}" for key, rates in parted.items()]
     below = (("Caveats:", lines), ("Where seeds part: how many are past half of the gain, by size:", seeds))
-    said_below = [html.paragraph(title) + html.bullets(items) for title, items in below if items]
-    return html.table(header, rows) + "".join(said_below)
+    said_below = [
+        part for title, items in below if items for part in (html.paragraph(title), html.bullets(items))
+    ]
+    return html.joined(html.table(header, rows), *said_below)
 
 
-def _name(task: str, variant: str) -> str:
+def name_of(task: str, variant: str) -> str:
     return task if variant in ("", "direct") else f"{task}: {variant}"
+
+
+def plain_sizes(sentence: str) -> str:
+    """Write sizes for people: 20.3k for 2.03e+04."""
+    return re.sub(r"\b\d(\.\d+)?e\+\d+\b", lambda found: style.count(float(found[0])), sentence)
 
 
 def _caveats(verdict: Verdict) -> list[tuple[str, str]]:

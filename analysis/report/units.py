@@ -15,12 +15,14 @@ UNSTATED = "loss, in the table's units"
 class Units:
     """`axis` names an axis of the loss that a law is fitted to, `parts` one of its components.
 
-    `after` follows a number in a sentence; it is empty where the table states no unit.
+    `after` follows a number in a sentence; it is empty where the table states no unit. `also` says what else there
+    is to know of the unit, after its name.
     """
 
     axis: str
     parts: str
     after: str
+    also: str = ""
 
 
 def units_of(table: pd.DataFrame, source: Source) -> Units:
@@ -34,8 +36,10 @@ def units_of(table: pd.DataFrame, source: Source) -> Units:
         return Units("text loss (nats)", "loss (nats)", " nats")
     each = "byte" if sizes == {BYTE_VOCABULARY} else "token"
     name = source.column("loss")
+    also = "; divided by 0.6931, bits per byte" if each == "byte" else "; no losses per byte are on this page"
     return Units(
         f"{'text loss' if name == 'loss' else name} (nats per {each})",
         f"loss (nats per {each})",
         f" nats per {each}",
+        also,
     )

@@ -23,7 +23,7 @@ MOST_ROWS = 200
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --faint: #5c5c5c; --paper: #fff; --line: #ddd; --grave: #CC3311; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e4e4; --faint: #a8a8a8; --paper: #16181b; --line: #3a3d42; --grave: #FF8A6B; }
+  :root { --ink: #e4e4e4; --faint: #a8a8a8; --paper: #15181c; --line: #3a3d42; --grave: #FF8A6B; }
 }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
        max-width: 62rem; padding: 1.2rem; }
