@@ -122,7 +122,7 @@ def test_tasks_are_asked_for_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as said:
         emergence(load_table(folder))
     assert str(said.value) == (
-        f"{folder}: this is its table of runs; tasks are read with load_table('{folder}', kind=\"tasks\")"
+        f'{folder}: this is its table of runs; tasks are read with load_table("{folder}", kind="tasks")'
     )
 
 

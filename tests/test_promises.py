@@ -232,9 +232,8 @@ def test_the_picture_shows_each_standing_with_dots_or_a_histogram() -> None:
         left, right = plot_calibration(Verification(tuple(scores), (), ())).axes
         labels = [text.get_text() for text in left.get_legend().get_texts()]
         assert labels == [f"registered ({n})", "late (1)"]
-        assert bool(right.patches) and (sum(len(line.get_xdata()) for line in right.lines) == n + 1) == (
-            n == 3
-        )
+        dots = sum(len(drawn.get_offsets()) for drawn in right.collections)
+        assert bool(right.patches) and (dots == n + 1) == (n == 3)
 
 
 def made_score(pit: float, standing: str) -> Score:
