@@ -4,6 +4,7 @@ What a verb does is in its module under `analysis.verbs`, imported only when it 
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import keyword
@@ -36,9 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parsed(argv)
         _check_target(args.json)
         _whose_analysis()
-        with Bars(args.verb):
-            verb = importlib.import_module(_module(args.verb))
-            answer = verb.run(_table(args, getattr(verb, "TABLE", "runs")), args)
+        verb = importlib.import_module(_module(args.verb))
+        kind: Kind | None = getattr(verb, "TABLE", "runs")
+        # A verb that reads no table serves until it is stopped.
+        with Bars(args.verb) if kind is not None else contextlib.nullcontext():
+            answer = verb.run(_table(args, kind), args)
         if args.json:
             _write_json(args.json, answer.json)
         if args.json != "-":

@@ -214,7 +214,7 @@ class DataConfig:
                 self.tokenizer == "bytes",
                 "data.tokenizer",
                 self.tokenizer,
-                "bytes where data.markov_order is set; ~parts.known leaves such a part out",
+                "bytes where data.markov_order is set; leaves such a part out",
             )
             least = 4 * (self.context + 1)
             _check(self.sampled_bytes >= least, "data.sampled_bytes", self.sampled_bytes, f"at least {least}")

@@ -1,6 +1,8 @@
 """Trainers' states and logs, harnesses' results, databases: each on an export as it is written, and damaged."""
 
 import json
+import random
+import re
 import shutil
 import sqlite3
 import struct
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_project import Made, project
+from made_project import Made, project, write_chart, write_runs
 
 from analysis import UserError, emergence, load_table
 from analysis.cli import main
@@ -427,6 +429,51 @@ def test_nothing_that_is_known(
 ) -> None:
     make(tmp_path / "x")
     one_line(tmp_path / "x", line, capsys, *(["--source", "nano_lgo"] if "lgo" in line else []))
+
+
+@pytest.mark.slow
+def test_exports_that_are_damaged_at_random_are_read_or_one_line(
+    tmp_path: Path, trainer: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Cut, bytes changed, numbers replaced, lines taken out: no damage may end in a traceback."""
+    write_chart(tmp_path / "c.csv", project()[:3])
+    write_runs(tmp_path / "r.csv", project()[:3])
+    (tmp_path / "a.log").write_text(nanogpt(project()[0]))
+    (tmp_path / "b.log").write_text(NANOCHAT)
+    harness(tmp_path / "lm", (10**7,))
+    exports = [tmp_path / name for name in ("c.csv", "r.csv", "a.log", "b.log")]
+    exports += [next((tmp_path / "lm").rglob("results_*.json")), big_bench(tmp_path, 10**7, 0.5)]
+    exports += [database(tmp_path / "a.db"), trainer / "llama" / "trainer_state.json"]
+    rng = random.Random(0)
+    for _ in range(30):
+        for path in exports:
+            whole = path.read_bytes()
+            at = rng.randrange(len(whole))
+            lines = whole.split(b"\n")
+            number = rng.choice([found.span() for found in re.finditer(rb"\d+", whole)])
+            path.write_bytes(
+                rng.choice(
+                    [
+                        whole[:at],
+                        whole[:at] + rng.randbytes(3) + whole[at + 3 :],
+                        b"\n".join(lines[: at % len(lines)] + lines[at % len(lines) + 1 :]),
+                        whole[: number[0]]
+                        + rng.choice([b"null", b"x", b"[]", b"1e400", b""])
+                        + whole[number[1] :],
+                    ]
+                )
+            )
+            status = main(["import", str(path)])
+            err = capsys.readouterr().err
+            assert status == 0 or (status == 2 and err.count("\n") == 1), err
+            path.write_bytes(whole)
+
+
+def test_a_control_byte_behind_other_letters_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "t.csv").write_bytes("params,größe,ř\n1,2,3\n\x01".encode())
+    one_line(tmp_path / "t.csv", "line 3 holds the byte 0x01", capsys)
 
 
 def test_out_says_what_it_can_write(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -188,6 +188,17 @@ def test_runs_that_a_chart_does_not_show_have_their_last_values(tmp_path: Path, 
     assert len(table) == 10 * 10 + 14
 
 
+def test_last_values_of_the_table_stand_below_the_curves(tmp_path: Path, runs: list[Made]) -> None:
+    """A count of tokens that no chart shows is that of the end; before it, its share of the steps."""
+    write_chart(tmp_path / "chart.csv", runs)
+    given = {"train/num_tokens": [3 * run.tokens for run in runs], "train/loss": [2.0] * 24}
+    write_runs(tmp_path / "runs.csv", runs, **given)
+    table = load_table(tmp_path)
+    first = table[table["run_id"] == runs[0].name]
+    assert first["tokens"].tolist() == pytest.approx([3 * step * 480 * 1024 for step in runs[0].curve])
+    assert set(load_table(tmp_path, columns="loss=train/loss")["loss"]) == {2.0}
+
+
 def test_the_example_project_is_the_one_of_its_script_and_of_its_law() -> None:
     folder = Path(__file__).resolve().parents[1] / "examples" / "data"
     script = folder / "make_wandb_project.py"

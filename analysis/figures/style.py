@@ -266,7 +266,11 @@ def log_axis(ax: Axes, which: str, counts: bool = False, most: int = 7) -> None:
     axis.set_major_locator(FixedLocator(_log_ticks(low, high, most)))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-    label = count if counts else (power if high >= 1e5 or low < 1e-3 else lambda v: f"{v:.3g}")
+    label = (
+        count
+        if counts
+        else (power if high >= 1e5 or low < 1e-3 else lambda v: f"{v:.3g}" if v < 1000 else f"{v:.0f}")
+    )
     axis.set_major_formatter(FuncFormatter(lambda v, _: label(v)))
 
 

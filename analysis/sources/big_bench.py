@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources.json_files import read_object
+from analysis.sources.numbers import number
 from analysis.sources.run import Source
 
 _PERCENT = 100.0
@@ -35,7 +36,8 @@ def read(path: Path) -> pd.DataFrame:
     scores = found.get("scores")
     if not isinstance(scores, list) or not all(isinstance(score, dict) for score in scores):
         raise UserError(f"{path}: scores is no list of objects")
-    model = found.get("model") or {}
+    model = found.get("model")
+    model = model if isinstance(model, dict) else {}
     size = model.get("non_embedding_params") or model.get("total_params")
     if not isinstance(size, int | float) or size <= 0:
         raise UserError(
@@ -51,7 +53,7 @@ def read(path: Path) -> pd.DataFrame:
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise UserError(f"{path}: {task}: {metric} is {value!r}, not a number")
             preferred = metric == score.get("preferred_score")
-            high, low = (float(score.get(name) or 0.0) for name in ("high_score", "low_score"))
+            high, low = (number(score.get(name)) or 0.0 for name in ("high_score", "low_score"))
             scale = _PERCENT if preferred and high == _PERCENT else 1.0
             subtask = str(score.get("subtask_description") or "")
             rows.append(

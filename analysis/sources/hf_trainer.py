@@ -119,7 +119,7 @@ def _header(file: Path) -> dict[str, int]:
             if length > _MOST_HEADER:
                 raise ValueError("a header of impossible length")
             header = json.loads(weights.read(length))
-            return {name: math.prod(a["shape"]) for name, a in header.items() if name != "__metadata__"}
+            return {name: int(math.prod(a["shape"])) for name, a in header.items() if name != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise UserError(
             f"{file}: not whole ({error}); take it out of the folder, or another checkpoint"

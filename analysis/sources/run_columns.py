@@ -11,7 +11,7 @@ from analysis.sources.models import params_of
 from analysis.sources.names import matching
 from analysis.sources.numbers import number
 from analysis.sources.run import TrackedRun
-from analysis.sources.tokens import ENDED, counted, horizon_steps, tokens_at
+from analysis.sources.tokens import ENDED, count_at, counted, horizon_steps, tokens_at
 from analysis.sources.values import clock, product_at, value_at
 
 
@@ -96,7 +96,7 @@ def _take_flops(
 ) -> None:
     """Find flops: a metric that counts them, or those of a token times the tokens."""
     if name := counted(run, names.FLOPS):
-        take("flops", value_at(run, name, steps), name)
+        take("flops", count_at(run, name, steps), name)
     elif found := matching(run.config, names.FLOPS_PER_TOKEN):
         each = number(run.config[found[0]])
         if each:

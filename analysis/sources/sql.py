@@ -42,7 +42,7 @@ def _sqlite(path: Path) -> pd.DataFrame:
             )
             name = _chosen(path, [row[0] for row in database.execute(listed)])
             return pd.read_sql_query(f'SELECT * FROM "{name}"', database)
-    except (sqlite3.Error, pd.errors.DatabaseError) as error:
+    except (sqlite3.Error, pd.errors.DatabaseError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: SQLite cannot read it ({' '.join(str(error).split())}): is it whole?"
         ) from None

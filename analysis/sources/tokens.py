@@ -19,7 +19,7 @@ ENDED = 0.98
 def tokens_at(run: TrackedRun, steps: Float[Array, " n"]) -> tuple[Float[Array, " n"] | None, str]:
     """Return the tokens at these steps of the tracker and what was taken for them, or None and the reason."""
     if name := counted(run, names.TOKENS):
-        return value_at(run, name, steps), name
+        return count_at(run, name, steps), name
     per_step, how = _tokens_per_step(run.config)
     if per_step is None:
         return None, how
@@ -34,6 +34,14 @@ def tokens_at(run: TrackedRun, steps: Float[Array, " n"]) -> tuple[Float[Array, 
             "count something else than the optimiser's"
         )
     return at * per_step, f"{by} x {how}"
+
+
+def count_at(run: TrackedRun, name: str, steps: Float[Array, " n"]) -> Float[Array, " n"] | None:
+    """Return what a metric that counts up is at these steps; of its last value alone, the share of the steps."""
+    at, values, _ = series(run, name)
+    if len(at) == 1 and len(steps) > 1 and at[0] > 0:
+        return values[0] * steps / at[0]
+    return value_at(run, name, steps)
 
 
 def counted(run: TrackedRun, endings: tuple[str, ...]) -> str:

@@ -23,7 +23,7 @@ def series(run: TrackedRun, metric: str) -> tuple[Float[Array, " n"], Float[Arra
     """Return the steps and values of a metric as last written, and how many rows a restart had repeated."""
     step = run.history["step"].to_numpy(np.float64)
     values = pd.to_numeric(run.history[metric], errors="coerce").to_numpy(np.float64)
-    there = ~np.isnan(values)
+    there = ~np.isnan(values) & ~np.isinf(step)
     step, values = step[there], values[there]
     kept = last_written(np.nan_to_num(step))  # the one row of a run whose step is not known has none
     return step[kept], values[kept], int((~kept).sum())

@@ -63,13 +63,24 @@ def read(path: Path) -> list[TrackedRun]:
     joined = []
     # A chart shows ten runs unless more are chosen: the others have their last values in the table.
     for name in dict.fromkeys([*listed, *curves]):
-        run, found = curves.get(name), listed.get(name)
-        if run and found:
-            run = replace(run, config=found.config, finished=found.finished, group=found.group)
-        elif run and listed:
-            run = replace(run, notes=(*run.notes, f"run {name} is in a chart and not in the table of runs"))
-        joined += [known for known in [run or found] if known]
+        curve, found = curves.get(name), listed.get(name)
+        if curve and found:
+            history = _with_last_values(curve.history, found.history)
+            joined.append(replace(found, history=history, notes=curve.notes))
+        elif curve and listed:
+            notes = (*curve.notes, f"run {name} is in a chart and not in the table of runs")
+            joined.append(replace(curve, notes=notes))
+        else:
+            joined += [run for run in (curve, found) if run]
     return joined
+
+
+def _with_last_values(curves: pd.DataFrame, last: pd.DataFrame) -> pd.DataFrame:
+    """Return the curves, and below them the last values of metrics that no chart shows."""
+    besides = last.drop(columns=[name for name in last if name in curves and name != "step"])
+    if besides["step"].isna().all():
+        besides = besides.assign(step=curves["step"].max())
+    return pd.concat([curves, besides], ignore_index=True) if besides.shape[1] > 1 else curves
 
 
 def _header(path: Path) -> list[str]:

@@ -100,7 +100,7 @@ def _decoded(path: Path, data: bytes) -> str:
     raw = data if encoding == "utf-8" else text.encode()
     # A search of the text would take seconds where a file is large, and nearly none has any.
     if len(raw.translate(None, _CONTROL)) < len(raw):
-        control = next(c for c in text if ord(c) in _CONTROL)
+        control = next(c for c in text if ord(c) < 0x80 and ord(c) in _CONTROL)
         line = text.count("\n", 0, text.index(control)) + 1
         raise UserError(
             f"{path}: cannot be read as a table: line {line} holds the byte {ord(control):#04x}, so it is not "

@@ -107,14 +107,14 @@ def _write_tokens(
                     duplicates += 1
                     continue
                 split = "heldout" if document.heldout else trained[document.source]
-                streams[split].write(written.tokens)
+                streams[split].write(written.tokens.data)
                 tokens[split] += len(written.tokens)
                 count[split] += 1
                 seen += len(document.data)
                 move(meter)
                 lines.see(written.text, document.heldout)
                 if document.heldout:
-                    of_each = {
+                    of_each: dict[str, Any] = {
                         "classes": written.kinds,
                         "sources": np.full(len(written.tokens), document.source, np.uint8),
                         "widths": None if written.width is None else written.width.astype(np.uint32),

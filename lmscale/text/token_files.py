@@ -26,7 +26,7 @@ LONGEST = 1 << 16  # tokens of a document; one that has more is cut
 LEDGER = "shard_ledger.json"  # stands in the folder of a cache of levanter's
 IDS = "input_ids"  # the field of a cache that holds tokens; others are masks
 # llm.c's files begin with 256 numbers of 32 bits: this, a version, the count of tokens
-HEADER = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
+HEADER: dict[int, np.dtype[Any]] = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
 HEADER_BYTES = 1024
 _PACKED = rb"\x1f\x8b\x08[\0-\x1f]|PK\x03\x04|\x28\xb5\x2f\xfd|BZh[1-9]1AY|\xfd7zXZ"
 
@@ -35,7 +35,7 @@ class Tokens(NamedTuple):
     """A file that was opened. take: reads ids, int64, from one place to another. stops: the places before which a
     document ends, and made_by, the tokenizer's name and vocab_size, as far as the file says."""
 
-    count: int
+    length: int
     take: Callable[[int, int], np.ndarray]
     stops: np.ndarray
     made_by: dict[str, Any]
@@ -100,9 +100,9 @@ def _chunks(
 ) -> Iterator[np.ndarray]:
     """The tokens of a file in our numbers, END_OF_FILE after each document that the file tells."""
     begin = end = 0
-    meter.begin(lambda: size * end // max(1, tokens.count))
-    for begin in range(0, tokens.count, CHUNK):
-        end = min(begin + CHUNK, tokens.count)
+    meter.begin(lambda: size * end // max(1, tokens.length))
+    for begin in range(0, tokens.length, CHUNK):
+        end = min(begin + CHUNK, tokens.length)
         ids = tokens.take(begin, end)
         first, last = np.searchsorted(tokens.stops, (begin, end), "right")
         yield np.insert(numbering.of(ids, path, begin), tokens.stops[first:last] - begin, END_OF_FILE)
