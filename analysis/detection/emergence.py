@@ -182,7 +182,7 @@ def emergence(
     source = table.attrs.get("source", "")
     if "task" not in table.columns and source and is_run_folder(source):
         raise UserError(
-            f'{source}: this is its table of runs; tasks are read with load_table({source!r}, kind="tasks")'
+            f'{source}: this is its table of runs; tasks are read with load_table("{source}", kind="tasks")'
         )
     scores = read_scores(table, lower_is_better, higher_is_better)
     fits = fit_tasks(scores.curves, min_effect)
