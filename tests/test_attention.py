@@ -7,7 +7,7 @@ import pytest
 
 from lmscale.attention import BLOCK, causal
 
-LENGTHS = (1, 3, BLOCK, BLOCK + 1, 2 * BLOCK + 22)
+LENGTHS = (1, BLOCK, 2 * BLOCK + 22)
 
 
 def parts(length: int, dtype: type = np.float32) -> list[jax.Array]:
@@ -24,7 +24,7 @@ def test_it_is_the_plain_loop(length: int) -> None:
         scores = exact[1][row, : at + 1, head] @ exact[0][row, at, head]
         weights = np.exp(scores - scores.max())
         out[row, at, head] = weights / weights.sum() @ exact[2][row, : at + 1, head]
-    np.testing.assert_allclose(causal(q, k, v), out, rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(jax.jit(causal)(q, k, v), out, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -38,15 +38,14 @@ def test_its_gradient_is_that_of_jaxs_attention(length: int) -> None:
     def ours(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.sum(causal(q, k, v) * direction)
 
-    for mine, other in zip(
-        jax.grad(ours, (0, 1, 2))(q, k, v), jax.grad(theirs, (0, 1, 2))(q, k, v), strict=True
-    ):
-        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=2e-5)
+    mine, others = (jax.jit(jax.grad(loss, (0, 1, 2)))(q, k, v) for loss in (ours, theirs))
+    for one, other in zip(mine, others, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
 
 
 def test_large_scores_and_bfloat16_stay_finite() -> None:
     q, k, v, _ = parts(BLOCK + 1)
-    value, gradient = jax.value_and_grad(lambda q: jnp.sum(causal(100 * q, k, v)))(q)
+    value, gradient = jax.jit(jax.value_and_grad(lambda q: jnp.sum(causal(100 * q, k, v))))(q)
     assert np.isfinite(value) and np.isfinite(gradient).all()
     short = [part.astype(jnp.bfloat16) for part in (q, k, v)]
     assert causal(*short).dtype == jnp.bfloat16
@@ -55,6 +54,6 @@ def test_large_scores_and_bfloat16_stay_finite() -> None:
 
 def test_lanes_are_each_alone() -> None:
     q, k, v, _ = parts(8)
-    lanes = jax.vmap(causal)(*(jnp.stack([part, 2 * part]) for part in (q, k, v)))
+    lanes = jax.jit(jax.vmap(causal))(*(jnp.stack([part, 2 * part]) for part in (q, k, v)))
     np.testing.assert_allclose(lanes[0], causal(q, k, v), rtol=1e-6)
     np.testing.assert_allclose(lanes[1], causal(2 * q, 2 * k, 2 * v), rtol=1e-6)

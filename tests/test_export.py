@@ -76,6 +76,7 @@ def spec(run: Path) -> RunSpec:
     return spec_of(json.loads((run / "spec.json").read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaged", [False, True])
 def test_what_is_kept_scores_as_the_run_did_at_its_end(
     runs: list[Path], values: dict[str, Any], averaged: bool
@@ -92,6 +93,7 @@ def test_what_is_kept_scores_as_the_run_did_at_its_end(
         assert score.loss == (last["average"] if averaged else last)["loss"]
 
 
+@pytest.mark.slow
 def test_all_of_a_state_is_what_a_step_reads(runs: list[Path]) -> None:
     run = spec(runs[1])
     template = state_template(run.shape, run.optim, average_of(run.evaluation))
@@ -104,6 +106,7 @@ def test_all_of_a_state_is_what_a_step_reads(runs: list[Path]) -> None:
     assert found["step"] == run.horizon_steps
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_bytes_that_are_kept(runs: list[Path]) -> None:
     run = spec(runs[0])
     size = {
@@ -129,6 +132,7 @@ def test_keeping_is_no_science_and_no_execution(values: dict[str, Any]) -> None:
     assert ids[0] == ids[1] == ids[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["model.written", "model.renamed:4", "json.synced:7"])
 def test_a_run_that_ended_amid_keeping_is_finished_again(
     runs: list[Path], values: dict[str, Any], tmp_path: Path, at: str
@@ -150,6 +154,7 @@ def test_a_run_that_ended_amid_keeping_is_finished_again(
     assert said["claim"] == 2 and [before["claim"] for before in said["before"]] == [1]
 
 
+@pytest.mark.slow
 def test_provenance_says_what_trained_a_run(runs: list[Path]) -> None:
     said = json.loads((runs[0] / "provenance.json").read_text())
     (claim,) = (json.loads(p.read_text()) for p in runs[0].parent.glob("packs/*/claims/000001.json"))
@@ -159,6 +164,7 @@ def test_provenance_says_what_trained_a_run(runs: list[Path]) -> None:
     assert {"version", "commit", "job"} < said.keys()
 
 
+@pytest.mark.slow
 def test_a_model_loads_as_the_docstring_says(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs[0].parents[2])
     example = doctest.DocTestFinder().find(lmscale.load, "load")[0]
@@ -226,6 +232,7 @@ BAD: list[tuple[Callable[[Path, Path], Any], str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "said"), BAD)
 def test_what_cannot_be_exported_is_one_line(
     runs: list[Path],
@@ -241,6 +248,7 @@ def test_what_cannot_be_exported_is_one_line(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_export_is_found_by_its_id_and_overwrites_nothing(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,6 +266,7 @@ def bytes_tokenizer(runs: list[Path]) -> Any:
     return tokenizers.Tokenizer.from_str(json.dumps(tokenizer_of(runs[0], spec(runs[0]))))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.text())
 def test_a_byte_is_a_token(bytes_tokenizer: Any, text: str) -> None:
@@ -265,6 +274,7 @@ def test_a_byte_is_a_token(bytes_tokenizer: Any, text: str) -> None:
     assert bytes_tokenizer.decode(bytes_tokenizer.encode(text).ids) == text
 
 
+@pytest.mark.slow
 def test_specials_have_their_numbers(bytes_tokenizer: Any) -> None:
     for number, name in SPECIALS.items():
         assert bytes_tokenizer.encode(f"a{name}b").ids == [97, number, 98]
@@ -327,6 +337,7 @@ def test_a_tokenizer_of_one_s_own_has_the_numbers_of_training(tmp_path: Path) ->
         exported(tmp_path / "ordered", ordered)
 
 
+@pytest.mark.slow
 def test_a_harness_s_samples_become_counts_or_a_mean(runs: list[Path]) -> None:
     """What is no share is named and left out; a guess among three options is right once in three."""
     samples = [
@@ -349,6 +360,7 @@ def test_a_harness_s_samples_become_counts_or_a_mean(runs: list[Path]) -> None:
     assert left_out == ["quiz: ppl is not a share of right answers"]
 
 
+@pytest.mark.slow
 def test_only_finished_runs_are_scored(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -158,7 +158,7 @@ def test_every_point_of_a_picture_tells_its_own_run() -> None:
 def test_what_a_point_tells_is_escaped() -> None:
     rows = runs().assign(run_id="<b>&\"'")
     with style.styled():
-        drawn = inline(residuals(rows), "one", 'a "finding" & <more>')
+        drawn = inline(figure := residuals(rows), style.svg(figure).decode(), "one", 'a "finding" & <more>')
     assert "<b>" not in drawn and drawn.count("<title>&lt;b&gt;&amp;") == 2 * len(rows)
     assert 'aria-label="a &#34;finding&#34; &amp; &lt;more&gt;"' in drawn
 
@@ -166,7 +166,8 @@ def test_what_a_point_tells_is_escaped() -> None:
 def test_figures_of_one_page_share_no_mark() -> None:
     rows = runs()
     with style.styled():
-        drawn = [inline(residuals(rows, noise=0.01), name, "") for name in ("one", "two")]
+        figure = residuals(rows, noise=0.01)
+        drawn = [inline(figure, style.svg(figure).decode(), name, "") for name in ("one", "two")]
     marks = re.findall(r'\bid="([^"]*)"', "".join(drawn))
     assert len(marks) == len(set(marks)) > 100
     for name, text in zip(("one", "two"), drawn, strict=True):

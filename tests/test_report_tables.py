@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def one_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "extrapolate", quick)
     monkeypatch.setattr(findings, "emergence", unclassified)
     # Figures are made and not printed: the slow run of all spoilt columns prints them.
+    monkeypatch.setattr(page.style, "write", lambda *_: [Path(os.devnull)])
     monkeypatch.setattr(page, "inline", lambda *_: Markup())
 
 

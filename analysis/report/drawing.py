@@ -20,15 +20,11 @@ _DPI = 72
 _SMALL = 0.3
 
 
-def inline(figure: Figure, name: str, shows: str) -> Markup:
-    """Return the figure as SVG elements whose marks begin with `name`; `shows` is the alternative text."""
+def inline(figure: Figure, text: str, name: str, shows: str) -> Markup:
+    """Return the figure, drawn as the SVG document `text` (`style.svg`), as elements whose marks begin with `name`;
+    `shows` is the alternative text."""
     figure.set_dpi(_DPI)
     axes = [ax for ax in figure.axes if ax.get_visible()]
-    for number, ax in enumerate(axes):
-        ax.set_gid(f"axes-{number}")
-    for legend in figure.legends:
-        legend.set_gid("legend")
-    text = style.svg(figure).decode()
     width, height = figure.bbox.width, figure.bbox.height
     # The prologue, the metadata, and the rules that stand once in the page; marks are unlike in every figure.
     text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)

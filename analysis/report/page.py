@@ -172,9 +172,9 @@ def _target(target: Target, **said: Any) -> dict[str, Any]:
 
 
 def _embedded(shown: Picture, name: str, source: Source, folder: Path) -> Markup:
-    style.write(shown.figure, shown.data, figures_in(folder), name)
+    drawn, *_ = style.write(shown.figure, shown.data, figures_in(folder), name)
     command = f"{source.command('plots', out=True)}  # {name}.svg"
-    return html.picture(inline(shown.figure, name, shown.shows), shown.shows, command)
+    return html.picture(inline(shown.figure, drawn.read_text(), name, shown.shows), shown.shows, command)
 
 
 def _drawn(title: str, shown: dict[str, Markup], *names: str) -> html.Section | None:
