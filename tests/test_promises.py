@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from analysis.cli import main
 from analysis.errors import UserError
-from analysis.figures.calibration import plot_calibration
+from analysis.figures.calibration import plot_calibration, write_calibration
 from analysis.forecasting import registry
 from analysis.forecasting.forecast import extrapolate
 from analysis.forecasting.promise import PROBABILITIES, Request, promise
@@ -223,6 +223,14 @@ def test_a_table_is_forecast_then_verified(csv: Path, capsys: pytest.CaptureFixt
     assert score["error"] == pytest.approx(said["targets"][0]["loss"] / TRUTH - 1)
     assert score["crps"] == pytest.approx(crps(np.array(said["targets"][0]["quantiles"]), TRUTH))
     assert found["calibration"]["registered"]["n"] == 1 and found["calibration"]["late"]["n"] == 0
+
+
+def test_what_is_drawn_lies_where_it_is_no_forecast(tmp_path: Path) -> None:
+    """As JSON too, which the next `verify` would read."""
+    score = made_score(0.4, "registered")
+    paths = write_calibration(Verification((score,), (), ()), tmp_path)
+    assert {path.suffix for path in paths} == {".svg", ".png", ".csv", ".json"}
+    assert all(path.is_file() for path in paths) and list(tmp_path.glob("*.*")) == []
 
 
 def test_the_picture_shows_each_standing_with_dots_or_a_histogram() -> None:

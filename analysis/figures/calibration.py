@@ -87,7 +87,10 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
 
 
 def write_calibration(found: Verification, folder: Path) -> list[Path]:
-    """Write the picture and its data as calibration.* in `folder`; return their paths."""
+    """Write the picture and its data as calibration.* in `folder`/figures, for every JSON beside a forecast is taken
+    for one; return their paths."""
     data = calibration_data(found)
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
     with style.styled():
-        return style.write(draw_calibration(data), data, folder, "calibration")
+        return style.write(draw_calibration(data), data, figures, "calibration")
