@@ -87,8 +87,10 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
 
 
 def write_calibration(found: Verification, folder: Path) -> list[Path]:
-    """Write the picture and its data as calibration.* in `folder`/figures, for every JSON beside a forecast is taken
-    for one; return their paths."""
+    """Write the picture and its data as calibration.* in `folder`/figures; return their paths.
+
+    Not in `folder` itself, where every JSON is taken for a forecast.
+    """
     data = calibration_data(found)
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
