@@ -28,7 +28,8 @@ from lmscale.claim import past_claims
 from lmscale.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
-SMOKE = ("experiment=smoke", "pack.checkpoint_seconds=0.5", "pack.steps=4")
+# XLA's attention is the slower one: jobs last long enough to be met with faults
+SMOKE = ("experiment=smoke", "pack.checkpoint_seconds=0.5", "pack.steps=4", "pack.attention=xla")
 SMALL = (
     *SMOKE,
     "dial=[8]",
