@@ -10,9 +10,7 @@ from benchmarks.cluster import Sweep, alone, empty, running
 from benchmarks.slurm_nodes import Cluster, NoCluster, nodes, wait
 from lmscale.ledger import Ledger
 
-pytestmark = pytest.mark.alone
-
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,8 @@ def curves_data(found: Curves) -> pd.DataFrame:
     points = found.points
     tokens = points.x["tokens"]
     sizes = np.unique(points.x["params"])
-    measured = pd.DataFrame(
-        {
-            "series": np.where(points.falling, "falls", "constant"),
-            "params": points.x["params"],
-            "tokens": tokens,
-            "loss": points.table["loss"].to_numpy(),
-        }
+    measured = style.about(points.table).assign(
+        series=np.where(points.falling, "falls", "constant"), params=points.x["params"], tokens=tokens
     )
     parts = [measured]
     for size, params in enumerate(sizes.tolist()):
