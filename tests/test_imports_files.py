@@ -380,6 +380,14 @@ def test_a_folder_of_histories(tmp_path: Path, kind: str) -> None:
         ]
 
 
+def test_runs_of_one_name_stay_apart(tmp_path: Path) -> None:
+    for seed in ("seed_0", "seed_1"):
+        histories(tmp_path / seed)
+    table = load_table(tmp_path)
+    first = project()[0].name
+    assert table["run_id"].nunique() == 8 and {first, f"{first}#2"} <= set(table["run_id"])
+
+
 def test_histories_that_are_damaged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = histories(tmp_path / "a")
     file = folder / project()[0].name / "metrics.jsonl"

@@ -1,8 +1,10 @@
 """MLflow's stores, read without it: the SQLite database, and the folders of the file store (mlruns/)."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.errors import UserError
@@ -40,7 +42,11 @@ def read_store(path: Path) -> list[TrackedRun]:
             raise UserError(f"{path}: it cannot be read ({error}); copy it again from its server") from error
     if not runs:
         raise UserError(f"{path}: a store of MLflow without a run")
-    return runs
+    often = Counter(run.name for run in runs)
+    return [
+        run if often[run.name] == 1 else replace(run, name=f"{run.name}-{str(run.config['run_id'])[:8]}")
+        for run in runs
+    ]
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -61,15 +67,7 @@ def _from_database(database: sqlite3.Connection) -> list[TrackedRun]:
         columns = list(zip(*found, strict=True)) or [(), (), ()]
         config = {"run_id": run} | told.get(run, {})
         runs.append(run_of(name or run, config, history_of(*columns), status in _FINISHED))
-    names = [run.name for run in runs]
-    return [run if names.count(run.name) == 1 else _renamed(run) for run in runs]
-
-
-def _renamed(run: TrackedRun) -> TrackedRun:
-    """A run whose name another has too."""
-    from dataclasses import replace
-
-    return replace(run, name=f"{run.name}-{str(run.config['run_id'])[:8]}")
+    return runs
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
