@@ -1,6 +1,5 @@
 """The formats by kind, and the one rule of which of them a file or a folder is."""
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.errors import UserError
+from analysis.errors import UserError, nearest
 from analysis.sources import (
     big_bench,
     hf_trainer,
@@ -81,8 +80,7 @@ def read_source(path: Path, source: Source) -> list[TrackedRun] | pd.DataFrame:
 def _of_kind(kind: str) -> Source:
     kinds = {source.kind: source for source in SOURCES}
     if kind not in kinds:
-        near = difflib.get_close_matches(kind, kinds, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
+        hint = nearest(kind, kinds).strip() or f"there are {', '.join(kinds)}"
         raise UserError(f"--source {kind}: no such kind; {hint}")
     return kinds[kind]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.arrays import Array
-from analysis.errors import UserError
+from analysis.errors import UserError, shortened
 from analysis.sources import names
 from analysis.sources.losses import ended, loss_metric, loss_series
 from analysis.sources.numbers import number
@@ -122,8 +122,7 @@ def _taken(found: Sequence[_Rows], kept: set[str]) -> list[str]:
 
 
 def _some(runs: Sequence[str]) -> str:
-    more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
-    return f"run{'s' * (len(runs) > 1)} {', '.join(runs[:_SHOWN])}{more}"
+    return f"run{'s' * (len(runs) > 1)} {shortened(runs, _SHOWN)}"
 
 
 def _unfinished(found: Sequence[_Rows]) -> list[str]:

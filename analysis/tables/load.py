@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from analysis.errors import UserError
+from analysis.errors import UserError, shortened
 from analysis.sources.registry import read_source, source_of
 from analysis.sources.run import Source
 from analysis.sources.runs_table import runs_table
@@ -21,7 +21,7 @@ from analysis.tables.renaming import parse_columns, with_both_names, without_old
 from analysis.tables.run_folder import is_run
 from analysis.tables.science import with_science
 from analysis.tables.summary_rows import refuse_summary_row
-from analysis.tables.where import column_names, keep_rows, shortened
+from analysis.tables.where import column_names, keep_rows
 
 Kind = Literal["runs", "tasks"]
 
