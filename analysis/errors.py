@@ -36,7 +36,7 @@ def in_python(message: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean X? ` for the nearest known word in either case of letters, nothing where none is near."""
+    """Return `did you mean X? ` for the nearest known word, whatever its case, nothing where none is near."""
     lowered = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), lowered, n=1)
     return f"did you mean {lowered[near[0]]}? " if near else ""
