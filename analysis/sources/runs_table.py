@@ -36,15 +36,6 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class RunsTable:
-    """One row a run and evaluation; `took` says what was taken for what, `problems` what was wrong."""
-
-    table: pd.DataFrame
-    took: tuple[str, ...]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Rows:
     """The rows of one run: a value for all or one a row, and the rule by which each column was found."""
 
@@ -56,8 +47,9 @@ class _Rows:
 
 def runs_table(
     runs: Sequence[TrackedRun], asked: Mapping[str, str] | None = None, loss_at: str = "last"
-) -> RunsTable:
-    """Make the table of runs. `asked` is {column: name in the source, or a product of names and numbers}.
+) -> pd.DataFrame:
+    """Make the table of runs, a row a run and evaluation. Its `attrs` are sentences: what was `took` for what, and
+    `problems`. `asked` is {column: name in the source, or a product of names and numbers}.
 
     `loss_at` is the loss of a run's final row: its last, its least (`min`), or the mean of its last K evaluations
     (`mean:K`). UserError, in one line with the option that answers, where params, tokens or loss cannot be known.
@@ -95,8 +87,9 @@ def runs_table(
     problems += _unfinished(found)
     table = _assembled(found)
     problems += _units(table, metric, "loss" in asked)
-    took = (_loss_taken(metric, loss_at), *also, *_taken(found, set(table.columns)))
-    return RunsTable(table, took, tuple(problems))
+    took = [_loss_taken(metric, loss_at), *also, *_taken(found, set(table.columns))]
+    table.attrs = {"took": took, "problems": problems}
+    return table
 
 
 def _loss_taken(metric: str, loss_at: str) -> str:

@@ -103,11 +103,9 @@ def _read_foreign(
     names = pd.DataFrame(columns=names_of(read))
     asked = parse_columns(columns, names, partial=partial, products=True) if columns else {}
     try:
-        made = runs_table(read, asked, loss_at)
+        return runs_table(read, asked, loss_at), ""
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    made.table.attrs = {"took": list(made.took), "problems": list(made.problems)}
-    return made.table, ""
 
 
 def is_run_folder(source: str | Path) -> bool:
