@@ -486,8 +486,9 @@ def test_a_control_byte_behind_other_letters_is_one_line(
 
 def test_out_says_what_it_can_write(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "d4.log").write_text(NANOCHAT)
-    one_line(
-        tmp_path / "d4.log", "must end in .parquet, .csv, .jsonl", capsys, "--out", str(tmp_path / "o.xlsx")
-    )
+    for name, said in (("o.xlsx", "must end in .parquet, .csv, .jsonl"), ("no/o.csv", "does not exist")):
+        # Said before anything is read.
+        for path in (tmp_path / "d4.log", tmp_path / "none"):
+            one_line(path, said, capsys, "--out", str(tmp_path / name))
     with pytest.raises(UserError, match="no such file"):
         load_table(tmp_path / "none")
