@@ -78,6 +78,22 @@ def test_runs_of_one_name_stay_apart(tmp_path: Path) -> None:
     assert table["run_id"].nunique() == 8 and {first, f"{first}#2"} <= set(table["run_id"])
 
 
+def test_mlflow_runs_of_one_name_are_called_after_their_ids(tmp_path: Path) -> None:
+    for key in ("1" * 32, "2" * 32):
+        run = tmp_path / "mlruns" / "0" / key
+        for kind, values in (
+            ("metrics", {"val_loss": "1 3.0 5"}),
+            ("params", {"n_params": "8", "tokens_per_step": "4"}),
+        ):
+            (run / kind).mkdir(parents=True)
+            for name, value in values.items():
+                (run / kind / name).write_text(value)
+        (run / "meta.yaml").write_text("run_name: small\nstatus: 3\nlifecycle_stage: active\n")
+    table = load_table(tmp_path / "mlruns")
+    assert table["run_id"].tolist() == ["small-11111111", "small-22222222"]
+    assert table["tokens"].tolist() == [20, 20] and table["final"].all()
+
+
 def test_histories_that_are_damaged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = histories(tmp_path / "a")
     file = folder / project()[0].name / "metrics.jsonl"

@@ -48,11 +48,12 @@ class _Rows:
 def runs_table(
     runs: Sequence[TrackedRun], asked: Mapping[str, str] | None = None, loss_at: str = "last"
 ) -> pd.DataFrame:
-    """Make the table of runs, a row a run and evaluation. Its `attrs` are sentences: what was `took` for what, and
-    `problems`. `asked` is {column: name in the source, or a product of names and numbers}.
+    """Make the table of runs, a row a run and evaluation.
 
-    `loss_at` is the loss of a run's final row: its last, its least (`min`), or the mean of its last K evaluations
-    (`mean:K`). UserError, in one line with the option that answers, where params, tokens or loss cannot be known.
+    `asked` is {column: name in the source, or a product of names and numbers}. `loss_at` is the loss of a run's
+    final row: its last, its least (`min`), or the mean of its last K evaluations (`mean:K`). `attrs["took"]` and
+    `attrs["problems"]` are sentences: what was taken for what, and what was wrong. UserError, in one line with the
+    option that answers, where params, tokens or loss cannot be known.
     """
     asked = dict(asked or {})
     ended(np.ones(1), loss_at)
