@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError, nearest
 from analysis.progress import Bars
-from analysis.tables.atomic import as_json, write_text
+from analysis.tables.atomic import as_json, check_target, write_text
 from analysis.verbs.catalogue import VERBS
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         args = _parsed(argv)
-        _check_target(args.json)
+        if args.json and args.json != "-":
+            check_target("--json", Path(args.json))
         _whose_analysis()
         verb = importlib.import_module(_module(args.verb))
         kind: Kind | None = getattr(verb, "TABLE", "runs")
@@ -170,17 +171,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         raise UserError(f"{message} (see `{self.prog} --help`)")
-
-
-def _check_target(target: str | None) -> None:
-    """Raise UserError, before any work, where the answer could not be written."""
-    if not target or target == "-":
-        return
-    path = Path(target)
-    if not path.parent.is_dir():
-        raise UserError(f"--json {target}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise UserError(f"--json {target}: a folder; name a file in it")
 
 
 def _write_json(target: str, answer: Any) -> None:

@@ -6,7 +6,7 @@ Every warning and status is registered here with its sentence; the tables of doc
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,9 +36,16 @@ def in_python(message: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `did you mean X? ` for the nearest known word, nothing where none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]}? " if near else ""
+    """Return `did you mean X? ` for the nearest known word, whatever its case, nothing where none is near."""
+    lowered = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), lowered, n=1)
+    return f"did you mean {lowered[near[0]]}? " if near else ""
+
+
+def shortened(names: Sequence[str], limit: int = 14) -> str:
+    """Join names for one line; the tail of a long list is counted and not printed."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 class Code(StrEnum):

@@ -90,7 +90,7 @@ def test_two_losses_of_one_rank_are_asked_about() -> None:
         UserError, match="several metrics could be the loss: val/c4_loss, val/pile_loss; choose with"
     ):
         loss_metric(runs)
-    assert runs_table(runs, {"loss": "val/pile_loss"}).table["loss"].iloc[-1] == 1.0
+    assert runs_table(runs, {"loss": "val/pile_loss"})["loss"].iloc[-1] == 1.0
 
 
 def test_a_project_without_losses_is_one_line() -> None:
@@ -104,22 +104,25 @@ def test_a_restart_gives_way_to_what_was_written_last() -> None:
     steps = np.array([1.0, 2, 3, 4, 3, 4, 5])
     assert last_written(steps).tolist() == [True, True, False, False, True, True, True]
     made = runs_table([run(steps=tuple(steps), **{"val/loss": [7.0, 6, 9, 9, 5, 4, 3]})])
-    assert made.table["loss"].tolist() == [7, 6, 5, 4, 3]
-    assert made.problems[0] == "2 rows of val/loss were written again by a restart: the last written counts"
+    assert made["loss"].tolist() == [7, 6, 5, 4, 3]
+    assert (
+        made.attrs["problems"][0]
+        == "2 rows of val/loss were written again by a restart: the last written counts"
+    )
 
 
 def test_a_restart_leaves_no_row_of_the_abandoned_branch() -> None:
     # The first attempt evaluated at 25 and 35; the restart from 20 did so at 22 and 40.
     made = runs_table([run(steps=(10, 20, 25, 35, 22, 40), **{"val/loss": [6.0, 5, 9, 9, 4, 3]})])
-    assert made.table["step"].tolist() == [10, 20, 22, 40]
+    assert made["step"].tolist() == [10, 20, 22, 40]
 
 
 @pytest.mark.parametrize(("at", "value"), [("last", 3.2), ("min", 3.0), ("mean:2", 3.1), ("mean:99", 3.8)])
 def test_the_loss_of_a_run_is_a_choice_that_is_named(at: str, value: float) -> None:
     made = runs_table([run(steps=(1, 2, 3, 4), **{"val/loss": [5.0, 4.0, 3.0, 3.2]})], loss_at=at)
-    assert made.table["loss"].iloc[-1] == pytest.approx(value)
-    assert made.table["loss"].tolist()[:3] == [5.0, 4.0, 3.0]  # evaluations before the end keep their own
-    assert {"last": "the last", "min": "the least"}.get(at, "the mean of the last") in made.took[0]
+    assert made["loss"].iloc[-1] == pytest.approx(value)
+    assert made["loss"].tolist()[:3] == [5.0, 4.0, 3.0]  # evaluations before the end keep their own
+    assert {"last": "the last", "min": "the least"}.get(at, "the mean of the last") in made.attrs["took"][0]
 
 
 def test_an_unknown_choice_of_the_loss_is_one_line() -> None:
@@ -131,15 +134,15 @@ def test_smoothed_losses_are_counted_and_taken_last() -> None:
     made = runs_table(
         [run(**{"val/loss": [3.0, 2, 1], "val/loss_ema": [3.0, 3, 3], "loss_smooth": [3.0, 3, 3]})]
     )
-    assert "2 of them are smoothed over steps by their names" in made.took
+    assert "2 of them are smoothed over steps by their names" in made.attrs["took"]
     alone = runs_table([run(**{"train/loss_ema": [3.0, 2, 1]})])
-    assert "smoothed over steps by its name" in alone.took[0]
+    assert "smoothed over steps by its name" in alone.attrs["took"][0]
 
 
 def test_a_perplexity_is_taken_as_its_logarithm() -> None:
     made = runs_table([run(**{"eval/perplexity": np.exp([5.0, 4.0, 3.0])})])
-    assert made.table["loss"].tolist() == pytest.approx([5, 4, 3])
-    assert "(the logarithm of it)" in made.took[0]
+    assert made["loss"].tolist() == pytest.approx([5, 4, 3])
+    assert "(the logarithm of it)" in made.attrs["took"][0]
 
 
 def test_tokens_of_a_metric_are_interpolated_between_its_rows() -> None:
@@ -147,13 +150,13 @@ def test_tokens_of_a_metric_are_interpolated_between_its_rows() -> None:
     metrics = {"val/loss": [nan, 4.0, nan, 3.0], "train/num_tokens": [100.0, nan, 300.0, nan]}
     made = runs_table([run(steps=(10, 20, 30, 40), **metrics)])
     # 200 lies between; 400 goes on in proportion to the steps.
-    assert made.table["tokens"].tolist() == [200, 400]
-    assert "took train/num_tokens for tokens" in made.took
+    assert made["tokens"].tolist() == [200, 400]
+    assert "took train/num_tokens for tokens" in made.attrs["took"]
 
 
 def test_a_count_of_a_batch_is_no_count_of_tokens() -> None:
     made = runs_table([run(**{"val/loss": [3.0, 2, 1], "tokens": [99.0, 101, 98]})])
-    assert made.table["tokens"].tolist() == [100, 200, 300]
+    assert made["tokens"].tolist() == [100, 200, 300]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,7 @@ def test_a_count_of_a_batch_is_no_count_of_tokens() -> None:
 )
 def test_tokens_of_a_step_from_settings(config: dict, tokens: float) -> None:
     tracked = replace(run(), config={"n_params": 1e6, **config})
-    assert runs_table([tracked]).table["tokens"].tolist() == [tokens, 2 * tokens, 3 * tokens]
+    assert runs_table([tracked])["tokens"].tolist() == [tokens, 2 * tokens, 3 * tokens]
 
 
 def test_what_cannot_be_known_is_asked_for() -> None:
@@ -186,8 +189,8 @@ def test_what_cannot_be_known_is_asked_for() -> None:
 def test_columns_answer_with_products_and_names() -> None:
     tracked = replace(run("gpt-70m"), config={"width": 10})
     made = runs_table([tracked], {"params": "size_in_name", "tokens": "step*width*1000"})
-    assert made.table["params"].iloc[0] == 70e6
-    assert made.table["tokens"].tolist() == [1e4, 2e4, 3e4]
+    assert made["params"].iloc[0] == 70e6
+    assert made["tokens"].tolist() == [1e4, 2e4, 3e4]
 
 
 def test_log_calls_are_not_taken_for_steps() -> None:
@@ -196,28 +199,28 @@ def test_log_calls_are_not_taken_for_steps() -> None:
         runs_table([run(config={"max_iters": 5000})])
     metrics = {"val/loss": [5.0, 4, 3], "iter": [1000.0, 3000, 5000]}
     made = runs_table([run(config={"max_iters": 5000}, **metrics)])
-    assert made.table["tokens"].tolist() == [1e5, 3e5, 5e5]
+    assert made["tokens"].tolist() == [1e5, 3e5, 5e5]
 
 
 def test_a_run_that_has_not_finished_has_no_final_row() -> None:
     runs = [run("a"), run("b", finished=False), run("c", finished=None, config={"max_steps": 9})]
     made = runs_table(runs)
-    assert made.table.groupby("run_id")["final"].sum().tolist() == [1, 0, 0]
-    assert "not finished, and without a final row: 2 of 3 runs: runs b, c" in made.problems
+    assert made.groupby("run_id")["final"].sum().tolist() == [1, 0, 0]
+    assert "not finished, and without a final row: 2 of 3 runs: runs b, c" in made.attrs["problems"]
     with pytest.raises(
         UserError, match=r"no run has finished: c stands at step 3 of 9 \(max_steps\); .*final=1"
     ):
         runs_table(runs[2:])
-    assert runs_table(runs[2:], {"final": "1"}).table["final"].tolist() == [False, False, True]
+    assert runs_table(runs[2:], {"final": "1"})["final"].tolist() == [False, False, True]
 
 
 def test_runs_without_what_is_needed_are_left_out_and_counted() -> None:
     made = runs_table(
         [run("a"), run("b", **{"acc": [1.0, 1, 1]}), replace(run("c"), config={"tokens_per_step": 1})]
     )
-    assert made.table["run_id"].unique().tolist() == ["a"]
-    assert made.problems[0] == "1 of 3 runs left out: run b: it has no val/loss"
-    assert made.problems[1].startswith("1 of 3 runs left out: run c: params cannot be known")
+    assert made["run_id"].unique().tolist() == ["a"]
+    assert made.attrs["problems"][0] == "1 of 3 runs left out: run b: it has no val/loss"
+    assert made.attrs["problems"][1].startswith("1 of 3 runs left out: run c: params cannot be known")
 
 
 def law(n: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -262,7 +265,7 @@ def test_two_units_in_one_column_are_one_line() -> None:
         UserError, match=r"two units in val/loss: runs r3, r7 look like bits where the others are nats"
     ):
         runs_table(runs)
-    assert any("two units" in said for said in runs_table(runs, {"loss": "val/loss"}).problems)
+    assert any("two units" in said for said in runs_table(runs, {"loss": "val/loss"}).attrs["problems"])
     mixed = [replace(r, history=r.history * (40.0 if i in bits else 1.0)) for i, r in enumerate(runs)]
     with pytest.raises(UserError, match="runs r3, r7 look like perplexities where the others are losses"):
         runs_table(mixed)

@@ -3,15 +3,13 @@
 One file is a table of runs and is read as such; a folder of them is a project.
 """
 
-import contextlib
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources import names
-from analysis.sources.json_files import flat, read_lines, read_object
+from analysis.sources.json_files import flat, object_in, read_lines, read_object
 from analysis.sources.run import Source, TrackedRun
 
 _SETTINGS = ("config", "hparams", "args", "params", "hyperparameters", "settings", "run_config")
@@ -46,15 +44,12 @@ def _files(folder: Path) -> list[Path]:
 def _is_history(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
         first = file.readline(1_000_000)
-    if path.suffix == ".csv":
-        columns = [name.strip().strip('"') for name in first.split(",")]
-    else:
-        with contextlib.suppress(ValueError):
-            row = json.loads(first)
-            columns = list(row) if isinstance(row, dict) else []
-            return bool(_STEPS & {names.plain(name) for name in columns})
-        return False
-    return bool(_STEPS & {names.plain(name) for name in columns}) and bool(names.losses(columns))
+    is_csv = path.suffix == ".csv"
+    columns = [name.strip().strip('"') for name in first.split(",")] if is_csv else list(object_in(first))
+    # What is logged first as JSON may be a row without the loss.
+    return bool(_STEPS & {names.plain(name) for name in columns}) and (
+        not is_csv or bool(names.losses(columns))
+    )
 
 
 def _run(file: Path, project: Path) -> TrackedRun:

@@ -40,6 +40,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def object_in(text: str | bytes) -> dict[str, Any]:
+    """Return the object that a part of another file holds; an empty one where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def flat(found: dict[str, Any], before: str = "") -> dict[str, object]:
     """Return an object's values under dotted names (`model.n_layer`); lists are left out."""
     values: dict[str, object] = {}

@@ -16,7 +16,7 @@ from analysis.sources.json_files import read_lines, read_object
 from analysis.sources.numbers import size_in
 from analysis.sources.run import Source
 
-_RESULTS, _SAMPLES = "results*.json", "samples_{task}_*.jsonl"
+_RESULTS = "results*.json"
 _REVISION = re.compile(r"step(\d+)")
 _KEYS = ["run_id", "task", "variant", "metric"]
 

@@ -1,7 +1,5 @@
-"""What the readers of trackers share: rows of single values made a history, and what their settings say."""
+"""What the readers of trackers share: rows of single values made a history, and a run of its parts."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,21 +32,3 @@ def run_of(
     its rate falls: that is no end of a run."""
     finished = ended and config.get("kind") != "trunk"
     return TrackedRun(name, config, history, finished, str(config.get("group", "")), (note,) if note else ())
-
-
-def flat(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Give nested settings dotted names."""
-    found: dict[str, object] = {}
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return found
-
-
-def plain(text: str) -> object:
-    """Return the number that a setting kept as text is, or the text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, int | float) and math.isfinite(value) else text

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from analysis.arrays import Array
-from analysis.errors import UserError
+from analysis.errors import UserError, shortened
 from analysis.sources.names import is_smoothed, losses, unit_of
 from analysis.sources.run import TrackedRun
 from analysis.sources.values import series
@@ -37,13 +37,13 @@ def loss_metric(runs: Sequence[TrackedRun], asked: str = "") -> tuple[str, list[
     most = [name for name in ranked[0] if having[name] == max(having.values())]
     if len(most) > 1:
         raise UserError(
-            f"several metrics could be the loss: {_shown(most)}; choose with --columns loss={most[0]}"
+            f"several metrics could be the loss: {shortened(most, _SHOWN)}; choose with --columns loss={most[0]}"
         )
     others = [name for names in ranked for name in names if name != most[0]]
     smoothed = [name for name in others if is_smoothed(name)]
     said = []
     if others:
-        said.append(f"passed over {_shown(others)}: --columns loss=NAME takes another")
+        said.append(f"passed over {shortened(others, _SHOWN)}: --columns loss=NAME takes another")
     if smoothed:
         said.append(f"{len(smoothed)} of them are smoothed over steps by their names")
     return most[0], said
@@ -74,9 +74,4 @@ def ended(loss: Float[Array, " n"], at: str) -> float:
 
 
 def _held(metrics: list[str]) -> str:
-    return f"there are {_shown(metrics)}" if metrics else "there is no metric at all"
-
-
-def _shown(found: list[str]) -> str:
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(found[:_SHOWN]) + more
+    return f"there are {shortened(metrics, _SHOWN)}" if metrics else "there is no metric at all"

@@ -1,13 +1,18 @@
 """MLflow's stores, read without it: the SQLite database, and the folders of the file store (mlruns/)."""
 
+import json
+import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.errors import UserError
-from analysis.sources.logged import history_of, plain, run_of
+from analysis.sources.logged import history_of, run_of
 from analysis.sources.run import Source, TrackedRun
+from analysis.sources.sql import opened
 
 _TABLES = {"runs", "metrics", "params", "tags"}
 _FINISHED = ("FINISHED", "3")  # the file store has its number
@@ -21,7 +26,7 @@ def is_store(path: Path) -> bool:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
                 return False
-        with closing(_opened(path)) as database:
+        with closing(opened(path)) as database:
             names = database.execute("select name from sqlite_master where type = 'table'").fetchall()
         return {name for (name,) in names} >= _TABLES
     except (OSError, sqlite3.Error):
@@ -34,24 +39,23 @@ def read_store(path: Path) -> list[TrackedRun]:
         runs = [run for folder in _run_folders(path) if (run := _from_folder(folder))]
     else:
         try:
-            with closing(_opened(path)) as database:
+            with closing(opened(path)) as database:
                 runs = _from_database(database)
         except sqlite3.Error as error:
             raise UserError(f"{path}: it cannot be read ({error}); copy it again from its server") from error
     if not runs:
         raise UserError(f"{path}: a store of MLflow without a run")
-    return runs
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """The database, to be read only: a server may have it open."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    often = Counter(run.name for run in runs)
+    return [
+        run if often[run.name] == 1 else replace(run, name=f"{run.name}-{str(run.config['run_id'])[:8]}")
+        for run in runs
+    ]
 
 
 def _from_database(database: sqlite3.Connection) -> list[TrackedRun]:
     told: dict[str, dict[str, object]] = {}
     for run, name, value in database.execute("select run_uuid, key, value from params"):
-        told.setdefault(run, {})[name] = plain(value)
+        told.setdefault(run, {})[name] = _plain(value)
     kept = "select run_uuid, name, status from runs where lifecycle_stage = 'active' order by rowid"
     runs = []
     for run, name, status in database.execute(kept).fetchall():
@@ -61,15 +65,7 @@ def _from_database(database: sqlite3.Connection) -> list[TrackedRun]:
         columns = list(zip(*found, strict=True)) or [(), (), ()]
         config = {"run_id": run} | told.get(run, {})
         runs.append(run_of(name or run, config, history_of(*columns), status in _FINISHED))
-    names = [run.name for run in runs]
-    return [run if names.count(run.name) == 1 else _renamed(run) for run in runs]
-
-
-def _renamed(run: TrackedRun) -> TrackedRun:
-    """A run whose name another has too."""
-    from dataclasses import replace
-
-    return replace(run, name=f"{run.name}-{str(run.config['run_id'])[:8]}")
+    return runs
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
@@ -99,12 +95,21 @@ def _from_folder(folder: Path) -> TrackedRun | None:
                 bad.append(f"{path} line {number}: not a time, a value and a step")
     rows.sort(key=lambda row: row[0])  # a file a metric: the time is their common order
     params = folder / "params"
-    config = {path.relative_to(params).as_posix(): plain(path.read_text()) for path in _files(params)}
+    config = {path.relative_to(params).as_posix(): _plain(path.read_text()) for path in _files(params)}
     history = history_of([row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows])
     more = f" and {len(bad) - 1} more lines" if len(bad) > 1 else ""
     name, status = meta.get("run_name") or folder.name, meta.get("status", "")
     note = f"{bad[0]}{more}; left out" if bad else ""
     return run_of(name, {"run_id": folder.name} | config, history, status in _FINISHED, note)
+
+
+def _plain(text: str) -> object:
+    """Return the number that a setting kept as text is, or the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float) and math.isfinite(value) else text
 
 
 def _files(folder: Path) -> list[Path]:

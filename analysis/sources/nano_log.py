@@ -1,13 +1,13 @@
 """Text logs of nanoGPT, nanochat and modded-nanogpt: what their training loops print."""
 
 import ast
-import json
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.sources.json_files import object_in
 from analysis.sources.numbers import number
 from analysis.sources.run import Source, TrackedRun
 
@@ -65,7 +65,7 @@ def read(path: Path) -> list[TrackedRun]:
         if shape is not None:
             shape.append(line)
             if line == "}":
-                config |= _json(shape)
+                config |= object_in("\n".join(shape))
                 shape = None
         elif line == "Model config:":
             shape = []
@@ -87,14 +87,6 @@ def read(path: Path) -> list[TrackedRun]:
     name = path.parent.name if path.stem in _STATED and path.parent.name else path.stem
     # nanochat ends with a summary, the others by doing all their steps.
     return [TrackedRun(name, config, pd.DataFrame(rows), True if ended else None)]
-
-
-def _json(lines: list[str]) -> dict[str, object]:
-    try:
-        found = json.loads("\n".join(lines))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _literal(text: str) -> object:

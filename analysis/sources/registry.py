@@ -1,14 +1,14 @@
 """The formats by kind, and the one rule of which of them a file or a folder is."""
 
-import difflib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.errors import UserError
+from analysis.errors import UserError, nearest
 from analysis.sources import (
     big_bench,
     hf_trainer,
@@ -21,7 +21,7 @@ from analysis.sources import (
     wandb_csv,
     wandb_offline,
 )
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import Source, TrackedRun, told_apart
 
 # In the order in which they are asked: the more particular first.
 SOURCES: tuple[Source, ...] = tuple(
@@ -59,30 +59,28 @@ def source_of(path: Path, kind: str = "") -> Source | None:
 def read_source(path: Path, source: Source) -> list[TrackedRun] | pd.DataFrame:
     """Read a file, or a folder that the format knows as a whole, or every file of the format in a folder."""
     if not path.is_dir() or source.recognises(path):
-        return source.read(path)
+        read = source.read(path)
+        return read if isinstance(read, pd.DataFrame) else told_apart(read)
     files = [file for file in _files(path) if source.recognises(file)]
     if not files:
         raise UserError(f"{path}: no file of the kind {source.kind} in it ({source.what})")
-    read = [(file, source.read(file)) for file in files]
-    tables = [found for _, found in read if isinstance(found, pd.DataFrame)]
+    each = [(file, source.read(file)) for file in files]
+    tables = [found for _, found in each if isinstance(found, pd.DataFrame)]
     if tables:
         return pd.concat(tables, ignore_index=True)
-    runs = [(file, run) for file, found in read if isinstance(found, list) for run in found]
-    names = [run.name for _, run in runs]
-    # Two runs of one name are told apart by the folders that they lie in.
-    return [
-        run
-        if names.count(run.name) == 1
-        else replace(run, name=f"{file.parent.relative_to(path)}/{run.name}")
+    runs = [(file, run) for file, found in each if isinstance(found, list) for run in found]
+    often = Counter(run.name for _, run in runs)
+    # Runs of one name in several folders are called after these.
+    return told_apart(
+        run if often[run.name] == 1 else replace(run, name=f"{file.parent.relative_to(path)}/{run.name}")
         for file, run in runs
-    ]
+    )
 
 
 def _of_kind(kind: str) -> Source:
     kinds = {source.kind: source for source in SOURCES}
     if kind not in kinds:
-        near = difflib.get_close_matches(kind, kinds, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
+        hint = nearest(kind, kinds).strip() or f"there are {', '.join(kinds)}"
         raise UserError(f"--source {kind}: no such kind; {hint}")
     return kinds[kind]
 

@@ -1,7 +1,8 @@
 """What a reader of a format gives: runs as their tracker kept them, or a table that is one already."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,17 @@ class TrackedRun:
     finished: bool | None
     group: str = ""
     notes: tuple[str, ...] = ()
+
+
+def told_apart(runs: Iterable[TrackedRun]) -> list[TrackedRun]:
+    """Give every run a name of its own: the second of one name is NAME#2."""
+    seen: Counter[str] = Counter()
+    apart = []
+    for run in runs:
+        seen[run.name] += 1
+        again = seen[run.name]
+        apart.append(run if again == 1 else replace(run, name=f"{run.name}#{again}"))
+    return apart
 
 
 @dataclass(frozen=True)

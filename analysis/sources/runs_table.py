@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.arrays import Array
-from analysis.errors import UserError
+from analysis.errors import UserError, shortened
 from analysis.sources import names
 from analysis.sources.losses import ended, loss_metric, loss_series
 from analysis.sources.numbers import number
@@ -36,15 +36,6 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class RunsTable:
-    """One row a run and evaluation; `took` says what was taken for what, `problems` what was wrong."""
-
-    table: pd.DataFrame
-    took: tuple[str, ...]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Rows:
     """The rows of one run: a value for all or one a row, and the rule by which each column was found."""
 
@@ -56,11 +47,13 @@ class _Rows:
 
 def runs_table(
     runs: Sequence[TrackedRun], asked: Mapping[str, str] | None = None, loss_at: str = "last"
-) -> RunsTable:
-    """Make the table of runs. `asked` is {column: name in the source, or a product of names and numbers}.
+) -> pd.DataFrame:
+    """Make the table of runs, a row a run and evaluation.
 
-    `loss_at` is the loss of a run's final row: its last, its least (`min`), or the mean of its last K evaluations
-    (`mean:K`). UserError, in one line with the option that answers, where params, tokens or loss cannot be known.
+    `asked` is {column: name in the source, or a product of names and numbers}. `loss_at` is the loss of a run's
+    final row: its last, its least (`min`), or the mean of its last K evaluations (`mean:K`). `attrs["took"]` and
+    `attrs["problems"]` are sentences: what was taken for what, and what was wrong. UserError, in one line with the
+    option that answers, where params, tokens or loss cannot be known.
     """
     asked = dict(asked or {})
     ended(np.ones(1), loss_at)
@@ -95,8 +88,9 @@ def runs_table(
     problems += _unfinished(found)
     table = _assembled(found)
     problems += _units(table, metric, "loss" in asked)
-    took = (_loss_taken(metric, loss_at), *also, *_taken(found, set(table.columns)))
-    return RunsTable(table, took, tuple(problems))
+    took = [_loss_taken(metric, loss_at), *also, *_taken(found, set(table.columns))]
+    table.attrs = {"took": took, "problems": problems}
+    return table
 
 
 def _loss_taken(metric: str, loss_at: str) -> str:
@@ -122,8 +116,7 @@ def _taken(found: Sequence[_Rows], kept: set[str]) -> list[str]:
 
 
 def _some(runs: Sequence[str]) -> str:
-    more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
-    return f"run{'s' * (len(runs) > 1)} {', '.join(runs[:_SHOWN])}{more}"
+    return f"run{'s' * (len(runs) > 1)} {shortened(runs, _SHOWN)}"
 
 
 def _unfinished(found: Sequence[_Rows]) -> list[str]:

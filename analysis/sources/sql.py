@@ -1,6 +1,7 @@
 """Tables of databases: the table of a SQLite or DuckDB file, or one SELECT of a .sql file. Nothing is written."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,14 @@ def read(path: Path) -> pd.DataFrame:
         return _sqlite(path) if file.read(6) == b"SQLite" else _duckdb(path)
 
 
+def opened(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file, to be read only: a server may have it open."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
 def _sqlite(path: Path) -> pd.DataFrame:
     try:
-        with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) as database:
+        with closing(opened(path)) as database:
             listed = (
                 "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
             )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from analysis.errors import UserError
-from analysis.sources.logged import flat, history_of, run_of
+from analysis.sources.json_files import flat, object_in
+from analysis.sources.logged import history_of, run_of
 from analysis.sources.run import Source, TrackedRun
 
 _MARK = b"brain.Event:"  # of the first record
@@ -192,20 +193,10 @@ def _scalar(value: Any, config: dict[str, object]) -> float | None:
     tensor = value.tensor
     if tensor.string_val or tensor.dtype == 7:  # DT_STRING
         if _TEXT_OF_CONFIG.search(value.tag):
-            config |= _settings(b"".join(tensor.string_val))
+            config |= flat(object_in(b"".join(tensor.string_val)))
         return None
     found = tensor_util.make_ndarray(tensor)
     return float(found) if found.size == 1 else None
-
-
-def _settings(text: bytes) -> dict[str, object]:
-    import json
-
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return flat(found) if isinstance(found, dict) else {}
 
 
 SOURCE = Source("tensorboard", "TensorBoard event files, or a folder of them", is_events, read_events)

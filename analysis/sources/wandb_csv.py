@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources import names
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import Source, TrackedRun, told_apart
 from analysis.sources.tokens import horizon_steps
 
 _FINISHED = {
@@ -49,7 +49,7 @@ def read(path: Path) -> list[TrackedRun]:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     kinds = [(file, _kind(file)) for file in files]
     charts = [run for file, kind in kinds if kind == "chart" for run in _chart(file)]
-    listed = {run.name: run for file, kind in kinds if kind == "runs" for run in _runs(file)}
+    listed = {run.name: run for file, kind in kinds if kind == "runs" for run in told_apart(_runs(file))}
     if not (charts or listed):
         raise UserError(f"{path}: neither a chart nor a table of runs as W&B exports them")
     curves: dict[str, TrackedRun] = {}
@@ -161,13 +161,11 @@ def _chart(path: Path) -> Iterator[TrackedRun]:
 
 def _runs(path: Path) -> Iterator[TrackedRun]:
     table = _table(path)
-    seen: dict[str, int] = {}
     for row in table.to_dict("records"):
         values = {str(name): value for name, value in row.items() if not pd.isna(value)}
         name, state = str(values.get("Name", "")), str(values.get("State", "")).lower()
         if state not in _FINISHED:
             raise UserError(f"{path}: run {name!r}: State is {state!r}; W&B writes {', '.join(_FINISHED)}")
-        seen[name] = seen.get(name, 0) + 1
         config = {key: value for key, value in values.items() if key not in _META}
         # Last values stand among the settings; which is which is told by their names alone.
         metrics = [key for group in names.losses(config) for key in group]
@@ -182,7 +180,7 @@ def _runs(path: Path) -> Iterator[TrackedRun]:
             [{"step": np.nan if step is None else step, **{m: config[m] for m in metrics}}]
         )
         yield TrackedRun(
-            name if seen[name] == 1 else f"{name}#{seen[name]}",
+            name,
             {key: value for key, value in config.items() if key not in metrics},
             history,
             _FINISHED[state],

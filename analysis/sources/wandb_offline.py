@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.sources.logged import flat, run_of
+from analysis.sources.json_files import flat
+from analysis.sources.logged import run_of
 from analysis.sources.run import Source, TrackedRun
 
 _HEADER = b":W&B"

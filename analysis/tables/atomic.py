@@ -8,6 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from analysis.errors import UserError
+
+
+def check_target(option: str, path: Path) -> None:
+    """Raise UserError, before any work, where the file that an option names could not be written."""
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise UserError(f"{option} {path}: a folder; name a file in it")
+
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace `path` by what `write` puts into the open file; an error leaves what was there, and raises."""

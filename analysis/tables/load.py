@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from analysis.errors import UserError
+from analysis.errors import UserError, shortened
 from analysis.sources.registry import read_source, source_of
 from analysis.sources.run import Source
 from analysis.sources.runs_table import runs_table
@@ -21,7 +21,7 @@ from analysis.tables.renaming import parse_columns, with_both_names, without_old
 from analysis.tables.run_folder import is_run
 from analysis.tables.science import with_science
 from analysis.tables.summary_rows import refuse_summary_row
-from analysis.tables.where import column_names, keep_rows, shortened
+from analysis.tables.where import column_names, keep_rows
 
 Kind = Literal["runs", "tasks"]
 
@@ -103,11 +103,9 @@ def _read_foreign(
     names = pd.DataFrame(columns=names_of(read))
     asked = parse_columns(columns, names, partial=partial, products=True) if columns else {}
     try:
-        made = runs_table(read, asked, loss_at)
+        return runs_table(read, asked, loss_at), ""
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    made.table.attrs = {"took": list(made.took), "problems": list(made.problems)}
-    return made.table, ""
 
 
 def is_run_folder(source: str | Path) -> bool:

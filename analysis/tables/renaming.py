@@ -5,10 +5,10 @@ import re
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.sources.numbers import number
 from analysis.tables.where import no_such_column
 
 _QUOTED = re.compile(r"""(["'`])(.*)\1""")
-_FACTOR = re.compile(r"\d[\d_]*(\.\d+)?([eE][+-]?\d+)?[kKmMbB]?")
 _FORM = 'write NAME=COLUMN, e.g. params=N,tokens=D; quote a column with a comma in its name: score="acc,none"'
 
 
@@ -41,9 +41,7 @@ def parse_columns(
 
 
 def _is_product(product: str, table: pd.DataFrame) -> bool:
-    return all(
-        _FACTOR.fullmatch(part.strip()) or part.strip() in table.columns for part in product.split("*")
-    )
+    return all(number(part) is not None or part.strip() in table.columns for part in product.split("*"))
 
 
 def _items(columns: str, table: pd.DataFrame) -> list[str]:

@@ -4,7 +4,6 @@ A table may come from anybody, and an expression from a script: pandas' own `que
 """
 
 import ast
-import difflib
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import UserError
+from analysis.errors import UserError, nearest, shortened
 from analysis.tables.written import read_numbers
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -81,16 +80,8 @@ def column_names(where: str, table: pd.DataFrame) -> list[str]:
 def no_such_column(name: str, names: Iterable[Any], what: str) -> UserError:
     """The error for a column that is not there: it names the nearest, or lists what there is."""
     known = [str(n) for n in names]
-    lowered = {n.lower(): n for n in known}
-    near = [lowered[n] for n in difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)]
-    hint = f"did you mean {near[0]}?" if near else f"it has {shortened(known)}"
+    hint = nearest(name, known).strip() or f"it has {shortened(known)}"
     return UserError(f"{what}: no column {name!r} in the table; {hint}")
-
-
-def shortened(names: list[str], limit: int = 14) -> str:
-    """Names joined for one line, the tail of a long list counted instead of printed."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _value(node: ast.expr, table: pd.DataFrame, quoted: dict[str, str], where: str) -> Any:

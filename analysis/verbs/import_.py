@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources.registry import SOURCES
-from analysis.tables.atomic import write_whole
+from analysis.tables.atomic import check_target, write_whole
 from analysis.verbs import Answer
 
 _ENDINGS = (".parquet", ".csv", ".jsonl")
@@ -18,7 +18,7 @@ _ENDINGS = (".parquet", ".csv", ".jsonl")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `import`."""
     add = parser.add_argument
-    add("--out", metavar="FILE", help="write the table there: .parquet, .csv or .jsonl")
+    add("--out", metavar="FILE", type=_target, help="write the table there: .parquet, .csv or .jsonl")
     kinds = "; ".join(f"{source.kind}: {source.what}" for source in SOURCES)
     add(
         "--source",
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     """Write the table, and say what was taken for what."""
     if args.out:
-        _write(table, Path(args.out))
+        _write(table, args.out)
     runs = int(table["run_id"].nunique()) if "run_id" in table else None
     finals = int(table["final"].sum()) if "final" in table and table["final"].dtype == bool else None
     counted = [f"{len(table):,} rows", *([f"of {runs:,} runs"] if runs else [])]
@@ -52,15 +52,21 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
         "columns": list(map(str, table.columns)),
         "took": table.attrs["took"],
         "problems": table.attrs["problems"],
-        "out": args.out,
+        "out": str(args.out) if args.out else None,
     }
     return Answer(answer, "\n".join(lines))
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
-    """Write the table whole or not at all, in the form that the name's ending asks for."""
+def _target(name: str) -> Path:
+    path = Path(name)
     if path.suffix not in _ENDINGS:
         raise UserError(f"--out {path}: the name must end in {', '.join(_ENDINGS)}")
+    check_target("--out", path)
+    return path
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """Write the table whole or not at all, in the form that the name's ending asks for."""
     plain = table.reset_index(drop=True)
     plain.attrs = {}
 
