@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import calibration, forecast, ladder, style, tasks
+from analysis.figures import calibration, forecast, ladder, style, task_data, tasks
 from analysis.forecasting.score import STANDINGS
 from analysis.forecasting.target import CUT
 from analysis.report.findings import Findings, HeldOut, Ladders, Law
@@ -223,10 +223,10 @@ def _fall(rows: pd.DataFrame, names: list[str]) -> str:
 def _tasks(found: Findings) -> Iterator[Picture]:
     if isinstance(found.tasks, str):
         return
-    verdicts = {} if isinstance(found.classes, str) else tasks.by_curve(found.classes)
+    verdicts = {} if isinstance(found.classes, str) else task_data.by_curve(found.classes)
     sizes = found.source.size_name
     said = "" if isinstance(found.classes, str) else f"Found: {class_counts(found)}. "
-    data = tasks.accuracy_data(found.tasks, verdicts)
+    data = task_data.accuracy_data(found.tasks, verdicts)
     yield Picture(
         "tasks",
         tasks.score_page(data, sizes),
@@ -235,12 +235,12 @@ def _tasks(found: Findings) -> Iterator[Picture]:
         "dash-dotted line, which is what a shortcut has.",
         data,
     )
-    twins = tasks.find_twins(found.tasks)
+    twins = task_data.find_twins(found.tasks)
     if twins:
         said = (
             "" if isinstance(found.classes, str) else "".join(f"{line}. " for line in twin_sentences(found))
         )
-        data = tasks.twins_data(found.tasks, twins, verdicts)
+        data = task_data.twins_data(found.tasks, twins, verdicts)
         yield Picture(
             "twins",
             tasks.twin_page(data, sizes),
