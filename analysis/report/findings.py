@@ -3,6 +3,7 @@
 No HTML and no pictures here. A stage that cannot run leaves the reason in its place, and the others go on.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -145,7 +146,9 @@ def ladders(table: pd.DataFrame, source: Source) -> Ladders:
         return Ladders((findings(table, source, kept),), kept, verified)
     found = []
     for name in track(names, "ladders", len(names)):
-        where = f"({source.where}) and {PART} == {name!r}" if source.where else f"{PART} == {name!r}"
+        # In the quotes that a shell leaves as they are.
+        mine = f"{PART} == {json.dumps(name, ensure_ascii=False)}"
+        where = f"({source.where}) and {mine}" if source.where else mine
         rows = table[part.eq(name)].reset_index(drop=True)
         found.append(findings(rows, replace(source, where=where), kept, part=name))
     return Ladders(tuple(sorted(found, key=lambda one: not one.kept)), kept, verified)
