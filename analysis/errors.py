@@ -171,6 +171,11 @@ class Warn:
     message: str
 
 
+def grave_codes(warnings: Iterable[Warn]) -> str:
+    """Name the grave ones among warnings, each once."""
+    return ", ".join(dict.fromkeys(warn.code.value for warn in warnings if warn.code.grave))
+
+
 def status_of(warnings: Iterable[Warn]) -> Status:
     """The status that these warnings leave an answer."""
     codes = {warn.code for warn in warnings}

@@ -60,13 +60,13 @@ class Browser:
         assert "error" not in answer, (method, answer)
         return answer["result"]  # type: ignore[no-any-return]
 
-    def open(self, path: Path, width: int = 1400, media: str = "", dark: bool = False) -> None:
-        """Load a file at a window's width, as it is on a screen or on paper (`media="print"`), light or dark."""
+    def open(self, page: Path | str, width: int = 1400, media: str = "", dark: bool = False) -> None:
+        """Load a file or address at a window's width, on a screen or on paper (`media="print"`), light or dark."""
         self.size(width)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self.events.clear()
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 

@@ -176,6 +176,23 @@ def test_figures_of_one_page_share_no_mark() -> None:
         assert text.count("<use href=") == 2, f"a panel each, of {name}"
 
 
+def test_entries_of_a_legend_are_cut_where_they_were_drawn(tmp_path: Path) -> None:
+    with style.styled():
+        figure = style.figure(style.WIDTH, 2)
+        figure.subplots().plot([1, 2], label="one")
+        figure.axes[0].plot([2, 1], label="another")
+        figure.legend(loc="outside lower center", ncols=2)
+        # The PNG is of other dots per inch.
+        svg, *_ = style.write(figure, pd.DataFrame({"x": [1]}), tmp_path, "drawn")
+        drawn = inline(figure, svg.read_text(), "drawn", "")
+    boxes = re.findall(r'viewBox="(\S+) (\S+) (\S+) (\S+)"><use href="#drawn-legend"', drawn)
+    words = re.findall(r'<text [^>]*?x="([\d.]+)" y="([\d.]+)"[^>]*>(one|another)</text>', drawn)
+    assert [word for _, _, word in words] == ["one", "another"]
+    for (x, y, _), box in zip(words, boxes, strict=True):
+        left, top, width, height = map(float, box)
+        assert left < float(x) < left + width and top < float(y) < top + height
+
+
 def test_the_page_is_as_dark_as_its_figures() -> None:
     css = str(html._source("page.css"))
     papers = re.findall(r"--paper: (#\w+)", css)

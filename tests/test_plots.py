@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis import emergence, load_table
 from analysis.cli import main
 from analysis.detection.noise import level_and_error
-from analysis.figures import ladder, style, tasks
+from analysis.figures import ladder, style, task_data, tasks
 from analysis.report.findings import findings
 from analysis.report.pictures import pictures
 from analysis.report.source import Source
@@ -132,11 +132,11 @@ def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Pat
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,))
     rows, _ = finished_rows(load_table(folder, kind="tasks"), longest=True)
     renamed = rows.assign(task=rows.task.mask((rows.variant == "chain"), "parity_chain"))
-    assert tasks.find_twins(rows) == [
+    assert task_data.find_twins(rows) == [
         [("facts", "frequent"), ("facts", "rare")],
         [("parity", "direct"), ("parity", "chain")],
     ]
-    assert [("parity", "direct"), ("parity_chain", "chain")] in tasks.find_twins(renamed)
+    assert [("parity", "direct"), ("parity_chain", "chain")] in task_data.find_twins(renamed)
 
 
 def test_the_band_that_is_drawn_is_the_error_that_was_judged() -> None:
@@ -147,7 +147,7 @@ def test_the_band_that_is_drawn_is_the_error_that_was_judged() -> None:
     table = pd.concat([part.assign(seed=s) for s, part in enumerate(parts)], ignore_index=True)
     wrong = table.assign(metric="error_rate", correct=table["total"] - table["correct"])
     for found in (emergence(table, draws=100), emergence(wrong, draws=100)):
-        fig = tasks.small_curves(found)
+        fig = tasks.plot(found)
         for ax, verdict in zip(fig.axes, sorted(found.tasks, key=lambda v: v.label), strict=True):
             band = (
                 next(c for c in ax.collections if len(c.get_paths()[0].vertices) > 6).get_paths()[0].vertices
@@ -166,8 +166,8 @@ def test_report_and_verb_draw_tasks_with_the_same_strokes(tmp_path: Path) -> Non
     table = load_table(folder, kind="tasks")
     found = emergence(table, draws=100)
     rows, _ = finished_rows(table, longest=True)
-    report = tasks.score_page(tasks.accuracy_data(rows, tasks.by_curve(found)), "parameters")
-    verb = tasks.small_curves(found)
+    report = tasks.score_page(task_data.accuracy_data(rows, task_data.by_curve(found)), "parameters")
+    verb = tasks.plot(found)
 
     def lines(fig: Figure) -> dict[str, list[list[float]]]:
         return {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, Browser, browser
 from made_ladder import LAW, write_ladder
 
 from analysis.cli import main
@@ -130,8 +131,8 @@ def test_tokens_and_the_time_left_are_counted(tmp_path: Path) -> None:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    serves = server(Watch(folder, every=0.0))
+def serving(folder: Path, every: float = 0.0) -> Iterator[str]:
+    serves = server(Watch(folder, every))
     thread = threading.Thread(target=serves.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -163,8 +164,8 @@ def test_the_page_says_what_is_there_and_writes_nothing(tmp_path: Path) -> None:
         (folder / "parts.json").write_text(json.dumps({"a": harm}))
         before = sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*"))
         status, state, version = get(f"{address}/state")
-        assert status == 200 and "1 diverged" in state and "data:image/svg+xml" in state
-        assert "<script" not in state and "alert(&quot;x&quot;)" in state and "&lt;b&gt;" in page
+        assert status == 200 and "1 diverged" in state and '<svg class="whole"' in state
+        assert "<script" not in state and "alert(&#34;x&#34;)" in state and "&lt;b&gt;" in page
         assert get(f"{address}/state?since={version}")[:2] == (204, "")
         assert sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
         assert get(f"{address}/etc/passwd")[0] == 404
@@ -194,6 +195,41 @@ def test_a_file_is_no_folder_to_watch(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "a.csv").write_text("params,tokens,loss\n")
     assert main(["watch", str(tmp_path / "a.csv")]) == 2
     assert "this is a file" in capsys.readouterr().err
+
+
+def until(window: Browser, condition: str) -> None:
+    """Wait for a page."""
+    end = time.monotonic() + 30
+    while not window.ask(condition):
+        assert time.monotonic() < end, condition
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page is not looked at in a browser")
+def test_a_browser_keeps_its_folds_and_says_when_nobody_answers(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    for name in "ab":
+        run = plan(folder, name)
+        (run / "records.jsonl").write_text(record(10, 3.0) + "\n" + record(20, 2.5) + "\n")
+    ended = json.dumps({"outcome": "done", "step": 100})
+    (folder / "a" / "outcome.json").write_text(ended)
+    fold, gone = "document.getElementById('all-ended')", "document.getElementById('gone').checkVisibility()"
+    with browser(tmp_path / "profile") as window:
+        with serving(folder, every=0.2) as address:
+            window.open(f"{address}/", 400)
+            until(window, f"{fold} !== null && document.querySelector('#curves .panels svg') !== null")
+            window.ask(f"{fold}.open = true; window.curves = document.querySelector('#curves svg'); 0")
+            (folder / "b" / "outcome.json").write_text(ended)
+            until(window, f"{fold}.querySelectorAll('tbody tr').length === 2")
+            assert window.ask(f"{fold}.open") and not window.ask(gone)
+            # What is the same is not put there anew.
+            assert window.ask("window.curves.isConnected")
+            assert window.ask("document.documentElement.scrollWidth") <= 400
+            methods = {event.get("method") for event in window.events}
+            assert not methods & {"Log.entryAdded", "Runtime.exceptionThrown"}
+        until(window, gone)
+        assert window.ask(f"{fold}.querySelectorAll('tbody tr').length") == 2
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ The colour of a seed's dot is decided here: SEED_DOT for the runs of one curve, 
 several model sizes. Figures are made without pyplot, so that drawing changes no global state and needs no display.
 """
 
-import base64
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -160,11 +159,6 @@ def told(rows: pd.DataFrame) -> list[str]:
         f"{'' if seed is None else f', seed {seed}'}, loss {loss:.4g}"
         for name, params, tokens, seed, loss in about
     ]
-
-
-def data_uri(fig: Figure) -> str:
-    """Return the figure as an address that holds it whole, for a page that must open without a network."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(fig)).decode()
 
 
 def write(fig: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:

@@ -43,6 +43,10 @@ class Prediction:
     level: float
     flops_ratio: float | None
 
+    def holds(self, loss: float) -> bool:
+        """True where a measured loss lies in the interval."""
+        return self.lower <= loss <= self.upper
+
     def to_json(self) -> dict[str, Any]:
         """Make one entry of `predictions`."""
         return {name: finite(v) if v is not None else None for name, v in self.__dict__.items()}

@@ -91,7 +91,7 @@ def _measured_from(target: Target) -> str:
 
 def _held(held: HeldOut, target: Target) -> str:
     p = held.prediction
-    within = sum(p.lower <= loss <= p.upper for loss in target.losses)
+    within = sum(map(p.holds, target.losses))
     if len(target.losses) == 1:
         return f"the interval {'holds' if within else 'misses'} it"
     return f"the interval holds {within} of {len(target.losses)} {'seeds' if target.seeds else 'runs'}"

@@ -122,7 +122,7 @@ def citation(fitted: Fit, table: pd.DataFrame, source: Source) -> Citation:
         "rolling_error_of_hold_outs": {c["form"]: c["rolling_error"] for c in fitted.candidates},
         "status": str(fitted.status),
         "warnings": {str(warn.code): warn.message for warn in fitted.warnings},
-        "analysed_with": {"python": platform.python_version(), **_versions(), "commit": _commit()},
+        "analysed_with": {"python": platform.python_version(), **versions(*_LIBRARIES), "commit": _commit()},
     }
     if folder:
         stated["trained_with"] = trained_with(Path(source.path))
@@ -134,10 +134,10 @@ def trained_with(folder: Path) -> dict[str, int]:
     seen: Counter[str] = Counter()
     for path in sorted(folder.glob("*/execution.json")):
         execution = _read(path)
-        versions = execution.get("versions") or {}
+        versions = _mapping(execution.get("versions"))
         said = [str(execution.get("device")), *(f"{name} {v}" for name, v in sorted(versions.items()))]
         claims = sorted((folder / "packs" / str(execution.get("pack_id")) / "claims").glob("*[0-9].json"))
-        about = _read(claims[-1]).get("about") or {} if claims else {}
+        about = _mapping(_read(claims[-1]).get("about")) if claims else {}
         said += [f"{name} {about[key]}" for key, name in _ABOUT.items() if about.get(key)]
         seen[", ".join(said)] += 1
     return dict(seen.most_common(5))
@@ -148,15 +148,19 @@ _ABOUT = {"device_kind": "on", "version": "lmscale", "commit": "commit"}
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        return _mapping(json.loads(path.read_bytes()))
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+def _mapping(found: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _versions() -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of these packages, as far as they are installed."""
     found = {}
-    for name in _LIBRARIES:
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,9 +1,6 @@
 """Write what the numbers of a report rest on: conventions of N and C, versions, and the commands that made it."""
 
-import importlib.metadata
-import json
 import platform
-from collections import Counter
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -14,10 +11,11 @@ import pandas as pd
 from analysis.figures import style
 from analysis.fitting.options import FitOptions
 from analysis.report import html
+from analysis.report.cite import trained_with, versions
 from analysis.report.findings import Findings
 from analysis.report.source import Source
 
-_LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
+_LIBRARIES = ("lmscale", "numpy", "scipy", "pandas", "pyarrow", "matplotlib")
 
 
 def conventions_section(found: Findings, written: date) -> html.Section:
@@ -107,24 +105,12 @@ def _options(recipe: FitOptions) -> list[str]:
 
 
 def _versions() -> str:
-    parts = [f"Python {platform.python_version()}"]
-    for name in ("lmscale", *_LIBRARIES):
-        try:
-            parts.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(parts)
+    said = {"Python": platform.python_version(), **versions(*_LIBRARIES)}
+    return ", ".join(f"{name} {version}" for name, version in said.items())
 
 
 def _trained_with(found: Findings) -> str:
-    """Say what the runs' execution.json say of the device and versions, each different answer once."""
-    seen: Counter[str] = Counter()
-    for path in sorted(Path(found.source.path).glob("*/execution.json")) if found.source.is_folder else ():
-        try:
-            execution = json.loads(path.read_bytes())
-            versions = ", ".join(f"{k} {v}" for k, v in sorted(execution.get("versions", {}).items()))
-            seen[f"{execution.get('device')} ({versions})"] += 1
-        except (OSError, ValueError, AttributeError, RecursionError):
-            continue
-    said = "; ".join(f"{count} runs on {what}" for what, count in seen.most_common(5))
+    """Say what the runs were trained with, each different answer once."""
+    seen = trained_with(Path(found.source.path)) if found.source.is_folder else {}
+    said = "; ".join(f"{count} runs on {what}" for what, count in seen.items())
     return f". Trained: {said}" if said else ""

@@ -24,6 +24,9 @@ def inline(figure: Figure, text: str, name: str, shows: str) -> Markup:
     """Return the figure, drawn as the SVG document `text` (`style.svg`), as elements whose marks begin with `name`;
     `shows` is the alternative text."""
     figure.set_dpi(_DPI)
+    if figure.legends:
+        # A PNG was written at other dots per inch, and a legend's entries stay where they were drawn last.
+        figure.draw_without_rendering()
     axes = [ax for ax in figure.axes if ax.get_visible()]
     width, height = figure.bbox.width, figure.bbox.height
     # The prologue, the metadata, and the rules that stand once in the page; marks are unlike in every figure.

@@ -3,6 +3,7 @@
 No HTML and no pictures here. A stage that cannot run leaves the reason in its place, and the others go on.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from analysis.forecasting.promise import SAME
 from analysis.forecasting.score import Verification
 from analysis.forecasting.target import CUT, FEWEST, RECIPE, Target, choose_target, law_rows
 from analysis.progress import track
-from analysis.report.kept import Kept, along_tokens, kept_forecasts, of_ladder, with_law
+from analysis.report.kept import Kept, along_tokens, by_size, kept_forecasts, of_ladder, with_law
 from analysis.report.noise import seed_noise
 from analysis.report.source import Source
 from analysis.report.units import Units, units_of
@@ -145,7 +146,9 @@ def ladders(table: pd.DataFrame, source: Source) -> Ladders:
         return Ladders((findings(table, source, kept),), kept, verified)
     found = []
     for name in track(names, "ladders", len(names)):
-        where = f"({source.where}) and {PART} == {name!r}" if source.where else f"{PART} == {name!r}"
+        # In the quotes that a shell leaves as they are.
+        mine = f"{PART} == {json.dumps(name, ensure_ascii=False)}"
+        where = f"({source.where}) and {mine}" if source.where else mine
         rows = table[part.eq(name)].reset_index(drop=True)
         found.append(findings(rows, replace(source, where=where), kept, part=name))
     return Ladders(tuple(sorted(found, key=lambda one: not one.kept)), kept, verified)
@@ -264,10 +267,7 @@ def hold_target_out(rows: pd.DataFrame, target: Target | None) -> HeldOut | str:
         # Asked apart from the target, whose warnings are about it alone; no interval of these is shown.
         grid = pd.concat(along, ignore_index=True)
         drawn = extrapolate(target.below, targets=grid, **(asdict(RECIPE) | {"bootstrap": _FEWEST_RESAMPLES}))
-        grid["loss"] = [p.loss for p in drawn.predictions]
-        for size in grid["params"].unique().tolist():
-            mine = grid[grid["params"] == size]
-            lines[size] = (mine["flops"].to_numpy(), mine["loss"].to_numpy())
+        lines = by_size(grid.assign(loss=[p.loss for p in drawn.predictions]))
     warnings = forecast.warnings
     if len(target.below) < FEWEST and all(w.code != Code.TOO_FEW_RUNS for w in warnings):
         few = f"{len(target.below)} runs below the cut; {FEWEST} or more would be worth a forecast"

@@ -98,9 +98,9 @@ def picture(drawn: Markup, shows: str, command: str) -> Markup:
     return _part("picture", drawn, shows, command)
 
 
-def folded(title: str, *inner: Markup) -> Markup:
-    """Hide details until they are opened."""
-    return _part("folded", title, joined(*inner))
+def folded(title: str, *inner: Markup, mark: str = "") -> Markup:
+    """Hide details until they are opened; `mark` is their id."""
+    return _part("folded", title, joined(*inner), mark)
 
 
 def document(
@@ -118,7 +118,7 @@ def document(
     The policy makes a browser refuse every address and every script but the page's own, should any slip in.
     """
     environment = _environment()
-    css, script = (_source(name) for name in ("page.css", "page.js"))
+    script = _source("page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
         title=title,
@@ -129,10 +129,15 @@ def document(
         answers=answers,
         sections=sections,
         written=f"{written:%-d %B %Y}",
-        style=css + Markup(style.DARK_RULES),
+        style=stylesheet(),
         script=script,
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'",
     )
+
+
+def stylesheet() -> Markup:
+    """Return the look of a page and of its figures."""
+    return _source("page.css") + Markup(style.DARK_RULES)
 
 
 def _source(name: str) -> Markup:

@@ -141,13 +141,13 @@ def with_law(one: Kept, table: pd.DataFrame, source: Source) -> Kept:
     losses = np.asarray([said.loss for said in law.predictions])
     if abs(losses[0] / one.prediction.loss - 1) > AGAIN:
         return replace(one, used=used)
-    grid = grid.assign(loss=losses)[1:]
-    sizes = grid["params"].unique().tolist()
-    drawn = [grid[grid["params"].eq(size)] for size in sizes]
-    lines = {
-        size: (d["flops"].to_numpy(), d["loss"].to_numpy()) for size, d in zip(sizes, drawn, strict=True)
-    }
-    return replace(one, used=used, fitted=law.fit, lines=lines)
+    return replace(one, used=used, fitted=law.fit, lines=by_size(grid.assign(loss=losses)[1:]))
+
+
+def by_size(grid: pd.DataFrame) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    """Return the compute and the loss of each size of a grid."""
+    groups = grid.groupby("params", sort=False)
+    return {size: (mine["flops"].to_numpy(), mine["loss"].to_numpy()) for size, mine in groups}
 
 
 def along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from analysis.errors import Status
+from analysis.errors import Status, grave_codes
 from analysis.figures import style
 from analysis.fitting.fit import Fit
 from analysis.forecasting.forecast import Prediction
@@ -29,11 +29,11 @@ def law_section(found: Findings) -> html.Section | None:
     for one in found.kept:
         if one.fitted is not None:
             said = f"The law behind the forecast from {one.of_target}, fitted again to its runs:"
-            parts += [html.paragraph(said), _fit_table(one.fitted)]
+            parts += [html.paragraph(said), fit_table(one.fitted)]
     if not isinstance(found.held_out, str):
         parts += [
             html.paragraph("The law behind the forecast, from the runs below the cut:"),
-            _fit_table(found.held_out.forecast.fit),
+            fit_table(found.held_out.forecast.fit),
         ]
     if isinstance(found.law, str):
         parts.append(html.paragraph(f"All runs: {found.law}"))
@@ -43,14 +43,15 @@ def law_section(found: Findings) -> html.Section | None:
         note = f", {left} left out" if left else ""
         parts += [
             html.paragraph(f"The law of all {len(found.rows)} finished runs, the target included{note}:"),
-            _fit_table(fitted),
+            fit_table(fitted),
             caveats(fitted.warnings),
         ]
     parts.append(floor_part(found))
     return html.Section("The fit", html.joined(*parts))
 
 
-def _fit_table(fitted: Fit) -> Markup:
+def fit_table(fitted: Fit) -> Markup:
+    """Tabulate the parameters of a fit, and say below which law it is and how it was fitted."""
     bse, interval = fitted.bse, fitted.conf_int(0.95)
     meaning = {parameter.name: parameter.meaning for parameter in fitted.form.parameters}
     rows = [
@@ -132,7 +133,7 @@ def _caution(law: Law) -> Markup:
     """Say first that a law with a grave warning decides nothing."""
     if law.forecast.status != Status.UNTRUSTED:
         return Markup()
-    grave = ", ".join(dict.fromkeys(w.code.value for w in law.forecast.warnings if w.code.grave))
+    grave = grave_codes(law.forecast.warnings)
     return html.box(
         "warn",
         f"No advice: the law of all runs carries a grave warning ({grave}). The table says what the law says, and "
@@ -181,7 +182,7 @@ def _holds(law: Law, found: Findings) -> Markup:
             said.append(f"At {step.ratio:g}× nothing was tested.")
             continue
         own, held = _width(p), _width(q)
-        if not q.lower <= target.measured <= q.upper:
+        if not q.holds(target.measured):
             said.append(f"At {step.ratio:g}× the hold-out's interval missed what was measured.")
         elif held > _WIDER * own:
             said.append(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.detection.verdict import Verdict
-from analysis.errors import Code, Warn
+from analysis.errors import Code, grave_codes
 from analysis.figures import style
 from analysis.forecasting.forecast import Prediction
 from analysis.forecasting.recipes import with_seconds
@@ -71,7 +71,7 @@ def _forecast(found: Findings) -> tuple[bool, str]:
         f"A model of {style.count(target.params)} {found.source.size_name} and {style.count(target.tokens)} tokens "
         f"was forecast, from {runs} runs {reach}, to reach a loss of {p.loss:.3f}{unit} ({_interval(p)}); "
     )
-    grave = _grave(warnings_of(found))
+    grave = grave_codes(warnings_of(found))
     if grave:
         bears = f"this carries a grave warning ({grave}) and can bear no decision"
     elif not target.losses:
@@ -84,7 +84,7 @@ def _forecast(found: Findings) -> tuple[bool, str]:
 
 def _borne(p: Prediction, losses: Sequence[float], cut: float | None) -> str:
     """Say what a forecast that was measured can bear."""
-    inside = sum(p.lower <= loss <= p.upper for loss in losses)
+    inside = sum(map(p.holds, losses))
     off = abs(p.loss / float(np.mean(losses)) - 1)
     step = f"a step of {cut:g} times in compute" if cut else "such a step"
     if inside < len(losses):
@@ -95,10 +95,6 @@ def _borne(p: Prediction, losses: Sequence[float], cut: float | None) -> str:
 
 def _interval(p: Prediction) -> str:
     return f"{p.level:.0%} interval {p.lower:.3f} to {p.upper:.3f}"
-
-
-def _grave(warnings: Sequence[Warn]) -> str:
-    return ", ".join(dict.fromkeys(w.code.value for w in warnings if w.code.grave))
 
 
 def _budgets(found: Findings) -> tuple[bool, str]:
@@ -119,7 +115,7 @@ def _budgets(found: Findings) -> tuple[bool, str]:
     else:
         hours = _listed([f"{c / pace.flops / 3600:.2g}" for c in budgets])
         cost = f"for about {hours} device-hours ({pace.device}, as fast as the largest model was trained)"
-    grave = _grave(law.forecast.warnings)
+    grave = grave_codes(law.forecast.warnings)
     but = f"; but the law has a grave warning ({grave}), so decide nothing from this" if grave else ""
     level = f"{law.next[0].level:.0%}"
     return True, (
@@ -279,7 +275,7 @@ def _of_budgets(found: Findings) -> list[str]:
 def _held(step: StepBack, found: Findings) -> bool:
     """True where the step backwards was taken, and its interval held what was measured."""
     p = step.prediction
-    return not isinstance(p, str) and found.target is not None and p.lower <= found.target.measured <= p.upper
+    return not isinstance(p, str) and found.target is not None and p.holds(found.target.measured)
 
 
 def _of_tasks(found: Findings) -> list[str]:

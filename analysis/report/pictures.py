@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import calibration, forecast, ladder, style, tasks
+from analysis.errors import grave_codes
+from analysis.figures import calibration, forecast, ladder, style, task_data, tasks
 from analysis.forecasting.score import STANDINGS
 from analysis.forecasting.target import CUT
 from analysis.report.findings import Findings, HeldOut, Ladders, Law
@@ -80,7 +81,7 @@ def _loss_compute(found: Findings) -> Picture:
     if target is not None and not isinstance(held, str):
         law = _drawn(rows, held, target.flops)
         off = 100 * (held.prediction.loss / target.measured - 1)
-        inside = sum(held.prediction.lower <= loss <= held.prediction.upper for loss in target.losses)
+        inside = sum(map(held.prediction.holds, target.losses))
         shows += (
             f" The forecast from the filled points is {abs(off):.2g}% too {'high' if off > 0 else 'low'}, and its "
             f"interval holds {inside} of {len(target.losses)} measured; the lines are its law, which saw neither "
@@ -116,7 +117,7 @@ def _promised(found: Findings) -> forecast.HeldOutLaw:
 
 
 def _next_budgets(found: Findings, law: Law) -> Picture:
-    grave = ", ".join(dict.fromkeys(w.code for w in law.forecast.warnings if w.code.grave))
+    grave = grave_codes(law.forecast.warnings)
     caution = f"not to be decided from: {grave}" if grave else ""
     steps = [step.prediction for step in law.back] or [""] * len(law.next)
     held = [None if isinstance(p, str) else (p.lower / p.loss, p.upper / p.loss) for p in steps]
@@ -223,10 +224,10 @@ def _fall(rows: pd.DataFrame, names: list[str]) -> str:
 def _tasks(found: Findings) -> Iterator[Picture]:
     if isinstance(found.tasks, str):
         return
-    verdicts = {} if isinstance(found.classes, str) else tasks.by_curve(found.classes)
+    verdicts = {} if isinstance(found.classes, str) else task_data.by_curve(found.classes)
     sizes = found.source.size_name
     said = "" if isinstance(found.classes, str) else f"Found: {class_counts(found)}. "
-    data = tasks.accuracy_data(found.tasks, verdicts)
+    data = task_data.accuracy_data(found.tasks, verdicts)
     yield Picture(
         "tasks",
         tasks.score_page(data, sizes),
@@ -235,12 +236,12 @@ def _tasks(found: Findings) -> Iterator[Picture]:
         "dash-dotted line, which is what a shortcut has.",
         data,
     )
-    twins = tasks.find_twins(found.tasks)
+    twins = task_data.find_twins(found.tasks)
     if twins:
         said = (
             "" if isinstance(found.classes, str) else "".join(f"{line}. " for line in twin_sentences(found))
         )
-        data = tasks.twins_data(found.tasks, twins, verdicts)
+        data = task_data.twins_data(found.tasks, twins, verdicts)
         yield Picture(
             "twins",
             tasks.twin_page(data, sizes),

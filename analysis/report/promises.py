@@ -27,7 +27,7 @@ def one_forecast(found: Findings, one: Kept) -> str:
     if target is None or not target.losses or not one.scores:
         return f"{said}; {PENDING}."
     error = 100 * (p.loss / target.measured - 1)
-    inside = sum(p.lower <= loss <= p.upper for loss in target.losses)
+    inside = sum(map(p.holds, target.losses))
     many = len(target.losses) > 1
     held = f"{inside} of {len(target.losses)} runs inside" if many else "inside" if inside else "outside"
     first = one.scores[0]

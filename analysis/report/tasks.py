@@ -10,7 +10,7 @@ from markupsafe import Markup
 from analysis.detection.twins import worth_saying
 from analysis.detection.verdict import ORDER, Verdict
 from analysis.errors import Code
-from analysis.figures import style, tasks
+from analysis.figures import style, task_data
 from analysis.report import html
 from analysis.report.findings import Findings
 
@@ -72,9 +72,9 @@ def class_counts(found: Findings) -> str:
 
 def exact_verdicts(found: Findings) -> dict[tuple[str, str], Verdict]:
     assert not isinstance(found.classes, str) and not isinstance(found.tasks, str)
-    by_curve = tasks.by_curve(found.classes)
-    names = tasks.curves(found.tasks, by_curve)
-    verdicts = {name: tasks.verdict_of(by_curve, *name) for name in names}
+    by_curve = task_data.by_curve(found.classes)
+    names = task_data.curves(found.tasks, by_curve)
+    verdicts = {name: task_data.verdict_of(by_curve, *name) for name in names}
     return {name: verdict for name, verdict in verdicts.items() if verdict is not None}
 
 

@@ -1,39 +1,34 @@
 """Write what a growing folder says as HTML: a page that asks for its parts again, and those parts.
 
-Everything from the folder is escaped. The page keeps its place: a part is put where the old one was only if it is
-another, and its folds stay as they are.
+The parts and the look are the report's, which escapes all that a folder says. The page keeps its place: a part is
+put where the old one was only if it is another, and its folds stay as they are.
 """
 
-import html
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from analysis.figures import style
 from analysis.figures.growing import loss_curves
+from analysis.report import html
+from analysis.report.answer import caveats
+from analysis.report.drawing import inline
+from analysis.report.laws import fit_table
 from analysis.watch.first_fits import FirstFit
 from analysis.watch.follow import Ladder, Run, seconds_left
 
 # In the order of a table.
 STATES = ("done", "running", "silent", "diverged", "failed", "queued")
 MOST_ROWS = 200
+# Besides the report's.
 _STYLE = """
-:root { color-scheme: light dark; --ink: #222; --faint: #5c5c5c; --paper: #fff; --line: #ddd; --grave: #CC3311; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e4e4; --faint: #a8a8a8; --paper: #15181c; --line: #3a3d42; --grave: #FF8A6B; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
-       max-width: 62rem; padding: 1.2rem; }
-h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem; }
-p { margin: .4rem 0; max-width: 48rem; } .faint { color: var(--faint); font-size: .88rem; }
-.grave { color: var(--grave); } .wide { overflow-x: auto; } progress { width: 100%; height: 1.1rem; }
-table { border-collapse: collapse; font-size: .88rem; margin: .5rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .8rem .2rem 0; text-align: left; white-space: nowrap;
-         border-bottom: 1px solid var(--line); }
-img { max-width: 100%; height: auto; } summary { cursor: pointer; }
+body { display: block; max-width: 62rem; }
+h2 { display: block; margin: 1.6rem 0 .4rem; }
+progress { width: 100%; height: 1.1rem; }
 """
 # Asks every few seconds, and says so when nobody answers; a part that is the same is left alone.
 _SCRIPT = """
@@ -47,8 +42,8 @@ async function renew() {
       for (const part of parts.querySelectorAll("body > section")) {
         const old = document.getElementById(part.id);
         const open = [...old.querySelectorAll("details[open]")].map(d => d.id);
-        if (old.dataset.html === part.innerHTML) continue;
-        old.dataset.html = part.innerHTML;
+        if (old.last === part.innerHTML) continue;
+        old.last = part.innerHTML;
         old.innerHTML = part.innerHTML;
         for (const id of open) { const d = document.getElementById(id); if (d) d.open = true; }
       }
@@ -58,23 +53,27 @@ async function renew() {
 }
 renew(); setInterval(renew, SECONDS * 1000);
 """
+_SHELL = Markup("""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{name} trains</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{style}</style><h1>{name}</h1>
+<p id="gone" class="warn" hidden>Nobody answers: the watch has ended, and this is what it said last.</p>
+<noscript><p>A script renews this page.</p></noscript>{empty}
+<script nonce="{nonce}">{script}</script>""")
 
 
 def shell(name: str, every: float, nonce: str) -> str:
     """Write the page that a browser opens once; it asks for `state` every so many seconds."""
-    empty = "".join(f'<section id="{part}"></section>' for part in PARTS)
-    script = _SCRIPT.replace("SECONDS", f"{every:g}")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(name)} trains</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style><h1>{_text(name)}</h1>"
-        '<p id="gone" class="grave" hidden>Nobody answers: the watch has ended, and this is what it said last.</p>'
-        f"<noscript><p>A script renews this page.</p></noscript>{empty}"
-        f'<script nonce="{nonce}">{script}</script>'
+    return _SHELL.format(
+        name=name,
+        style=html.stylesheet() + Markup(_STYLE),
+        empty=html.joined(*(_section(part) for part in PARTS)),
+        nonce=nonce,
+        script=Markup(_SCRIPT.replace("SECONDS", f"{every:g}")),
     )
 
 
-def state(ladder: Ladder, fits: Iterable[FirstFit], busy: bool, curves: str) -> str:
+def state(ladder: Ladder, fits: Iterable[FirstFit], busy: bool, curves: Markup) -> str:
     """Write all parts of the page as they are now, with the loss `curves` as they were drawn last."""
     runs = in_order(ladder)
     inner = {
@@ -84,7 +83,11 @@ def state(ladder: Ladder, fits: Iterable[FirstFit], busy: bool, curves: str) -> 
         "going": _going([run for run in runs if run.state in ("running", "silent")]),
         "ended": _ended([run for run in runs if run.ended]),
     }
-    return "".join(f'<section id="{part}">{inner[part]}</section>' for part in PARTS)
+    return html.joined(*(_section(part, inner[part]) for part in PARTS))
+
+
+def _section(part: str, inner: str = "") -> Markup:
+    return Markup('<section id="{}">{}</section>').format(part, inner)
 
 
 def in_order(ladder: Ladder) -> list[Run]:
@@ -99,13 +102,14 @@ def in_order(ladder: Ladder) -> list[Run]:
 PARTS = ("progress", "going", "fits", "curves", "ended")
 
 
-def _progress(ladder: Ladder, runs: Sequence[Run]) -> str:
+def _progress(ladder: Ladder, runs: Sequence[Run]) -> Markup:
     if not ladder.there:
-        return f"<p>{_text(ladder.folder)} is not there yet; this page waits for it.</p>"
+        return html.paragraph(f"{ladder.folder} is not there yet; this page waits for it.")
     if not runs:
-        return f"<p>{_text(ladder.folder)} has no runs yet; this page waits for the first.</p>"
+        return html.paragraph(f"{ladder.folder} has no runs yet; this page waits for the first.")
     counts = Counter(run.state for run in runs)
-    said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    states = [state for state in STATES if counts[state]]
+    said = ", ".join(f"{counts[state]} {state}" for state in states)
     planned = [run.planned for run in runs if math.isfinite(run.planned)]
     seen = sum(min(run.seen, run.planned) for run in runs if math.isfinite(run.planned))
     whole = sum(planned)
@@ -122,68 +126,75 @@ def _progress(ladder: Ladder, runs: Sequence[Run]) -> str:
     lines[-1] += "." if math.isnan(left) else f"; about {duration(left)} left at these speeds."
     if counts["silent"]:
         lines.append("Silent: a process holds the run and has not been heard of for a minute.")
-    header = ["ladder", "N", *STATES, "tokens", "of"]
+    header = ["ladder", "N", *states, "tokens", "of"]
     rows = []
     for key in dict.fromkeys((run.part, run.params) for run in runs):
         mine = [run for run in runs if (run.part, run.params) == key]
         own = Counter(run.state for run in mine)
         known = [run for run in mine if math.isfinite(run.planned)]
         tokens = [sum(run.seen for run in known), sum(run.planned for run in known)]
-        cells = [str(own[state]) if own[state] else "" for state in STATES]
-        rows.append([key[0], style.count(key[1]), *cells, *map(style.count, tokens)])
-    bar = f'<progress max="1" value="{share:.4f}" aria-label="{share:.0%} of the tokens"></progress>'
-    return bar + "".join(f"<p>{_text(line)}</p>" for line in lines) + _table(header, rows)
+        rows.append(
+            [key[0], style.count(key[1]), *(own[state] for state in states), *map(style.count, tokens)]
+        )
+    bar = Markup('<progress max="1" value="{:.4f}" aria-label="{:.0%} of the tokens"></progress>')
+    return html.joined(bar.format(share, share), *map(html.paragraph, lines), html.table(header, rows))
 
 
-def _going(runs: Sequence[Run]) -> str:
+def _going(runs: Sequence[Run]) -> Markup:
     if not runs:
-        return ""
+        return Markup()
     rows = []
     for run in runs[:MOST_ROWS]:
         share = run.seen / run.planned if run.planned else math.nan
         loss = next((loss for _, loss in reversed(run.trained) if math.isfinite(loss)), math.nan)
-        done = f"{share:.0%}" if math.isfinite(share) else ""
-        cells = [run.part, style.count(run.params), run.spec.get("kind", "run"), run.spec.get("seed", "")]
-        cells += [style.count(run.planned_in_all), done, style.count(run.tokens_per_second)]
-        rows.append([run.run_id, *cells, f"{loss:.4g}" if math.isfinite(loss) else "", run.state])
+        done = f"{share:.0%}" if math.isfinite(share) else "-"
+        counts = [style.count(run.planned_in_all), done, style.count(run.tokens_per_second)]
+        rows.append([*_about(run), *counts, html.number(loss, 4), run.state])
     header = ["run", "ladder", "N", "kind", "seed", "D", "done", "tokens/s", "loss of the batch", "state"]
-    return f"<h2>At work</h2>{_table(header, rows)}"
+    return _titled("At work", html.table(header, rows))
 
 
-def _ended(runs: Sequence[Run]) -> str:
-    lost = [run for run in runs if run.state != "done"]
-    said = "".join(
-        f'<p class="grave">{_text(run.run_id)} ({_text(style.count(run.params))} parameters): {run.state}: '
-        f"{_text(run.reason or 'no reason was written')}</p>"
-        for run in lost[:MOST_ROWS]
-    )
+def _ended(runs: Sequence[Run]) -> Markup:
+    if not runs:
+        return Markup()
+    lost = [
+        f"{run.run_id} ({style.count(run.params)} parameters): {run.state}: {run.reason or 'no reason was written'}"
+        for run in runs
+        if run.state != "done"
+    ]
     rows = []
     for run in runs[:MOST_ROWS]:
         loss = run.evaluated[-1][1] if run.evaluated else math.nan
-        cells = [run.part, style.count(run.params), run.spec.get("kind", "run"), run.spec.get("seed", "")]
-        cells += [style.count(run.step * run.batch), f"{loss:.4f}" if math.isfinite(loss) else ""]
-        rows.append([run.run_id, *cells, run.state])
-    if not rows:
-        return ""
+        rows.append([*_about(run), style.count(run.step * run.batch), html.number(loss, 5), run.state])
     more = f", the first {MOST_ROWS}" if len(runs) > MOST_ROWS else ""
     header = ["run", "ladder", "N", "kind", "seed", "tokens", "loss", "outcome"]
-    return (
-        f'<h2>Ended</h2>{said}<details id="all-ended"><summary>{len(runs)} runs{more}</summary>'
-        f"{_table(header, rows)}</details>"
+    return _titled(
+        "Ended",
+        html.box("warn", *lost[:MOST_ROWS]) if lost else Markup(),
+        html.folded(f"{len(runs)} runs{more}", html.table(header, rows), mark="all-ended"),
     )
 
 
-def _fits(fits: Sequence[FirstFit], busy: bool) -> str:
+def _about(run: Run) -> list[object]:
+    said = run.spec.get("kind", "run"), run.spec.get("seed", "")
+    return [run.run_id, run.part, style.count(run.params), *said]
+
+
+def _titled(title: str, *inner: Markup) -> Markup:
+    return html.joined(Markup("<h2>{}</h2>").format(title), *inner)
+
+
+def _fits(fits: Sequence[FirstFit], busy: bool) -> Markup:
     parts = [_fit(one) for one in fits]
     if busy:
-        parts.append('<p class="faint">A fit is at work.</p>')
-    return f"<h2>First fits</h2>{''.join(parts)}" if parts else ""
+        parts.append(html.paragraph("A fit is at work.", kind="small"))
+    return _titled("First fits", *parts) if parts else Markup()
 
 
-def _fit(one: FirstFit) -> str:
+def _fit(one: FirstFit) -> Markup:
     name = f"{one.part}: " if one.part else ""
     if isinstance(one.forecast, str):
-        return f"<p>{_text(name + one.forecast)}</p>"
+        return html.paragraph(name + one.forecast)
     fitted = one.forecast.fit
     lines = [f"{name}{fitted.form.name}, L = {fitted.form.equation}, on {one.runs} finished runs."]
     for count, p in reversed(one.widths):
@@ -193,32 +204,29 @@ def _fit(one: FirstFit) -> str:
             f"{style.count(p.tokens or math.nan)} tokens): {p.loss:.4f}, {p.level:.0%} interval {p.lower:.4f} to "
             f"{p.upper:.4f}, half of it {width:.2g}% of the loss."
         )
-    frame = fitted.to_frame()
-    values = frame.map(lambda value: f"{value:.4g}").reset_index().to_numpy().tolist()
-    about = "".join(
-        f'<p class="{"grave" if warn.code.grave else "faint"}">{_text(f"{warn.code}: {warn.message}")}</p>'
-        for warn in one.forecast.warnings
+    return html.joined(
+        *map(html.paragraph, lines),
+        caveats(one.forecast.warnings),
+        html.folded("Parameters", fit_table(fitted), mark=f"fit-{one.part}"),
     )
-    table = _table(["", "value", "standard error", f"{fitted.level:.0%} from", "to"], values)
-    said = "".join(f"<p>{_text(line)}</p>" for line in lines)
-    return f'{said}{about}<details id="fit-{_text(one.part)}"><summary>Parameters</summary>{table}</details>'
 
 
-def curves(runs: Sequence[Run]) -> str:
+def curves(runs: Sequence[Run]) -> Markup:
     """Draw the losses of every ladder so far."""
     drawn = []
-    for part in dict.fromkeys(run.part for run in runs):
+    for number, part in enumerate(dict.fromkeys(run.part for run in runs)):
         data = curves_data([run for run in runs if run.part == part])
         if len(data):
-            with style.styled():
-                picture = style.data_uri(loss_curves(data))
             counts = f"{data['run_id'].nunique()} runs of {data['params'].nunique()} sizes"
-            alt = f"Losses over tokens of {counts}, down to {data['loss'].min():.4g}"
-            drawn.append(f'<p>{_text(part)}</p><img src="{picture}" alt="{_text(alt)}">')
+            shows = f"Losses over tokens of {counts}, down to {data['loss'].min():.4g}"
+            with style.styled():
+                figure = loss_curves(data)
+                picture = inline(figure, style.svg(figure).decode(), f"losses-{number}", shows)
+            drawn += [*([html.paragraph(part)] if part else []), picture]
     if not drawn:
-        return ""
+        return Markup()
     said = "Dots: losses on held-out text; thin lines: of the batches of runs at work."
-    return f'<h2>Losses</h2><p class="faint">{said}</p>{"".join(drawn)}'
+    return _titled("Losses", html.paragraph(said, kind="small"), *drawn)
 
 
 def curves_data(runs: Sequence[Run]) -> pd.DataFrame:
@@ -240,13 +248,3 @@ def duration(seconds: float) -> str:
         if seconds >= from_:
             return f"{seconds / unit:.2g} {name}"
     return f"{seconds:.0f} s"
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=True)

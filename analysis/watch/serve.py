@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from markupsafe import Markup
+
 from analysis.errors import UserError
 from analysis.watch.first_fits import FirstFits
 from analysis.watch.follow import Ladder
@@ -26,7 +28,7 @@ class Watch:
         self.ladder, self.fits, self.every = Ladder(folder), FirstFits(folder), every
         self._lock = threading.Lock()
         self._written: tuple[str, str] = ("", "")
-        self._curves, self._drawn = "", 0.0
+        self._curves, self._drawn = Markup(), 0.0
 
     def state(self) -> tuple[str, str]:
         """Return the version of what is known, and the page's parts that say it."""
@@ -75,7 +77,6 @@ def server(watch: Watch, port: int = 0) -> ThreadingHTTPServer:
             policy = (
                 "default-src 'none'",
                 "style-src 'unsafe-inline'",
-                "img-src data:",
                 "connect-src 'self'",
             )
             self.send_header("Content-Security-Policy", "; ".join([*policy, f"script-src 'nonce-{nonce}'"]))
