@@ -137,6 +137,15 @@ def test_a_tracker_that_fails_is_said_once_and_tried_again(
     assert follow(runs, fails=10**6) == []
 
 
+def test_what_a_killed_sweep_left_is_sent_and_noted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)  # nobody reads the signs of life any more
+    with os.fdopen(write, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        assert len(follow(runs)) == 3
+    assert follow(runs) == []
+
+
 def test_a_damaged_run_keeps_no_other_back(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "2585af59c001" / "spec.json").write_text("{")
     assert len(follow(runs)) == 2
