@@ -186,7 +186,7 @@ def test_a_missing_library_is_refused_before_the_plan(
     for name in [name for name in sys.modules if name.split(".")[0] == kind]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
-        UserError, match=rf"tracker={kind}: it is not installed; pip install -e '.\[{kind}\]'$"
+        UserError, match=rf"tracker={kind}: it is not installed; pip install 'lmscale\[{kind}\]'$"
     ):
         sweep.run([values | {"runs": str(tmp_path / "runs")}], lambda jobs: [])
     assert not (tmp_path / "runs").exists()
