@@ -37,10 +37,10 @@ def follow(folder: Path, out: Path, tracker: Tracker, wait: IO[str] | None) -> N
     while True:
         is_new = False
         for run in sorted(spec.parent for spec in folder.glob("*/spec.json")):
-            state = _state(run)
             before = seen.pop(run.name, {})
-            changed = [file for file in state if state[file] != before.get(file)]
             try:
+                state = _state(run)
+                changed = [file for file in state if state[file] != before.get(file)]
                 if changed and (news := news_of(run, marks.get(run.name, Sent()), changed)):
                     tracker.send(news)
                     marks[run.name], is_new = news.sent, True
