@@ -169,6 +169,9 @@ def test_a_model_loads_as_the_docstring_says(runs: list[Path], monkeypatch: pyte
     monkeypatch.chdir(runs[0].parents[2])
     example = doctest.DocTestFinder().find(lmscale.load, "load")[0]
     assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=6)
+    assert lmscale.load(runs[0].name).config == spec(runs[0])
+    with pytest.raises(UserError, match="RUN=none: no such folder, and no run of this id"):
+        lmscale.load("none")
 
 
 @pytest.mark.parametrize("mlp", ["dense", "swiglu", "experts"])
