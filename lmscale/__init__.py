@@ -23,9 +23,9 @@ except PackageNotFoundError:  # a checkout on the path, not installed
 def load(run: str | Path, averaged: bool = False) -> Trained:
     """Load the trained model of a finished run: (config, params, logits), see `trained.Trained`.
 
-    run: its folder. averaged: the averaged weights, of a run that evaluates them too (evaluation.average). Any
-    variant of the network; `make export` writes those that transformers has. UserError in one line where the run is
-    not finished, or was trained before models were kept.
+    run: its folder, or its id in runs/*. averaged: the averaged weights, of a run that evaluates them too
+    (evaluation.average). Any variant of the network; `make export` writes those that transformers has. UserError in
+    one line where there is no such run, or it is not finished, or was trained before models were kept.
 
     >>> import lmscale, numpy as np
     >>> from pathlib import Path
@@ -35,6 +35,6 @@ def load(run: str | Path, averaged: bool = False) -> Trained:
     >>> logits(tokens).shape == (1, 12, config.shape.vocab_size)
     True
     """
-    from lmscale.trained import load_run
+    from lmscale.trained import find_run, load_run
 
-    return load_run(Path(run), averaged)
+    return load_run(find_run(str(run), Path("runs")), averaged)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lmscale.errors import UserError
+from lmscale.mlp import gated_width
 from lmscale.norm import EPSILON
 from lmscale.objective import CAUSAL
 from lmscale.parametrisation import multipliers
@@ -184,12 +185,11 @@ def architecture_of(run: RunSpec) -> Architecture:
 def config_of(run: RunSpec) -> dict[str, Any]:
     """Make the config.json."""
     found, shape = architecture_of(run), run.shape
-    gated = shape.mlp == "swiglu"
     return {
         "architectures": [found.name],
         "model_type": found.kind,
         "vocab_size": shape.vocab_size,
-        "intermediate_size": round(2 * shape.d_mlp / 3) if gated else shape.d_mlp,
+        "intermediate_size": gated_width(shape) if shape.mlp == "swiglu" else shape.d_mlp,
         "tie_word_embeddings": shape.tied_embeddings,
         "dtype": "float32",
         "bos_token_id": START,

@@ -39,6 +39,7 @@ class PastClaim:
     end: dict[str, Any] | None
     beat: float  # the mtime: its last heartbeat
     at: str | None = None  # when it was made, by its holder's clock; None in older files
+    about: dict[str, Any] = field(default_factory=dict)  # what trains it (`provenance`); empty in older files
 
 
 @dataclass
@@ -162,8 +163,9 @@ def past_claims(folder: Path) -> list[PastClaim]:
             ended = read_claim(end) if end.exists() else None
             lanes = tuple(content.get("lanes", ()))
             beat = path.stat().st_mtime
-            at = content.get("at")
-            found.append(PastClaim(number, content["holder"], lanes, content["from_step"], ended, beat, at))
+            at, about = content.get("at"), content.get("about") or {}
+            step = content["from_step"]
+            found.append(PastClaim(number, content["holder"], lanes, step, ended, beat, at, about))
     return found
 
 

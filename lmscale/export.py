@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmscale import kept, provenance
+from lmscale import provenance
 from lmscale.architectures import arrays_for, config_of
 from lmscale.durable import explained, make_folder, replace
 from lmscale.errors import UserError
 from lmscale.jsonfiles import write_json
 from lmscale.spec import RunSpec
 from lmscale.text.vocab import PAD, START
-from lmscale.trained import arrays_of, find_run, finished
+from lmscale.trained import find_run, finished, params_of
 from lmscale.vocabulary import SPECIALS, tokenizer_of
 
 
 def export(folder: Path, out: Path, averaged: bool = False, corpora: Path | None = None) -> str:
     """Write a run's model into `out`, a folder that is not there yet or is empty; returns the class of transformers
-    that loads it. averaged, corpora: see `arrays_of` and `tokenizer_of`. UserError before anything is written."""
+    that loads it. averaged, corpora: see `params_of` and `tokenizer_of`. UserError before anything is written."""
     run = finished(folder)
     config = config_of(run)
     tokenizer = tokenizer_of(folder, run, corpora)
-    arrays = arrays_for(run, kept.nested(arrays_of(folder, run, averaged)))
+    arrays = arrays_for(run, params_of(folder, run, averaged))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"OUT={out}: there is something already; name a folder that is new or empty")
     make_folder(out)

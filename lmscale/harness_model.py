@@ -21,7 +21,7 @@ from lmscale.loss import CHUNK
 from lmscale.text.vocab import END_OF_FILE, START
 from lmscale.trained import Trained
 
-SHORTEST = 32  # tokens of a padded row: fewer would be programs more
+SHORTEST = 32  # tokens of a padded row, whose length doubles: fewer would be programs more
 ROWS = 64  # of a forward pass
 
 
@@ -119,10 +119,7 @@ class LmscaleLM(LM):
                 yield places[start : start + self._rows(width)], width
 
     def _width(self, positions: int) -> int:
-        width = SHORTEST
-        while width < min(positions, self.context):
-            width *= 2
-        return min(width, self.context)
+        return min(max(SHORTEST, 1 << (positions - 1).bit_length()), self.context)
 
     def _rows(self, width: int) -> int:
         return max(1, min(ROWS, CHUNK // (width * self.trained.config.shape.vocab_size)))

@@ -66,14 +66,14 @@ def relu2_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
     return product(jax.nn.relu(product(x, arrays["in"])) ** 2, arrays["out"])
 
 
-def _gated_width(shape: Shape) -> int:
-    """Two thirds of the dense width: three matrices of it have the parameters of two."""
+def gated_width(shape: Shape) -> int:
+    """Take two thirds of the dense width: three matrices of it have the parameters of two."""
     return round(2 * shape.d_mlp / 3)
 
 
 def swiglu_parameters(shape: Shape) -> dict[str, Parameter]:
     """List three matrices: the gate, the way in, the way out."""
-    d, f = shape.d_model, _gated_width(shape)
+    d, f = shape.d_model, gated_width(shape)
     return {
         "gate": Parameter("mlp", (d, f), d**-0.5),
         "in": Parameter("mlp", (d, f), d**-0.5),
@@ -83,7 +83,7 @@ def swiglu_parameters(shape: Shape) -> dict[str, Parameter]:
 
 def swiglu_flops(shape: Shape) -> int:
     """Count three products."""
-    return 3 * 2 * shape.d_model * _gated_width(shape)
+    return 3 * 2 * shape.d_model * gated_width(shape)
 
 
 def swiglu_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
@@ -96,8 +96,6 @@ def swiglu_forward(arrays: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
 KINDS: dict[str, Mlp] = {
     "dense": Mlp(dense_parameters, dense_flops, dense_forward),
     "relu2": Mlp(dense_parameters, dense_flops, relu2_forward),
-    "swiglu": Mlp(
-        swiglu_parameters, swiglu_flops, swiglu_forward, kept=lambda shape: 3 * _gated_width(shape)
-    ),
+    "swiglu": Mlp(swiglu_parameters, swiglu_flops, swiglu_forward, kept=lambda shape: 3 * gated_width(shape)),
     "experts": Mlp(experts.parameters, experts.flops, routed=experts.forward, idle=experts.idle),
 }

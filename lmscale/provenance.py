@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmscale import __version__
-from lmscale.claim import Claim, claim_path, past_claims, read_claim
+from lmscale.claim import Claim, past_claims
 from lmscale.jsonfiles import write_json
 from lmscale.plan import versions
 
@@ -52,12 +52,9 @@ def _commit() -> str | None:
 def write(folder: Path, claim: Claim) -> None:
     """Write into a run's folder what the claim that ends it says of its holder; in `before` what each earlier claim
     on its pack says, whose states it may have gone on from."""
-    numbers = [past.number for past in past_claims(claim.folder) if past.number <= claim.number]
-    *before, last = (_told(claim.folder, number) for number in numbers)
+    *before, last = (
+        {"claim": past.number, "at": past.at, "host": past.holder.get("host"), **past.about}
+        for past in past_claims(claim.folder)
+        if past.number <= claim.number
+    )
     write_json(folder / FILE, {**last, "before": before}, claim)
-
-
-def _told(folder: Path, number: int) -> dict[str, Any]:
-    content = read_claim(claim_path(folder, number))
-    about = content.get("about") or {}  # absent before claims said it
-    return {"claim": number, "at": content.get("at"), "host": content["holder"].get("host"), **about}

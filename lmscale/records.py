@@ -77,7 +77,7 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     problems: list[str] = []
     with explained(path, "read"):
         content = path.read_bytes()
-    for number, record, problem in _lines(content):
+    for number, record, problem in lines_of(content):
         if record is not None and records and record["step"] <= records[-1]["step"]:
             problem = f"step {record['step']} after step {records[-1]['step']}"
         if record is None or problem:
@@ -87,8 +87,8 @@ def read_records(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return records, problems
 
 
-def _lines(content: bytes) -> list[tuple[int, dict[str, Any] | None, str | None]]:
-    """(number, record, problem) of each line; record is None where there is a problem."""
+def lines_of(content: bytes) -> list[tuple[int, dict[str, Any] | None, str | None]]:
+    """Parse lines: (number, record, problem) of each; record is None where there is a problem."""
     lines = content.split(b"\n")
     tail = lines.pop()
     parsed = [(number, *_parse(line)) for number, line in enumerate(lines, 1)]
@@ -120,7 +120,7 @@ def truncate_after(path: Path, step: int | None, fence: Fence | None = None) -> 
     """
     with explained(path, "read"):
         content = path.read_bytes() if step is not None and path.exists() else b""
-    lines = _lines(content)
+    lines = lines_of(content)
     keep = max(
         (n for n, record, _ in lines if record is not None and record["step"] <= (step or 0)), default=0
     )

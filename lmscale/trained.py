@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from lmscale import kept, provenance
 from lmscale.durable import explained
 from lmscale.errors import UserError
@@ -74,20 +72,20 @@ def finished(folder: Path) -> RunSpec:
     return spec_of(read_json(folder / "spec.json"))
 
 
-def arrays_of(folder: Path, run: RunSpec, averaged: bool = False) -> dict[str, np.ndarray]:
-    """Read a run's parameters by their names, joined by a point; the averaged ones, where asked."""
+def params_of(folder: Path, run: RunSpec, averaged: bool = False) -> dict[str, Any]:
+    """Read a run's parameters, nested mappings of arrays; the averaged ones, where asked."""
     path = folder / (kept.AVERAGE if averaged else kept.MODEL)
     if averaged and not path.exists():
         raise UserError(
             f"{path}: no such file; only runs with evaluation.average=ema or last have averaged weights"
         )
-    return kept.read(path, run)
+    return kept.nested(kept.read(path, run))
 
 
 def load_run(folder: Path, averaged: bool = False) -> Trained:
     """Load a finished run; see `lmscale.load`."""
     run = finished(folder)
-    return opened(run, kept.nested(arrays_of(folder, run, averaged)))
+    return opened(run, params_of(folder, run, averaged))
 
 
 def opened(run: RunSpec, params: Mapping[str, Any]) -> Trained:

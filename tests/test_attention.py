@@ -10,9 +10,9 @@ from lmscale.attention import BLOCK, causal
 LENGTHS = (1, BLOCK, 2 * BLOCK + 22)
 
 
-def parts(length: int, dtype: type = np.float32) -> list[jax.Array]:
+def parts(length: int) -> list[jax.Array]:
     made = np.random.default_rng(length).normal(size=(4, 2, length, 3, 4))
-    return [jnp.asarray(part, dtype) for part in made]
+    return [jnp.asarray(part, np.float32) for part in made]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -43,13 +43,10 @@ def test_its_gradient_is_that_of_jaxs_attention(length: int) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
 
 
-def test_large_scores_and_bfloat16_stay_finite() -> None:
+def test_large_scores_stay_finite() -> None:
     q, k, v, _ = parts(BLOCK + 1)
     value, gradient = jax.jit(jax.value_and_grad(lambda q: jnp.sum(causal(100 * q, k, v))))(q)
     assert np.isfinite(value) and np.isfinite(gradient).all()
-    short = [part.astype(jnp.bfloat16) for part in (q, k, v)]
-    assert causal(*short).dtype == jnp.bfloat16
-    np.testing.assert_allclose(causal(*short).astype(np.float32), causal(q, k, v), atol=0.2)
 
 
 def test_lanes_are_each_alone() -> None:

@@ -30,7 +30,7 @@ from lmscale.spec import RunSpec, spec_of
 from lmscale.step import state_template
 from lmscale.text import bpe, tokenizer
 from lmscale.text.vocab import START
-from lmscale.trained import arrays_of
+from lmscale.trained import params_of
 from lmscale.typed import build
 from lmscale.vocabulary import SPECIALS, tokenizer_of
 
@@ -85,7 +85,7 @@ def test_what_is_kept_scores_as_the_run_did_at_its_end(
     world = worker._world(
         canonical({name: values[name] for name in ("data", "tasks")}), Path(values["corpora"])
     )
-    params = [kept.nested(arrays_of(run, spec(run), averaged)) for run in runs]
+    params = [params_of(run, spec(run), averaged) for run in runs]
     evaluator = programs.evaluator_of(world, spec(runs[0]).shape, "float32", None)
     scores = evaluator(jax.tree.map(lambda *arrays: np.stack(arrays), *params))
     for run, score in zip(runs, scores, strict=True):
@@ -169,6 +169,9 @@ def test_a_model_loads_as_the_docstring_says(runs: list[Path], monkeypatch: pyte
     monkeypatch.chdir(runs[0].parents[2])
     example = doctest.DocTestFinder().find(lmscale.load, "load")[0]
     assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=6)
+    assert lmscale.load(runs[0].name).config == spec(runs[0])
+    with pytest.raises(UserError, match="RUN=none: no such folder, and no run of this id"):
+        lmscale.load("none")
 
 
 @pytest.mark.parametrize("mlp", ["dense", "swiglu", "experts"])

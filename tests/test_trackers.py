@@ -137,6 +137,15 @@ def test_a_tracker_that_fails_is_said_once_and_tried_again(
     assert follow(runs, fails=10**6) == []
 
 
+def test_what_a_killed_sweep_left_is_sent_and_noted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)  # nobody reads the signs of life any more
+    with os.fdopen(write, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        assert len(follow(runs)) == 3
+    assert follow(runs) == []
+
+
 def test_a_damaged_run_keeps_no_other_back(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "2585af59c001" / "spec.json").write_text("{")
     assert len(follow(runs)) == 2
@@ -177,7 +186,7 @@ def test_a_missing_library_is_refused_before_the_plan(
     for name in [name for name in sys.modules if name.split(".")[0] == kind]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
-        UserError, match=rf"tracker={kind}: it is not installed; pip install -e '.\[{kind}\]'$"
+        UserError, match=rf"tracker={kind}: it is not installed; pip install 'lmscale\[{kind}\]'$"
     ):
         sweep.run([values | {"runs": str(tmp_path / "runs")}], lambda jobs: [])
     assert not (tmp_path / "runs").exists()

@@ -37,27 +37,35 @@ def follow(folder: Path, out: Path, tracker: Tracker, wait: IO[str] | None) -> N
     while True:
         is_new = False
         for run in sorted(spec.parent for spec in folder.glob("*/spec.json")):
-            state = _state(run)
             before = seen.pop(run.name, {})
-            changed = [file for file in state if state[file] != before.get(file)]
             try:
+                state = _state(run)
+                changed = [file for file in state if state[file] != before.get(file)]
                 if changed and (news := news_of(run, marks.get(run.name, Sent()), changed)):
                     tracker.send(news)
                     marks[run.name], is_new = news.sent, True
-                    print(flush=True)
+                    _say()
                 if is_new and time.monotonic() - kept > 1:  # a file of all runs
                     _keep(path, marks)
                     kept, is_new = time.monotonic(), False
                 seen[run.name] = state
             except Exception as error:
                 if not said:
-                    print(f"{run.name}: {type(error).__name__}: {error}".replace("\n", " ")[:300], flush=True)
+                    _say(f"{run.name}: {type(error).__name__}: {error}".replace("\n", " ")[:300])
                 said = True
         if is_new:
             _keep(path, marks)
         if wait is None or ended:
             return
         ended = bool(select.select([wait], [], [], EVERY)[0])
+
+
+def _say(line: str = "") -> None:
+    """Print a line. A sweep that was killed reads none; what it left is sent all the same."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep(path: Path, marks: Mapping[str, Sent]) -> None:
@@ -81,7 +89,7 @@ def main(folder: Path, kind: str, online: bool) -> None:
             if select.select([sys.stdin], [], [], EVERY)[0]:
                 return
         tracker = importlib.import_module(f"lmscale.trackers.{kind}").opened(out, folder.name, online)
-        print(flush=True)  # a store may have taken its time to be made
+        _say()  # a store may have taken its time to be made
         try:
             follow(folder, out, tracker, sys.stdin)
         finally:

@@ -43,6 +43,6 @@ def check_tracker(config: TrackerConfig) -> None:
         return
     spec = importlib.util.find_spec(config.kind)
     if spec is None or spec.origin is None:
-        raise UserError(f"tracker={config.kind}: it is not installed; pip install -e '.[{config.kind}]'")
+        raise UserError(f"tracker={config.kind}: it is not installed; pip install 'lmscale[{config.kind}]'")
     if config.online and config.kind == "mlflow" and not os.environ.get(SERVER):
         raise UserError(f"tracker.online=true: {SERVER} is not set; give the address of the MLflow server")

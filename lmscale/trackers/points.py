@@ -4,8 +4,6 @@ What has been sent is known by the step. A line that a restart repeats stands at
 sent again. Where the record of that step differs from the one that was sent, the run was begun again: all is sent.
 """
 
-import contextlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any, Protocol
 from lmscale.family import parameter_conventions
 from lmscale.jsonfiles import digest, read_json
 from lmscale.parts import FILE as PARTS
-from lmscale.records import read_records
+from lmscale.records import lines_of, read_records
 from lmscale.spec import RunSpec, spec_of
 
 FILES = (RECORDS, TIMING, OUTCOME) = ("records.jsonl", "timing.jsonl", "outcome.json")
@@ -149,14 +147,6 @@ def _timing(path: Path, sent: Sent) -> tuple[dict[int, dict[str, Any]], int]:
         file.seek(sent.timing_bytes)
         content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
-    lines = [line for line in map(_parsed, whole.splitlines()) if line.get("train_loss") is not None]
-    return {one["step"]: one for one in lines if one["step"] > sent.train_step}, sent.timing_bytes + len(
-        whole
-    )
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
-        value = json.loads(line)
-        return value if isinstance(value, dict) else {}
-    return {}
+    lines = [line for _, line, _ in lines_of(whole) if line and line.get("train_loss") is not None]
+    new = {line["step"]: line for line in lines if line["step"] > sent.train_step}
+    return new, sent.timing_bytes + len(whole)
