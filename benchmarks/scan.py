@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 RECORD = 3000  # bytes of a document on average: a page of the web
 SHARD = 1 << 26  # bytes of text in a file
 WORDS, LINES = 50_000, 20_000  # different ones
-EXTRA = {"tokens": ("kind='tokens'",), "bpe": ("tokenizer='bpe'", "bpe_vocab=4096")}
+EXTRA = {"bpe": {"tokenizer": "bpe", "bpe_vocab": 4096}}  # besides the files, in DataConfig
 
 
 def texts(size: int) -> Iterator[str]:
@@ -81,7 +81,7 @@ SCAN = """
 import json, resource, sys
 from pathlib import Path
 from lmscale.data import DataConfig, TasksConfig, scan
-data = DataConfig(**{"kind": "text", "files": (sys.argv[1],), **eval(f"dict({sys.argv[3]})")})
+data = DataConfig(**{"kind": "text", "files": (sys.argv[1],), **json.loads(sys.argv[3])})
 manifest = scan(data, TasksConfig(weight=0), Path(sys.argv[2]))
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps([manifest.sources["bytes"], used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
@@ -97,8 +97,10 @@ def measure(kind: str, size: int) -> str:
         for number, shard in enumerate(shards(size)):
             write(folder / "texts" / f"{number:05}.{suffix}", shard)
         pattern = str(folder / "texts" / f"*.{suffix}")
-        command = [sys.executable, "-c", SCAN, pattern, str(folder / "corpus"), ",".join(EXTRA.get(kind, ()))]
-        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        arguments = [pattern, str(folder / "corpus"), json.dumps(EXTRA.get(kind, {}))]
+        ended = subprocess.run(
+            [sys.executable, "-c", SCAN, *arguments], capture_output=True, text=True, check=True
+        )
     text, seconds, memory = json.loads(ended.stdout)
     rate = text / 1e6 / seconds
     return f"| {kind} | {text / 1e6:,.0f} | {seconds:.1f} | {rate:.0f} | {memory / 1e6:.0f} |"

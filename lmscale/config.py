@@ -126,6 +126,7 @@ class PackConfig:
 
 
 KINDS = ("stdlib", "packages", "text", "tokens", "huggingface", "mixture")
+LEAST_VOCAB, MOST_VOCAB = 300, 1 << 16  # tokens of a vocabulary; they are kept as 16 bits
 MOST_ORDER = 7  # of a Markov chain: its n-grams are packed into 64 bits
 
 
@@ -202,7 +203,8 @@ class DataConfig:
             no_text = "left as it is: token files hold no text"
             _check(not self.clean, "data.clean", list(self.clean), no_text)
             _check(self.markov_order is None, "data.markov_order", self.markov_order, no_text)
-        _check(300 <= self.bpe_vocab <= 65536, "data.bpe_vocab", self.bpe_vocab, "from 300 to 65536")
+        at_least("data.bpe_vocab", self.bpe_vocab, LEAST_VOCAB)
+        at_most("data.bpe_vocab", self.bpe_vocab, MOST_VOCAB)
         if self.markov_order is not None:
             _check(
                 1 <= self.markov_order <= MOST_ORDER,
@@ -214,7 +216,7 @@ class DataConfig:
                 self.tokenizer == "bytes",
                 "data.tokenizer",
                 self.tokenizer,
-                "bytes where data.markov_order is set; leaves such a part out",
+                "bytes where data.markov_order is set",
             )
             least = 4 * (self.context + 1)
             _check(self.sampled_bytes >= least, "data.sampled_bytes", self.sampled_bytes, f"at least {least}")

@@ -4,6 +4,7 @@ becomes one sentence. Fences (below) keep a process that lost its claim from wri
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import tempfile
@@ -90,6 +91,12 @@ def explained(path: Path, doing: str = "write") -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(error, path, doing) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file, 64 hex digits; DiskError where it cannot be read."""
+    with explained(path, "read"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> None:

@@ -4,7 +4,6 @@ The sweeper (hydra.mode is MULTIRUN) does everything but train; a job trains one
 """
 
 import contextlib
-import difflib
 import importlib.util
 import io
 import os
@@ -22,10 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmscale import collector, stopping
-from lmscale.config import ACTIONS
+from lmscale.config import ACTIONS, SweepConfig
 from lmscale.device import MORE_MEMORY
 from lmscale.durable import disk_error
 from lmscale.errors import UserError
+from lmscale.typed import did_you_mean, nearest, one_of, unknown_key
 from lmscale.usage import SWEEPS
 
 _OF_A_PART = re.compile(r"([+~]*)parts\.([^.=]+)\.(.*)", re.DOTALL)
@@ -130,8 +130,7 @@ def _check_options(typed: list[str]) -> None:
     for argument in typed:
         option = argument.partition("=")[0]
         if option.startswith("--") and not any(name.startswith(option) for name in known):
-            near = difflib.get_close_matches(option, known, n=1)
-            meant = f"did you mean {near[0]}?" if near else "lmscale --help lists them"
+            meant = did_you_mean(option, known) or "lmscale --help lists them"
             raise UserError(f"{option}: no such option; {meant}")
 
 
@@ -158,9 +157,8 @@ def _unreadable(error: OverrideParseException) -> str:
     """The sentence for an argument that Hydra cannot read."""
     word = error.override
     if "=" not in word:
-        near = difflib.get_close_matches(word, ACTIONS, n=1)
-        if near:
-            return f"{word}: give NAME=VALUE; did you mean action={near[0]}?"
+        if meant := did_you_mean(word, ACTIONS, "action="):
+            return f"{word}: give NAME=VALUE; {meant}"
         remedy = "give NAME=VALUE; a value with blanks goes between quotes, name='two words'"
         return f"{word}: {remedy} (in make: ARGS=\"'name=two words'\")"
     name = word.partition("=")[0]
@@ -170,9 +168,6 @@ def _unreadable(error: OverrideParseException) -> str:
 
 def _unknown_key(error: Exception) -> str | None:
     """Hydra's remedy for a misspelt field is to append it, which is refused after that."""
-    from lmscale.config import SweepConfig
-    from lmscale.typed import nearest, unknown_key
-
     named = re.match(r"Could not override '([\w.]+)'", str(error))
     if named and named[1].startswith("hydra."):  # fields of Hydra's own, such as the launcher's
         node, key = (getattr(error.__cause__, name, None) for name in ("parent_node", "key"))
@@ -193,10 +188,8 @@ def _unknown_choice(error: Exception) -> str | None:
     extra = {"ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm"}.get(name)
     if group == "hydra/launcher" and extra:
         return f"{group}={name}: not installed; pip install 'lmscale[{extra}]'"
-    near = difflib.get_close_matches(name, there, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
     return (
-        f"{group}={name}: no such file; {meant}there are {', '.join(there)}; a folder of your own with "
+        f"{group}={name}: no such file; {one_of(name, there)}; a folder of your own with "
         f"{group}/{name}.yaml is added by 'hydra.searchpath=[file://FOLDER]'"
     )
 

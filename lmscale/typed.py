@@ -59,8 +59,18 @@ def _known(kind: type, path: str, key: str) -> str:
 def nearest(path: str, key: str, known: Iterable[str]) -> str:
     """Say which of the known keys below `path` was meant, or which there are."""
     known = sorted(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {path}{near[0]}?" if near else f"known are {', '.join(path + k for k in known)}"
+    return did_you_mean(key, known, path) or f"known are {', '.join(path + k for k in known)}"
+
+
+def did_you_mean(word: str, known: Iterable[str], path: str = "") -> str:
+    """Ask for the known word that is nearest to a misspelt one, with `path` before it; "" where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {path}{near[0]}?" if near else ""
+
+
+def one_of(word: str, known: Iterable[str]) -> str:
+    """Say which of the known words was meant, and all that there are."""
+    return f"{did_you_mean(word, known)} there are {', '.join(known)}".lstrip()
 
 
 def _cast(hint: Any, value: Any, path: str) -> Any:
@@ -123,11 +133,7 @@ def _name(hint: Any) -> str:
 def among(name: str, value: str, registry: Iterable[str]) -> None:
     """Refuse a name that no entry of the registry has."""
     if value not in registry:
-        near = difflib.get_close_matches(value, registry, n=1)
-        remedy = f"did you mean {near[0]}? " if near else ""
-        raise UserError(
-            f"{name}={value}: no such {name.split('.')[-1]}; {remedy}there are {', '.join(registry)}"
-        )
+        raise UserError(f"{name}={value}: no such {name.split('.')[-1]}; {one_of(value, registry)}")
 
 
 def positive(name: str, value: float) -> None:

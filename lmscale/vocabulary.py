@@ -3,12 +3,10 @@
 The numbers themselves are `text.tokenizer`'s.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from lmscale.durable import explained
 from lmscale.errors import UserError
 from lmscale.jsonfiles import read_json
 from lmscale.spec import RunSpec
@@ -68,8 +66,7 @@ def _file_of(folder: Path, name: str, corpora: Path | None) -> Path:
         raise UserError(
             f"{path}: no such file, the tokenizer of the corpus; name the folder of corpora, --corpora DIR"
         )
-    with explained(path, "read"):
-        found = f"json-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    found = tokenizer.name_of_file(path)
     if name.startswith("json-") and name != found:
         raise UserError(
             f"{path}: the tokenizer does not fit, it is {found}, and the run was trained with {name}; put that back"

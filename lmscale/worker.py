@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import faulthandler
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -24,7 +23,7 @@ from lmscale.config import DataConfig, PackConfig, TasksConfig
 from lmscale.cores import take_core
 from lmscale.data import Manifest, World, open_world
 from lmscale.device import MORE_MEMORY, found, lacks_memory, unused_card
-from lmscale.durable import DiskError, explained
+from lmscale.durable import DiskError, explained, sha256_of
 from lmscale.errors import UserError
 from lmscale.jsonfiles import canonical
 from lmscale.ledger import Ledger
@@ -265,9 +264,7 @@ def _check_tokens(manifest: Manifest, folder: Path) -> None:
     """The token files are those that were scanned: a run's science names their hash."""
     for split in ("train", "heldout"):
         path = folder / f"{split}.bin"
-        with explained(path, "read"), path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != manifest.sources[split]["sha256"]:
+        if sha256_of(path) != manifest.sources[split]["sha256"]:
             raise UserError(
                 f"data: {path} has changed since it was scanned; put it back, or move {folder} away and start "
                 "again: what was trained on the old tokens stays, and other tokens are other runs"

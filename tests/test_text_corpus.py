@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lmscale.config import DataConfig, TasksConfig
+from lmscale.config import LEAST_VOCAB, DataConfig, TasksConfig
 from lmscale.data import Manifest, open_world, scan
 from lmscale.data.scan import draft_manifest
 from lmscale.errors import UserError
-from lmscale.text import bpe, encoders, staging
+from lmscale.text import bpe, staging
 from lmscale.text import tokens as token_files
 
 NO_TASKS = TasksConfig(weight=0)
@@ -134,9 +134,9 @@ def test_advice_on_a_small_alphabet_is_accepted(
         scan(data, NO_TASKS, tmp_path / "corpus")
     name, value = advice.removeprefix("set data.").split("=")
     DataConfig(**{name: int(value) if value.isdigit() else value})
-    assert encoders.LEAST_VOCAB == 300
+    assert LEAST_VOCAB == 300
     with pytest.raises(UserError):
-        DataConfig(bpe_vocab=encoders.LEAST_VOCAB - 1)
+        DataConfig(bpe_vocab=LEAST_VOCAB - 1)
 
 
 @pytest.mark.parametrize(

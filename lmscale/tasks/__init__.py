@@ -20,6 +20,7 @@ from lmscale.tasks import (
     parities,
 )
 from lmscale.tasks.base import Task
+from lmscale.typed import one_of
 
 BUILDERS: dict[str, Callable[[int], Task]] = {
     "bigram": grammar.bigram,
@@ -79,7 +80,7 @@ def chosen(data: DataConfig, tasks: TasksConfig) -> Chosen:
 def build_task(name: str, seed: int, variants: str = "all") -> Task:
     """Build the task called `name` with the tables of the data seed, and all of its variants or the core ones."""
     if name not in BUILDERS:
-        raise UserError(f"tasks.weights.{name}: no such task; there are {', '.join(BUILDERS)}")
+        raise UserError(f"tasks.weights.{name}: no such task; {one_of(name, BUILDERS)}")
     task = BUILDERS[name](seed)
     if variants == "core":
         task = dataclasses.replace(task, variants=tuple(v for v in task.variants if v.core))

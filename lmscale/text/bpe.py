@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from lmscale.text.tokenizer import library
+from lmscale.errors import needed
 from lmscale.text.vocab import VOCAB_SIZE
 
 TRAINED_ON = 16 << 20  # bytes of training text; more does not change a small vocabulary
@@ -11,7 +11,7 @@ TRAINED_ON = 16 << 20  # bytes of training text; more does not change a small vo
 
 def train_vocabulary(texts: Iterable[str], vocab_size: int) -> Any:
     """Train a byte-level BPE of `vocab_size` tokens in all, specials included (Sennrich et al. 2016)."""
-    tokenizers = library("bpe")
+    tokenizers = needed("tokenizers", "data.tokenizer=bpe")
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = tokenizers.trainers.BpeTrainer(

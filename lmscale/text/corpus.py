@@ -3,7 +3,6 @@
 What is shuffled, split and freed of exact copies is `buckets`'s; what a recipe removes besides, `cleaning`'s.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lmscale.config import DataConfig
-from lmscale.durable import explained
+from lmscale.durable import explained, sha256_of
 from lmscale.errors import UserError
 from lmscale.jsonfiles import digest
 from lmscale.text.buckets import Kept, fill_buckets, kept, remove_buckets
@@ -140,7 +139,7 @@ def _write_tokens(
             split: {
                 "documents": count[split],
                 "tokens": tokens[split],
-                "sha256": _sha256(folder / f"{split}.bin"),
+                "sha256": sha256_of(folder / f"{split}.bin"),
             }
             for split in SPLITS
         },
@@ -175,11 +174,6 @@ class _Lines:
     def shared(self) -> float | None:
         """The share of the held-out lines; None where there are none, as of tokens without their bytes."""
         return len(self.found) / len(self.heldout) if self.heldout else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _too_few(data: DataConfig, different: int, copies: int, read: dict[str, int]) -> UserError:

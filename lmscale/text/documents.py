@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from lmscale.config import DataConfig
 from lmscale.durable import explained
-from lmscale.errors import UserError
+from lmscale.errors import UserError, needed
 from lmscale.text import formats
 from lmscale.text.files import find_files, states_of
 from lmscale.text.json_records import records
@@ -247,12 +247,7 @@ def _parquet(path: Path, field: str, meter: Meter) -> Iterator[Document]:
 
 
 def _hub(data: DataConfig) -> Iterator[Document]:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            f"data.kind=huggingface: needs the package datasets; {sys.executable} -m pip install datasets"
-        ) from None
+    datasets = needed("datasets", "data.kind=huggingface")
     files = [str(path) for path in find_files(data.files)] if data.files else None
     try:
         stream = datasets.load_dataset(

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmscale.config import DataConfig
+from lmscale.config import LEAST_VOCAB, DataConfig
+from lmscale.durable import sha256_of
 from lmscale.errors import UserError
 from lmscale.text import bpe, tokenizer
 from lmscale.text.buckets import Kept, kept
@@ -17,7 +18,6 @@ from lmscale.text.classes import IDENTIFIER, STARTS_WORD, WHITE, classify
 from lmscale.text.vocab import END_OF_FILE, VOCAB_SIZE
 
 GROUP = 1 << 20  # bytes of text that are tokenised together, on all cores
-LEAST_VOCAB = 300  # that data.bpe_vocab may have
 MOST_UNKNOWN = 0.1  # of the held-out text; a tokenizer that knows less is of another language
 
 
@@ -190,7 +190,7 @@ def _ready(data: DataConfig, folder: Path) -> Encoder:
 
 
 def _own(data: DataConfig, vocabulary: tokenizer.Vocabulary) -> dict[str, Any]:
-    return {"tokenizer_sha256": tokenizer.sha256(data), "tokenizer_specials": vocabulary.specials}
+    return {"tokenizer_sha256": sha256_of(tokenizer.file_of(data)), "tokenizer_specials": vocabulary.specials}
 
 
 def _write_vocabulary(folder: Path, texts: list[bytes]) -> None:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmscale.config import DataConfig
+from lmscale.config import MOST_VOCAB, DataConfig
 from lmscale.durable import explained
-from lmscale.errors import UserError
+from lmscale.errors import UserError, needed
 from lmscale.text import formats, tokenizer
 from lmscale.text.meter import Meter
 from lmscale.text.vocab import END_OF_FILE, VOCAB_SIZE
@@ -120,7 +120,7 @@ def _grouped(paths: list[Path]) -> dict[Path, int]:
 
 def _numbering(data: DataConfig) -> _Numbering:
     if not tokenizer.is_own(data):
-        return _Numbering(np.arange(VOCAB_SIZE, tokenizer.MOST), None)
+        return _Numbering(np.arange(VOCAB_SIZE, MOST_VOCAB), None)
     found = tokenizer.vocabulary(tokenizer.load_own(data), data.tokenizer)
     if not found.exact:
         raise UserError(
@@ -220,12 +220,7 @@ def _cache(path: Path) -> Tokens:
 
 
 def _array(path: Path) -> Any:
-    try:
-        import tensorstore
-    except ImportError:
-        raise UserError(
-            f"data.files={path}: levanter's caches need the package tensorstore; pip install tensorstore"
-        ) from None
+    tensorstore = needed("tensorstore", f"data.files={path}")
     place = {"driver": "file", "path": f"{path}/"}
     # a part that is missing is an error, and no row of zeros
     return tensorstore.open({"driver": "zarr3", "kvstore": place, "fill_missing_data_reads": False}).result()

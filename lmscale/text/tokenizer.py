@@ -3,25 +3,22 @@
 So rows of tasks are the same in every vocabulary. The package `tokenizers` is needed to encode, not to read tokens.
 """
 
-import hashlib
 import json
 import re
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lmscale.config import DataConfig
-from lmscale.durable import explained
-from lmscale.errors import UserError
+from lmscale.config import MOST_VOCAB, DataConfig
+from lmscale.durable import explained, sha256_of
+from lmscale.errors import UserError, needed
 from lmscale.text.vocab import END_OF_FILE, VOCAB_SIZE
 
 FILE = "tokenizer.json"
 UNKNOWN = "unknown"  # the tokenizer of token files that come without one
-MOST = 1 << 16  # tokens are kept as 16 bits
 # specials that say where a document begins or ends
 ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>", "<|bos|>", "<s>", "</s>", "<bos>", "<eos>")
 
@@ -39,17 +36,6 @@ class Vocabulary:
     specials: dict[str, int]
 
 
-def library(value: str) -> Any:
-    """Import the package; UserError names the value of data.tokenizer that needs it."""
-    try:
-        import tokenizers
-    except ImportError:
-        raise UserError(
-            f"data.tokenizer={value}: needs the package tokenizers; {sys.executable} -m pip install tokenizers"
-        ) from None
-    return tokenizers
-
-
 def is_own(data: DataConfig) -> bool:
     """Say if data.tokenizer is a file."""
     return data.tokenizer.endswith(".json")
@@ -57,17 +43,16 @@ def is_own(data: DataConfig) -> bool:
 
 def name_of(data: DataConfig) -> str:
     """Name a tokenizer in records: bytes, bpe, or what a file holds, wherever it lies."""
-    return f"json-{sha256(data)[:16]}" if is_own(data) else data.tokenizer
+    return name_of_file(file_of(data)) if is_own(data) else data.tokenizer
 
 
-def sha256(data: DataConfig) -> str:
-    """Hash the file of data.tokenizer."""
-    path = _file(data)
-    with explained(path, "read"):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+def name_of_file(path: Path) -> str:
+    """Name a tokenizer.json by what it holds."""
+    return f"json-{sha256_of(path)[:16]}"
 
 
-def _file(data: DataConfig) -> Path:
+def file_of(data: DataConfig) -> Path:
+    """Return the file of data.tokenizer; UserError where it is not there."""
     path = Path(data.tokenizer).expanduser()
     if not path.is_file():
         raise UserError(
@@ -78,7 +63,7 @@ def _file(data: DataConfig) -> Path:
 
 def load_own(data: DataConfig, folder: Path | None = None) -> Any:
     """Load the tokenizer that data.tokenizer names, and keep a copy of its file in a corpus's `folder`."""
-    path = _file(data)
+    path = file_of(data)
     with explained(path, "read"):
         if folder:
             shutil.copyfile(path, folder / FILE)
@@ -87,7 +72,7 @@ def load_own(data: DataConfig, folder: Path | None = None) -> Any:
 
 def load(path: Path, value: str = FILE) -> Any:
     """Load a tokenizer to encode text as it is: whole, without specials, and the same at every call."""
-    tokenizers = library(value)
+    tokenizers = needed("tokenizers", f"data.tokenizer={value}")
     try:
         made = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more exact
@@ -134,10 +119,10 @@ def vocabulary(made: Any, value: str = FILE) -> Vocabulary:
         else:
             number[at] = len(texts)
             texts.append(text)
-    if len(texts) > MOST:
+    if len(texts) > MOST_VOCAB:
         raise UserError(
-            f"data.tokenizer={value}: it has {len(spelled):,} tokens; with bytes and specials at most {MOST:,} fit "
-            "into 16 bits; take a smaller one, or data.tokenizer=bpe"
+            f"data.tokenizer={value}: it has {len(spelled):,} tokens; with bytes and specials at most "
+            f"{MOST_VOCAB:,} fit into 16 bits; take a smaller one, or data.tokenizer=bpe"
         )
     name = told["model"].get("unk_token")
     return Vocabulary(
