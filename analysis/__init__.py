@@ -1,9 +1,7 @@
 """Scaling laws, forecasts and emergence from a table of runs: anybody's runs, no training code needed."""
 
-import ast
 import importlib
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +36,38 @@ if TYPE_CHECKING:
     from analysis.report.cite import cite as cite
     from analysis.tables.load import load_table as load_table
 
-# `from analysis import fit` imports what it asks for and no more, for pandas, scipy and matplotlib take more than a
-# second. The list above is the only one: type checkers read it, and so does this.
+# What `from analysis import fit` gives, and where it stands: imported when it is asked for, for pandas, scipy and
+# matplotlib take more than a second.
 _HOMES = {
-    alias.name: str(node.module)
-    for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
-    if isinstance(node, ast.ImportFrom)
-    for alias in node.names
-    if alias.asname
+    "Curves": "analysis.curves.curves",
+    "curves": "analysis.curves.curves",
+    "Emergence": "analysis.detection.emergence",
+    "emergence": "analysis.detection.emergence",
+    "UserError": "analysis.errors",
+    "Warn": "analysis.errors",
+    "fit": "analysis.fitting.fit",
+    "fit_shared": "analysis.fitting.fit",
+    "Fit": "analysis.fitting.result",
+    "Comparison": "analysis.forecasting.compare",
+    "compare": "analysis.forecasting.compare",
+    "Design": "analysis.forecasting.design",
+    "design": "analysis.forecasting.design",
+    "Forecast": "analysis.forecasting.forecast",
+    "extrapolate": "analysis.forecasting.forecast",
+    "IsoFlop": "analysis.forecasting.isoflop",
+    "isoflop": "analysis.forecasting.isoflop",
+    "Request": "analysis.forecasting.promise",
+    "forecast": "analysis.forecasting.promise",
+    "Ranking": "analysis.forecasting.ranking",
+    "compare_all": "analysis.forecasting.ranking",
+    "Verification": "analysis.forecasting.score",
+    "verify": "analysis.forecasting.score",
+    "Tuning": "analysis.forecasting.tune",
+    "tune": "analysis.forecasting.tune",
+    "own_form": "analysis.laws.catalogue",
+    "Citation": "analysis.report.cite",
+    "cite": "analysis.report.cite",
+    "load_table": "analysis.tables.load",
 }
 __all__ = sorted(_HOMES)
 
