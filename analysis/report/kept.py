@@ -146,8 +146,9 @@ def with_law(one: Kept, table: pd.DataFrame, source: Source) -> Kept:
 
 def by_size(grid: pd.DataFrame) -> dict[float, tuple[np.ndarray, np.ndarray]]:
     """Return the compute and the loss of each size of a grid."""
-    groups = grid.groupby("params", sort=False)
-    return {size: (mine["flops"].to_numpy(), mine["loss"].to_numpy()) for size, mine in groups}
+    sizes: list[float] = grid["params"].unique().tolist()
+    drawn = [grid[grid["params"].eq(size)] for size in sizes]
+    return {s: (d["flops"].to_numpy(), d["loss"].to_numpy()) for s, d in zip(sizes, drawn, strict=True)}
 
 
 def along_tokens(rows: pd.DataFrame, points: int = 24) -> list[pd.DataFrame]:
