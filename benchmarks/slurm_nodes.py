@@ -161,8 +161,21 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
 
     def wait_for_nodes(self, seconds: float = 60.0) -> None:
-        """Wait until every node can be given jobs. Raises NoCluster."""
-        wait(lambda: set(self.states().values()) <= {"idle", "allocated", "mixed"}, seconds, "both nodes up")
+        """Wait until every node can be given jobs. Raises NoCluster with the nodes' states and SLURM's reasons."""
+        try:
+            wait(self._nodes_up, seconds, "both nodes up")
+        except NoCluster as error:
+            raise NoCluster(
+                f"{error}\n{self.run('sinfo', '--Node', '--list-reasons')}{self.states()}"
+            ) from None
+
+    def _nodes_up(self) -> bool:
+        """Say if every node can be given jobs. One that was drained, for a job did not end in time, is resumed."""
+        states = self.states()
+        for node, state in states.items():
+            if state.startswith("drain"):
+                self.run("scontrol", "update", f"nodename={node}", "state=resume")
+        return set(states.values()) <= {"idle", "allocated", "mixed"}
 
     def _processes(self, node: str) -> list[int]:
         """The processes of this cluster that run on a node: its daemon, what that started, the jobs."""
