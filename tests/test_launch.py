@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,6 +187,13 @@ def test_a_terminal_that_goes_away_stops_the_talk_and_not_the_training(
         progress.Display.say(progress.Display.__new__(Silent), "a line")  # type: ignore[type-var]
         monkeypatch.undo()
         assert hushed == [True]
+
+
+def test_a_display_shows_no_head_of_a_table_without_rows() -> None:
+    shown = progress.Display.__new__(progress.Display)
+    shown.plan, shown._running = SimpleNamespace(packs=[1, 2]), lambda done: []
+    assert str(shown._table({"a"}, "-")) == "1 of 2 packs done; no step yet of the next"
+    assert str(shown._table({"a", "b"}, "0s")) == "2 of 2 packs done, 0s left"
 
 
 class Silent(progress.Display):
