@@ -35,6 +35,8 @@ def parse_columns(
         if column not in table.columns and not (products and _is_product(column, table)):
             if partial:
                 continue
+            if name in table.columns:
+                raise UserError(f"--columns {name}={column}: the new name comes first; did you mean {column}={name}?")
             raise no_such_column(column, table.columns, f"--columns {name}={column}")
         renames[name] = column
     return renames
