@@ -272,8 +272,8 @@ def _from_file(path: Path, name: str) -> Form:
     found = scope.get(name)
     if not isinstance(found, Form):
         laws = [known for known, value in scope.items() if isinstance(value, Form)]
-        there = f"{nearest(name, laws)}its laws are {', '.join(laws)}" if laws else "analysis.own_form makes one"
-        raise UserError(f"form = {path}:{name}: {name} is no law of this file; {there}")
+        meant = f"{nearest(name, laws)}it has {', '.join(laws)}" if laws else "analysis.own_form makes one"
+        raise UserError(f"form = {path}:{name}: {name} is no law of this file; {meant}")
     return found
 
 
