@@ -54,6 +54,15 @@ def test_analysis_answers_where_nothing_that_trains_is_installed(tmp_path: Path)
     assert ended.stdout.startswith("chinchilla: L = E + A / N^alpha") and ended.stderr == ""
 
 
+def test_a_checkout_whose_python_has_nothing_installed_says_so_in_one_line() -> None:
+    code = (
+        WITHOUT.format(names={"pandas"}) + "import runpy\nrunpy.run_module('analysis', run_name='__main__')"
+    )
+    ended = python(code, "fit", "runs.csv")
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("analysis: pandas is not installed for ")
+
+
 def test_training_without_its_extra_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

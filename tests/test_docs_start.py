@@ -1,4 +1,4 @@
-"""A newcomer's commands: docs/start.md runs as it stands, and what the pages type of `lmscale-analysis` can be typed."""
+"""A newcomer's commands: docs/start.md runs as it stands, and the verbs that the pages show can be typed."""
 
 import os
 import re
