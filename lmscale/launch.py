@@ -132,6 +132,11 @@ def _check_options(typed: list[str]) -> None:
         if option.startswith("--") and not any(name.startswith(option) for name in known):
             meant = did_you_mean(option, known) or "lmscale --help lists them"
             raise UserError(f"{option}: no such option; {meant}")
+    modes = [
+        word for word in typed if re.fullmatch(r"-[mrci]|--(multirun|run|cfg|info|shell-completion)", word)
+    ]
+    if len(modes) > 1:
+        raise UserError(f"{' '.join(modes)}: only one of them at a time")
 
 
 def _whose_sweeps(typed: list[str]) -> None:

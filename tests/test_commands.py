@@ -145,6 +145,11 @@ def test_an_option_that_hydra_does_not_have(word: str, said: str) -> None:
         launch._check_options(["--info", "searchpath", "--config-dir=x", word, "job"])
 
 
+def test_two_things_that_hydra_does_one_at_a_time() -> None:
+    with pytest.raises(UserError, match="-m --cfg: only one of them"):
+        launch._check_options(["-m", "optim.b2=.95,.98", "--cfg", "job"])
+
+
 def test_words_that_are_nearly_right_are_guessed() -> None:
     from hydra.errors import OverrideParseException
 
