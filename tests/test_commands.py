@@ -114,15 +114,6 @@ def test_the_help_of_lmscale_lists_what_sweeps_holds(
     assert capsys.readouterr().out == text + "\n"
 
 
-def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:
-    asked = [sys.executable, "-m", "lmscale", "--help"]
-    with subprocess.Popen(asked, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout and process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
-
-
 def test_every_verb_is_listed_and_its_examples_can_be_typed() -> None:
     modules = {path.stem.removesuffix("_") for path in (ROOT / "analysis" / "verbs").glob("[!_]*.py")}
     assert modules - {"catalogue"} == set(VERBS)
@@ -143,6 +134,15 @@ def test_every_verb_is_listed_and_its_examples_can_be_typed() -> None:
 def test_an_option_that_hydra_does_not_have(word: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         launch._check_options(["--info", "searchpath", "--config-dir=x", word, "job"])
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:
+    asked = [sys.executable, "-m", "lmscale", "--help"]
+    with subprocess.Popen(asked, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_two_things_that_hydra_does_one_at_a_time() -> None:
