@@ -60,6 +60,8 @@ def test_overrides_stand_together_before_the_options() -> None:
     [
         (["runs=my", "runs"], "runs: give NAME=VALUE; a value with blanks goes between quotes"),
         (["data.files=[a"], "data.files=[a: not readable"),
+        (["smoke"], "smoke: give NAME=VALUE; did you mean experiment=smoke?"),
+        (["experimnt=smoke"], "experimnt: unknown key; did you mean experiment?"),
     ],
 )
 def test_what_cannot_be_read_says_how_to_quote(tmp_path: Path, overrides: list[str], sentence: str) -> None:
