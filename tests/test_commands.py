@@ -80,6 +80,22 @@ def test_help_and_the_public_names_import_nothing_heavy() -> None:
     assert ended.stderr == "[]\n" and "emergence " in ended.stdout
 
 
+def test_the_help_of_every_verb_and_a_misspelt_option_import_nothing_that_computes() -> None:
+    """Half a second: pandas, scipy and matplotlib take up to two, and only an answer needs them."""
+    code = (
+        "import sys, contextlib\nfrom analysis.cli import main\nfrom analysis.verbs.catalogue import VERBS\n"
+        "for verb in VERBS:\n"
+        "    with contextlib.suppress(SystemExit): main([verb, '--help'])\n"
+        "    assert main([verb, 'runs.csv', '--no-such-option']) == 2\n"
+        "heavy = {'pandas', 'pyarrow', 'scipy', 'matplotlib', 'jinja2', 'rich', 'duckdb'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    ended = python(code)
+    assert ended.stdout.endswith("heavy: []\n"), ended.stderr
+    assert ended.stdout.count("examples:") == len(VERBS)
+    assert ended.stderr.count("\n") == len(VERBS) and ended.stderr.count("no such option") >= len(VERBS) - 1
+
+
 def test_every_public_name_is_found_also_after_its_folder_was_imported() -> None:
     """`curves` is a function of the package and the name of a folder in it."""
     code = (

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources.json_files import flat, read_object
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 
 _STATE = "trainer_state.json"
 _EMBEDDING = re.compile(
@@ -124,8 +124,3 @@ def _header(file: Path) -> dict[str, int]:
         raise UserError(
             f"{file}: not whole ({error}); take it out of the folder, or another checkpoint"
         ) from None
-
-
-SOURCE = Source(
-    "hf_trainer", "trainer_state.json of Hugging Face's Trainer, or a folder of its runs", recognises, read
-)

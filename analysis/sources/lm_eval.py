@@ -14,7 +14,6 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.sources.json_files import read_lines, read_object
 from analysis.sources.numbers import size_in
-from analysis.sources.run import Source
 
 _RESULTS = "results*.json"
 _REVISION = re.compile(r"step(\d+)")
@@ -127,8 +126,3 @@ def _chance(file: Path, task: str) -> float:
         len(sample["resps"]) for sample in read_lines(samples) if isinstance(sample.get("resps"), list)
     ]
     return float(np.mean(1.0 / np.array(choices))) if choices and min(choices) > 1 else float("nan")
-
-
-SOURCE = Source(
-    "lm_eval", "results_*.json of lm-evaluation-harness, or a folder of them: task scores", recognises, read
-)

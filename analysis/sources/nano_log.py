@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.sources.json_files import object_in
 from analysis.sources.numbers import number
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 
 _COUNT = r"([\d,]+)"
 _FLOAT = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))"
@@ -105,6 +105,3 @@ def _add_params(config: dict[str, object]) -> None:
         config["num_params"] = sum(part for part in parts if isinstance(part, float))
     elif isinstance(rounded, float):
         config.setdefault("num_params", rounded * 1e6)
-
-
-SOURCE = Source("nano_log", "text logs of nanoGPT, nanochat and modded-nanogpt", recognises, read)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources import names
-from analysis.sources.run import Source, TrackedRun, told_apart
+from analysis.sources.run import TrackedRun, told_apart
 from analysis.sources.tokens import horizon_steps
 
 _FINISHED = {
@@ -186,11 +186,3 @@ def _runs(path: Path) -> Iterator[TrackedRun]:
             _FINISHED[state],
             str(values.get("Group", "")),
         )
-
-
-SOURCE = Source(
-    "wandb_csv",
-    "CSV files that W&B exports: charts, the table of runs, or a folder of both",
-    recognises,
-    read,
-)
