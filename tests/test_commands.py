@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import lmscale
 from analysis import cli, progress
 from analysis.verbs.catalogue import VERBS
 from lmscale import __main__ as command
@@ -121,6 +122,19 @@ def test_the_help_of_lmscale_lists_what_sweeps_holds(
     assert capsys.readouterr().out == text + "\n"
 
 
+def test_both_commands_tell_one_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lmscale", "--version"])
+    assert command.main() == 0
+    ours = capsys.readouterr().out
+    assert ours == f"lmscale {lmscale.__version__}\n"
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    known = lmscale.__version__ != "unknown"  # installed, and not read from its source
+    assert not known or capsys.readouterr().out == ours.replace("lmscale", "analysis")
+
+
 def test_every_verb_is_listed_and_its_examples_can_be_typed() -> None:
     modules = {path.stem.removesuffix("_") for path in (ROOT / "analysis" / "verbs").glob("[!_]*.py")}
     assert modules - {"catalogue"} == set(VERBS)
@@ -168,6 +182,7 @@ def test_somebodys_own_sweeps_are_not_read_unsaid(
     (tmp_path / "sweeps" / "experiment").mkdir(parents=True)
     (tmp_path / "sweeps" / "experiment" / "mine.yaml").touch()
     launch._whose_sweeps(["hydra.searchpath=[file://sweeps]"])
+    launch._whose_sweeps(["-sc", "query=bash"])  # TAB was pressed: a line would stand in what is typed
     assert capsys.readouterr().err == ""
     launch._whose_sweeps(["experiment=smoke"])
     assert "note: sweeps/ in this folder is not read; 'hydra.searchpath=[file" in capsys.readouterr().err
