@@ -32,6 +32,19 @@ def test_without_weights_the_shape_says_the_parameters(trainer: Path) -> None:
     assert table["params"].iloc[0] == 7872 and table["params_nonembedding"].iloc[0] == 6592
 
 
+def test_a_run_that_logged_nothing_is_left_out(trainer: Path, capsys: pytest.CaptureFixture) -> None:
+    """As of Trainer where logging_steps is beyond its last step: a summary, or not even that."""
+    state = trainer / "llama" / "trainer_state.json"
+    found = json.loads(state.read_text())
+    (trainer / "llama" / "checkpoint-10" / "trainer_state.json").unlink()
+    for rows in ([], [row for row in found["log_history"] if "train_runtime" in row]):
+        state.write_text(json.dumps({**found, "log_history": rows}))
+        table = load_table(trainer)
+        assert set(table["run_id"]) == {"gpt2"}
+        assert "1 of 2 runs left out: run llama: it has no eval_loss" in table.attrs["problems"]
+        one_line(state, "nothing has been logged", capsys)
+
+
 def test_a_trainer_state_that_is_damaged(trainer: Path, capsys: pytest.CaptureFixture) -> None:
     state = trainer / "gpt2" / "trainer_state.json"
     text = state.read_text()
