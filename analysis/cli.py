@@ -122,7 +122,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser(asked: str) -> "_Parser":
-    """Make the parser, with the options of the verb that is asked for: importing one costs up to a second."""
+    """Make the parser, with the options of the verb that is asked for."""
     parser = _Parser(
         prog=_command(),
         description="Fits, forecasts and flags from a table of runs.",

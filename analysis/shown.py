@@ -2,8 +2,13 @@
 
 import html
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Rows of a table and lines of caveats that a notebook shows; `summary()` has all of them.
 MOST_ROWS, MOST_LINES = 30, 8
@@ -27,3 +32,14 @@ def as_html(headline: Sequence[str], frame: pd.DataFrame, said: Sequence[str]) -
     above, below = ("<br>".join(html.escape(line) for line in part) for part in (headline, lines))
     table = frame.to_html(max_rows=MOST_ROWS, na_rep="", float_format=lambda v: f"{v:.6g}")
     return f"<p>{above}</p>{table}<p>{below}</p>"
+
+
+def drawn(picture: str, answer: object, ax: Any) -> "Figure":
+    """Draw an answer by the name of its picture in `figures`, MODULE.FUNCTION, on `ax` or on new axes.
+
+    By its name: figures see answers and not the other way round, and matplotlib takes longer to import than most
+    answers take.
+    """
+    module, _, name = picture.partition(".")
+    figure: Figure = getattr(import_module(f"analysis.figures.{module}"), name)(answer, ax)
+    return figure

@@ -150,7 +150,7 @@ def _whose_sweeps(typed: list[str]) -> None:
             "lmscale, which does not import from the working folder, or rename yours"
         )
     his = Path("sweeps")
-    told = any("searchpath" in argument or argument.startswith("--config-d") for argument in typed)
+    told = any("searchpath" in word or word.startswith(("--config-d", "-sc", "--shell")) for word in typed)
     if not told and his.resolve() != SWEEPS and any(his.glob("*/*.yaml")):
         print(
             "lmscale: note: sweeps/ in this folder is not read; 'hydra.searchpath=[file://sweeps]' adds it",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import lmscale
 from analysis import cli, progress
 from analysis.verbs.catalogue import VERBS
 from lmscale import __main__ as command
@@ -89,6 +90,22 @@ def test_help_and_the_public_names_import_nothing_heavy() -> None:
     assert ended.stderr == "[]\n" and "emergence " in ended.stdout
 
 
+def test_the_help_of_every_verb_and_a_misspelt_option_import_nothing_that_computes() -> None:
+    """Half a second: pandas, scipy and matplotlib take up to two, and only an answer needs them."""
+    code = (
+        "import sys, contextlib\nfrom analysis.cli import main\nfrom analysis.verbs.catalogue import VERBS\n"
+        "for verb in VERBS:\n"
+        "    with contextlib.suppress(SystemExit): main([verb, '--help'])\n"
+        "    assert main([verb, 'runs.csv', '--no-such-option']) == 2\n"
+        "heavy = {'pandas', 'pyarrow', 'scipy', 'matplotlib', 'jinja2', 'rich', 'duckdb'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    ended = python(code)
+    assert ended.stdout.endswith("heavy: []\n"), ended.stderr
+    assert ended.stdout.count("examples:") == len(VERBS)
+    assert ended.stderr.count("\n") == len(VERBS) and ended.stderr.count("no such option") >= len(VERBS) - 1
+
+
 def test_every_public_name_is_found_also_after_its_folder_was_imported() -> None:
     """`curves` is a function of the package and the name of a folder in it."""
     code = (
@@ -112,6 +129,19 @@ def test_the_help_of_lmscale_lists_what_sweeps_holds(
     monkeypatch.setattr(sys, "argv", ["lmscale", "experiment=smoke", "--help"])
     assert command.main() == 0
     assert capsys.readouterr().out == text + "\n"
+
+
+def test_both_commands_tell_one_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lmscale", "--version"])
+    assert command.main() == 0
+    ours = capsys.readouterr().out
+    assert ours == f"lmscale {lmscale.__version__}\n"
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    known = lmscale.__version__ != "unknown"  # installed, and not read from its source
+    assert not known or capsys.readouterr().out == ours.replace("lmscale", "analysis")
 
 
 def test_every_verb_is_listed_and_its_examples_can_be_typed() -> None:
@@ -175,6 +205,7 @@ def test_somebodys_own_sweeps_are_not_read_unsaid(
     (tmp_path / "sweeps" / "experiment").mkdir(parents=True)
     (tmp_path / "sweeps" / "experiment" / "mine.yaml").touch()
     launch._whose_sweeps(["hydra.searchpath=[file://sweeps]"])
+    launch._whose_sweeps(["-sc", "query=bash"])  # TAB was pressed: a line would stand in what is typed
     assert capsys.readouterr().err == ""
     launch._whose_sweeps(["experiment=smoke"])
     assert "note: sweeps/ in this folder is not read; 'hydra.searchpath=[file" in capsys.readouterr().err

@@ -13,8 +13,9 @@ import pytest
 from analysis.cli import main
 from analysis.errors import UserError
 from analysis.fitting.fit import fit_members
+from analysis.forecasting.defaults import EXTRAPOLATED
 from analysis.forecasting.design import believe, design
-from analysis.forecasting.forecast import DEFAULTS, extrapolate
+from analysis.forecasting.forecast import extrapolate
 from analysis.forecasting.spending import Belief, spend
 
 TARGET = {"params": 4e9, "tokens": 8e10}
@@ -92,7 +93,7 @@ def test_the_linear_shortcut_agrees_with_simulated_losses() -> None:
     runs = pd.concat([candidates, pd.DataFrame([TARGET])])[["params", "tokens"]]
     members = fit_members(
         small_table(0),
-        replace(DEFAULTS, form="chinchilla", bootstrap=400),
+        replace(EXTRAPOLATED, form="chinchilla", bootstrap=400),
         least_weight=0.05,
         fractional=True,
     )
@@ -127,7 +128,7 @@ def test_the_law_is_pinned_where_it_was_tried() -> None:
     """Its misfit is small at the rows, large at the target, and shared by what is near to it."""
     table = small_table(0)
     runs = pd.concat([table, pd.DataFrame([{"params": 3e9, "tokens": 6e10}, TARGET])])[["params", "tokens"]]
-    members = fit_members(table, replace(DEFAULTS, form="chinchilla", bootstrap=40), fractional=True)
+    members = fit_members(table, replace(EXTRAPOLATED, form="chinchilla", bootstrap=40), fractional=True)
     wrong = believe(members, runs, 1, seed=0, misfit=0.02).wrong
     spread = np.sqrt(np.diag(wrong))
     assert spread[: len(table)].max() < 0.005 and spread[-1] == pytest.approx(0.02, rel=0.1)

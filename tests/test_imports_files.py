@@ -70,6 +70,18 @@ def test_a_folder_of_histories(tmp_path: Path, kind: str) -> None:
         ]
 
 
+def test_histories_that_wandbs_interface_gave(tmp_path: Path) -> None:
+    """run.history().to_csv(): an index without a name, holes where a metric was not logged, W&B's own columns."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "metrics.csv").write_text(
+        ",train/loss,_runtime,_timestamp,_step,val/loss\n"
+        "0,3.1,1.2,1700000000.1,0,3.2\n1,2.5,2.2,1700000001.1,100,\n2,2.1,3.2,1700000002.1,200,2.2\n"
+    )
+    (tmp_path / "a" / "config.json").write_text('{"n_params": 1000000, "tokens_per_step": 4096}')
+    table = load_table(tmp_path)
+    assert table["loss"].tolist() == [3.2, 2.2] and table["tokens"].tolist() == [0, 200 * 4096]
+
+
 def test_runs_of_one_name_stay_apart(tmp_path: Path) -> None:
     for seed in ("seed_0", "seed_1"):
         histories(tmp_path / seed)

@@ -29,6 +29,30 @@ def test_the_real_results_ask_for_their_sizes(tmp_path: Path) -> None:
     assert load_table(path, kind="tasks", columns="size=size_in_name")["size"].tolist() == [160e6, 160e6]
 
 
+def test_results_of_harnesses_before_version_0_4(tmp_path: Path) -> None:
+    """Files of any name, one number of shots for all tasks, the model and its revision in one word."""
+    for size in ("70m", "1b7"):
+        found = {
+            "results": {
+                "arc_easy": {"acc": 0.39, "acc_stderr": 0.01},
+                "wsc": {"acc": 0.37, "acc_stderr": 0.05},
+            },
+            "versions": {"arc_easy": 0, "wsc": 0},
+            "config": {
+                "model": "hf-causal",
+                "model_args": f"pretrained=lab/pythia-v1.1-{size},revision=step33000",
+                "num_fewshot": 5,
+                "no_cache": True,
+                "limit": None,
+            },
+        }
+        (tmp_path / f"{size}-5shot_step33000.json").write_text(json.dumps(found, indent=2))
+    table = load_table(tmp_path, kind="tasks", columns="size=size_in_name")
+    assert table["size"].tolist() == [1.7e9, 1.7e9, 70e6, 70e6] and set(table["variant"]) == {"5_shot"}
+    assert set(table["step"]) == {33000} and set(table["metric"]) == {"acc"}
+    assert set(table["run_id"]) == {f"lab/pythia-v1.1-{size}@step33000" for size in ("70m", "1b7")}
+
+
 def test_a_later_evaluation_counts(tmp_path: Path) -> None:
     harness(tmp_path, (10_000_000,))
     first = next(tmp_path.rglob("results_*.json"))

@@ -91,6 +91,21 @@ def test_the_other_verbs_say_what_was_taken(folder: Path, capsys: pytest.Capture
     assert "analysis: note: took val/loss for loss: the last of each run" in capsys.readouterr().err
 
 
+def test_a_table_of_runs_has_the_columns_that_its_page_shows(tmp_path: Path, runs: list[Made]) -> None:
+    """The state may be hidden; runs of one name are several runs."""
+    shown = pd.read_csv(write_runs(tmp_path / "r.csv", runs))
+    shown = shown.drop(columns=["State", "User", "Sweep"]).assign(ID=range(24), Name=["baseline"] * 24)
+    shown.to_csv(tmp_path / "r.csv", index=False)
+    table = load_table(tmp_path / "r.csv")
+    assert table["run_id"].tolist() == ["baseline", *(f"baseline#{i}" for i in range(2, 25))]
+    assert table["final"].all() and table["tokens"].tolist() == [run.tokens for run in runs]
+
+
+def test_a_chart_over_a_count_that_is_called_after_time(tmp_path: Path, runs: list[Made]) -> None:
+    path = write_chart(tmp_path / "c.csv", runs[:2], x="train/num_timesteps")
+    assert len(load_table(path, columns="params=1e6,tokens=step*10")) == 20
+
+
 def test_unfinished_runs_are_marked(tmp_path: Path, runs: list[Made]) -> None:
     states = ["finished"] * 20 + ["running", "crashed", "failed", "killed"]
     path = write_runs(tmp_path / "r.csv", runs, states)

@@ -3,10 +3,6 @@
 import doctest
 import importlib
 import inspect
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -146,38 +142,3 @@ def test_tasks_are_asked_for_in_one_line(tmp_path: Path) -> None:
 def test_a_notebook_is_advised_in_python(command: str, python: str) -> None:
     assert in_python(command) == python
     assert UserError(command)._render_traceback_() == [f"UserError: {python}"]
-
-
-SCRIPT = """
-from pathlib import Path
-
-import pandas as pd
-from analysis import Emergence, Fit, Forecast, UserError, emergence, extrapolate, fit, load_table
-
-table: pd.DataFrame = load_table(Path("runs.csv"), columns="params=N", where="D > 1e8")
-fitted: Fit = fit(table, "chinchilla", bootstrap=100, level=0.9)
-alpha: float = fitted.params["alpha"]
-low, high = fitted.conf_int(0.5)["alpha"]
-forecast: Forecast = extrapolate(fitted, budgets=[1e21], at=[{"params": 1e9, "tokens": 2e10}])
-losses: list[float] = [p.loss for p in forecast.predictions]
-frame: pd.DataFrame = forecast.to_frame()
-try:
-    found: Emergence = emergence(table, draws=100)
-    labels: list[str] = [verdict.label for verdict in found.tasks]
-except UserError as error:
-    print(str(error))
-"""
-
-
-@pytest.mark.slow
-def test_a_users_type_checker_accepts_a_script(tmp_path: Path) -> None:
-    if shutil.which("mypy", path=str(Path(sys.executable).parent)) is None:
-        pytest.skip("mypy is not installed")
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "wrong.py").write_text(SCRIPT.replace("alpha: float", "alpha: str"))
-    root = Path(analysis.__file__).parents[1]
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "script.py", "wrong.py"]
-    env = {**os.environ, "MYPYPATH": str(root)}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
-    lines = [line for line in done.stdout.splitlines() if ": error:" in line]
-    assert len(lines) == 1 and lines[0].startswith("wrong.py:9"), done.stdout + done.stderr

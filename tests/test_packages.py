@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+# Lines are typed and TAB is pressed, as a start-up file with the lines of docs/install.md has it.
+TABS = """
+export PATH="$1:$PATH"
+eval "$(lmscale -sc install=bash)"
+eval "$(register-python-argcomplete lmscale-analysis)"
+press() {
+  COMP_LINE=$2 COMP_POINT=${#2} COMP_TYPE=9 COMP_WORDS=($2) COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+  "$1" "${COMP_WORDS[0]}" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+  echo "${COMPREPLY[*]}"
+}
+press hydra_bash_completion "lmscale experiment=s"
+press hydra_bash_completion "lmscale optim.b"
+press _python_argcomplete "lmscale-analysis em"
+press _python_argcomplete "lmscale-analysis fit --fl"
+"""
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -81,6 +99,28 @@ def test_the_wheel_runs_from_an_empty_folder_where_nothing_else_is(built: Path, 
     (site / "train.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")))
     planned = run(lmscale, "action=plan", "experiment=smoke", cwd=empty)
     assert "6 runs (4 branches, 2 trunks)" in planned.stdout, planned.stderr
+    if shutil.which("bash"):
+        pressed = run("bash", "-c", TABS, "bash", environment / "bin", cwd=empty)
+        assert pressed.stdout.splitlines() == [
+            "experiment=smoke",
+            "optim.b1= optim.b2=",
+            "emergence ",
+            "--floor --floor_value --floor_error --floor_source",
+        ], pressed.stderr
+
+
+def test_every_extra_that_a_page_installs_is_there() -> None:
+    """Cards of both CUDA versions among them; and a checkout stays in use where `-e` stands before it."""
+    extras = set(PROJECT["optional-dependencies"])
+    assert {"cuda", "cuda12", "tpu", "slurm", "ray"} <= extras
+    files = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("lmscale/**/*.py")]
+    for path in files:
+        for named in re.findall(r"pip install[^\n]*?(?:lmscale|\.)\[([\w,]+)\]", path.read_text()):
+            assert set(named.split(",")) <= extras, f"{path}: {named}"
+    page = (ROOT / "docs" / "install.md").read_text()
+    for extra in extras - {"dev"}:
+        assert f".[{extra}]" in page, f"docs/install.md does not say when to install {extra}"
+    assert "`-e` before it keeps the checkout in use" in page
 
 
 def test_the_list_of_licences_has_every_dependency() -> None:

@@ -34,7 +34,7 @@ def write(folder: Path, rows: list[tuple[int, dict[str, float]]], config: dict |
 
 def read(path: Path) -> list[TrackedRun]:
     source = source_of(path)
-    assert source is tensorboard.SOURCE
+    assert source and source.kind == "tensorboard"
     runs = read_source(path, source)
     assert isinstance(runs, list)
     return runs

@@ -17,7 +17,7 @@ from launching import ROOT, launch
 
 from analysis import load_table
 from analysis.errors import UserError
-from analysis.sources import mlflow, tensorboard, wandb_offline
+from analysis.sources import mlflow, wandb
 from analysis.sources.registry import read_source, source_of
 from analysis.sources.run import TrackedRun
 
@@ -143,7 +143,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["store.db", "mlruns"])
 def test_the_stores_of_mlflow(stores: Path, name: str) -> None:
-    assert source_of(stores / name) is mlflow.SOURCE
+    assert source_of(stores / name).kind == "mlflow"
     runs = {run.name: run for run in runs_in(stores / name)}
     assert set(runs) == {"small", "large"}
     small, large = runs["small"], runs["large"]
@@ -168,7 +168,7 @@ def test_damaged_stores_of_mlflow_are_one_line(stores: Path, tmp_path: Path) -> 
     database.close()
     for path in (cut, torn, empty):
         with pytest.raises(UserError) as error:
-            mlflow.SOURCE.read(path)
+            mlflow.read(path)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -210,7 +210,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_offline_folders_of_wandb(offline: Path) -> None:
-    assert source_of(offline) is wandb_offline.SOURCE
+    assert source_of(offline).kind == "wandb"
     runs = {run.name: run for run in runs_in(offline)}
     assert set(runs) == {"plain", "epochs", "failed"}
     plain, epochs = runs["plain"], runs["epochs"]
@@ -242,7 +242,7 @@ def test_damaged_logs_of_wandb(offline: Path, tmp_path: Path, damage: str) -> No
     path.write_bytes(content)
     if damage == "header":
         with pytest.raises(UserError, match=r"no history in these logs; .*cut off or damaged after record 0"):
-            wandb_offline.SOURCE.read(path)
+            wandb.read(path)
         return
     (run,) = runs_in(path)
     count = len(run.history)
@@ -269,7 +269,7 @@ def test_torchs_writer(tmp_path: Path) -> None:
         writer.close()
     """
     python(code, tmp_path)
-    assert source_of(tmp_path / "runs") is tensorboard.SOURCE
+    assert source_of(tmp_path / "runs").kind == "tensorboard"
     (run,) = runs_in(tmp_path / "runs")
     assert run.name == "a"
     assert run.history[["step", "eval/loss"]].dropna().to_numpy().tolist() == [[10, 3.0], [20, 1.5]]

@@ -6,8 +6,7 @@ of the ends alone errs on the same runs. Both are in the answer.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +31,10 @@ from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.observations import FEWEST_GROUPS
 from analysis.fitting.options import check_level, check_seed
 from analysis.fitting.result import finite, html_of, notes, percentiles
-from analysis.shown import Shown
+from analysis.shown import Shown, drawn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A target this many times beyond the data is far beyond what hold-outs try, which is a factor of two or so.
 FAR = 10.0
@@ -142,13 +144,12 @@ class Curves(Shown):
         values = pd.Series(self.fitted.params)
         return pd.DataFrame({"value": values, "lower": low, "upper": high})
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> "Figure":
         """Draw every evaluation, the law along each schedule and what was predicted.
 
         Returns matplotlib's Figure; `ax`: axes of it, in place of new ones.
         """
-        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
-        return import_module("analysis.figures.curves").plot_curves(self, ax)
+        return drawn("curves.plot_curves", self, ax)
 
     def _repr_html_(self) -> str:
         headline = self.summary().splitlines()[:2]

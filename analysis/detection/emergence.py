@@ -7,7 +7,6 @@ bootstraps, the seeds, the other scores of the same outputs.
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -26,7 +25,7 @@ from analysis.detection.twins import Twin, compare_twins, worth_saying
 from analysis.detection.verdict import IN_WORDS, ORDER, Draft, Verdict, decide
 from analysis.errors import UserError
 from analysis.progress import track
-from analysis.shown import Shown, as_html
+from analysis.shown import Shown, as_html, drawn
 from analysis.tables.finished import LeftOut
 from analysis.tables.load import is_run_folder
 
@@ -114,9 +113,7 @@ class Emergence(Shown):
 
         `ax`: as many axes of matplotlib as there are plots, in place of new ones.
         """
-        # Figures see results and not the other way round: named, and loaded when a picture is asked for.
-        drawn: Figure = import_module("analysis.figures.tasks").plot(self, ax)
-        return drawn
+        return drawn("tasks.plot", self, ax)
 
     def summary(self) -> str:
         """Return a table for a person, sorted by class."""

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from analysis.arrays import Array
 from analysis.errors import Warn
 from analysis.fitting.diagnostics import diagnose
-from analysis.fitting.floor import K_PRIOR, Floor, disagreement, forms_with, with_known, with_priors
+from analysis.fitting.floor import K_PRIOR, Floor, forms_with
 from analysis.fitting.holdouts import Candidate, Choice, choose, untested
+from analysis.fitting.known import disagreement, with_known, with_priors
 from analysis.fitting.observations import LARGE, Observations, observe
 from analysis.fitting.options import FitOptions
 from analysis.fitting.problem import Problem

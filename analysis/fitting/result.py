@@ -3,10 +3,9 @@
 Fitting is `fitting.fit`'s business; predictions of new runs with intervals are `forecasting`'s.
 """
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,11 @@ from analysis.fitting.observations import Observations
 from analysis.fitting.problem import Problem
 from analysis.fitting.structure import structure
 from analysis.laws.law import Form
-from analysis.shown import Shown, as_html
+from analysis.shown import Shown, as_html, drawn
 from analysis.tables.finished import LeftOut
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,10 +151,9 @@ class Fit(Shown):
             }
         )
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> "Figure":
         """Draw observed against predicted loss, on `ax` or on new axes; returns matplotlib's Figure."""
-        # By its name: no law needs a picture, and matplotlib takes longer to import than a fit takes.
-        return importlib.import_module("analysis.figures.law").plot_fit(self, ax)
+        return drawn("law.plot_fit", self, ax)
 
     def _repr_html_(self) -> str:
         return html_of(self._headline(), self.to_frame(), self.observations.left_out, self.warnings)

@@ -6,8 +6,7 @@ The joint fit is `forecasting.joint_law`'s, the rows are `forecasting.recipes`',
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -36,8 +35,11 @@ from analysis.forecasting.recipes import (
 )
 from analysis.forecasting.settle import Settling, settle
 from analysis.forecasting.thresholds import Moved
-from analysis.shown import Shown
+from analysis.shown import Shown, drawn
 from analysis.tables.finished import LeftOut
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DRAWS = 600
 # A recipe is called ahead where that is as probable: both calls together err in 5% of equal pairs.
@@ -154,10 +156,9 @@ class Comparison(Shown):
         """Make a table of the multipliers, one row a budget."""
         return pd.DataFrame([m.to_json() for m in self.multipliers])
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> "Figure":
         """Draw both curves and the multiplier over compute; returns matplotlib's Figure. `ax`: two axes of it."""
-        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
-        return import_module("analysis.figures.compare").plot_comparison(self, ax)
+        return drawn("compare.plot_comparison", self, ax)
 
     def _repr_html_(self) -> str:
         return html_of([self.sentence], self.to_frame(), self.left_out, self.warnings)

@@ -17,8 +17,9 @@ from analysis.errors import UserError, Warn
 from analysis.fitting.fit import fit_members
 from analysis.fitting.result import Member, html_of, notes
 from analysis.forecasting.cost import cost_model
+from analysis.forecasting.defaults import EXTRAPOLATED, MOST_SEEDS
 from analysis.forecasting.discrepancy import discrepancy_of, hold_out
-from analysis.forecasting.forecast import DEFAULTS, FEWEST_RESAMPLES, LEAST_WEIGHT
+from analysis.forecasting.forecast import FEWEST_RESAMPLES, LEAST_WEIGHT
 from analysis.forecasting.interval import DRAWS, noise_of
 from analysis.forecasting.spending import Belief, Purchase, spend
 from analysis.laws.catalogue import get_form
@@ -28,8 +29,8 @@ from analysis.tables.columns import positive_numbers
 # A law is off by MISFIT of loss (a standard deviation), and alike where runs differ by less than REACH in the
 # logarithms of params and tokens; chosen by `benchmarks.design --settings`.
 MISFIT, REACH = 0.01, 2.3
-# Runs of one candidate; and what a first design holds, twice the parameters of a law of N and D (`too_few_runs`).
-MOST_SEEDS, FEWEST = 5, 10
+# What a first design holds, twice the parameters of a law of N and D (`too_few_runs`).
+FEWEST = 10
 # Of a table's rows, those that say where the law has been tried.
 MOST_ROWS = 1500
 # Laws that stand for what is published before anything is measured: exponents of Kaplan et al. 2020 (.076, .095) to
@@ -130,7 +131,7 @@ def design(
     >>> 0 < found.cost <= 1e18, found.to_frame()["seeds"].sum() > 1
     (True, np.True_)
     """
-    chosen = replace(DEFAULTS, **options)
+    chosen = replace(EXTRAPOLATED, **options)
     _check(candidates, budget, width, cost_column, most_seeds, chosen.bootstrap)
     members = None
     if table is not None:

@@ -11,16 +11,14 @@ from jaxtyping import Bool, Float
 from analysis.arrays import Array
 from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.fit import fit_members
-from analysis.fitting.options import FitOptions
 from analysis.fitting.result import Fit, Member, finite, html_of, notes
 from analysis.forecasting.cost import Cost, wanted_runs
+from analysis.forecasting.defaults import EXTRAPOLATED
 from analysis.forecasting.discrepancy import FAR_PRIOR, Discrepancy, discrepancy_of, distance_of, hold_out
 from analysis.forecasting.interval import interval
 from analysis.forecasting.sensitivity import Sensitivity, sensitivity
 from analysis.shown import Shown
 
-# The options of a fit where `extrapolate` differs from `fit`.
-DEFAULTS = FitOptions(form="auto", regime="auto", level=0.9)
 FEWEST_RESAMPLES = 20
 # Forms of less weight are not worth their resamples.
 LEAST_WEIGHT = 0.05
@@ -129,7 +127,7 @@ def extrapolate(
 
     They are: compute `budgets` (FLOPs, split for the least loss), the rows of `targets`, and `at` given
     columns (params and tokens, or what a law of one variable reads). `options` are the fields of `FitOptions`, with
-    `DEFAULTS` for those not given; of a fit `level` and `seed` alone can be chosen.
+    `EXTRAPOLATED` for those not given; of a fit `level` and `seed` alone can be chosen.
 
     >>> import pandas as pd
     >>> law = lambda n, d: 1.7 + 400 / n**0.34 + 410 / d**0.28
@@ -145,7 +143,7 @@ def extrapolate(
             "nothing to predict: give budgets (--budget FLOPS), at (--at params=...,tokens=...) or targets "
             "(--targets FILE)"
         )
-    chosen = replace(DEFAULTS, **options)
+    chosen = replace(EXTRAPOLATED, **options)
     resamples = len(table.draws) if isinstance(table, Fit) else chosen.bootstrap
     if resamples < FEWEST_RESAMPLES:
         raise UserError(f"bootstrap = {resamples}: an interval needs at least {FEWEST_RESAMPLES} resamples")

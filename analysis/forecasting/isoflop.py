@@ -18,10 +18,10 @@ from analysis.fitting.options import FitOptions
 from analysis.fitting.resampling import resample_counts
 from analysis.fitting.result import Fit, finite, html_of, notes
 from analysis.forecasting.cost import cost_model, optimum
+from analysis.forecasting.defaults import METHODS
 from analysis.shown import Shown
 from analysis.tables.finished import LeftOut
 
-METHODS = ("parabola", "envelope", "parametric")
 # Factors of compute: a gap between two budgets, the scatter of one, and its width where there are no gaps.
 GAPS = (1.3, 1.2, 1.1)
 SCATTER = 1.6

@@ -15,10 +15,11 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.fitting.observations import observe
 from analysis.forecasting.cost import Cost, cost_model
+from analysis.forecasting.defaults import RECIPE
 from analysis.forecasting.downstream import task_forecasts
 from analysis.forecasting.forecast import Forecast, extrapolate, used_rows
 from analysis.forecasting.registry import register
-from analysis.forecasting.target import RECIPE, law_rows
+from analysis.forecasting.target import law_rows
 from analysis.tables.science import COLUMN
 
 # Levels of the intervals that a promise states.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ from analysis.fitting.result import html_of
 from analysis.forecasting.compare import ALIKE, Comparison, compare
 from analysis.forecasting.recipes import Recipe
 from analysis.shown import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The false-discovery level at which a recipe is called better or worse among several.
 FALSE_DISCOVERIES = 0.05
@@ -82,7 +85,7 @@ class Ranking(Shown):
             )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> "Figure":
         """Draw the likeliest best against the baseline; returns matplotlib's Figure. `ax`: two axes of it."""
         return self.comparisons[0].plot(ax)
 

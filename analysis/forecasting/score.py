@@ -6,9 +6,8 @@ where its target had begun before it was registered. Both count apart.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +19,15 @@ from analysis.errors import UserError
 from analysis.fitting.result import html_of
 from analysis.forecasting.promise import LEVELS, PROBABILITIES, row_hashes, same_run
 from analysis.forecasting.registry import Registered, registered, time_of
-from analysis.shown import Shown
+from analysis.shown import Shown, drawn
 from analysis.tables.begun import first_steps
 from analysis.tables.finished import finished_rows
 from analysis.tables.load import is_run_folder, load_table, tasks_of
 from analysis.tables.science import COLUMN
 from analysis.tables.where import no_such_column
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STANDINGS = ("registered", "late", "changed")
 # A budget's best loss is flat in its size: a run of the same compute within this ratio of the size is the target.
@@ -100,13 +102,12 @@ class Verification(Shown):
             ]
         )
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> "Figure":
         """Draw how well the forecasts were calibrated.
 
         Returns matplotlib's Figure; `ax`: two axes of it, in place of new ones.
         """
-        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
-        return import_module("analysis.figures.calibration").plot_calibration(self, ax)
+        return drawn("calibration.plot_calibration", self, ax)
 
     def _repr_html_(self) -> str:
         return html_of(list(self.notes), self.to_frame(), (), ())

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.fitting.options import FitOptions
 from analysis.fitting.rows import usable_rows
 from analysis.tables.columns import numbers
 from analysis.tables.finished import LeftOut, finished_rows, last_rows
@@ -18,10 +17,6 @@ from analysis.tables.where import no_such_column
 # The forecast of the largest run sees only runs with at most 1/30 of its compute: far enough that a
 # prediction is worth something, near enough that a ladder of an hour has runs below it.
 CUT = 30.0
-# One recipe for every ladder, so that none is chosen after looking.
-# The joint law on every row below the cut: on four ladders of the default design (docs/log.md, 2026-11-22) it
-# missed the target by 1% or less. Choosing forms or regimes by hold-outs among so few rows missed by up to 21%.
-RECIPE = FitOptions(form="chinchilla", regime="all", level=0.9)
 # Under eight runs a law of five parameters has next to nothing left to judge it by.
 FEWEST = 8
 # Of the law of N and D that is fitted to them: what rows must carry.

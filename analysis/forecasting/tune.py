@@ -5,8 +5,7 @@ How the optima are found is `forecasting.rate_curves`' business.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +16,12 @@ from analysis.errors import Code, Status, UserError, Warn, status_of
 from analysis.fitting.options import check_level
 from analysis.fitting.result import finite, html_of, notes
 from analysis.forecasting.rate_curves import FEWEST_RATES, Curves, fit_curves, student_reach
-from analysis.shown import Shown
+from analysis.shown import Shown, drawn
 from analysis.tables.columns import numbers
 from analysis.tables.finished import LeftOut, finished_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A rule that costs less of loss is tuned enough: it is what two seeds differ by.
 ENOUGH = 0.005
@@ -144,13 +146,12 @@ class Tuning(Shown):
             row["lower"], row["upper"] = one["interval"]
         return pd.DataFrame(flat)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> "Figure":
         """Draw every rung's curve about its optimum, and the optima against tokens.
 
         Returns matplotlib's Figure; `ax`: two axes of it, in place of new ones.
         """
-        # By its name: no answer needs a picture, and matplotlib takes longer to import than the answer takes.
-        return import_module("analysis.figures.tune").plot_tuning(self, ax)
+        return drawn("tune.plot_tuning", self, ax)
 
     def _repr_html_(self) -> str:
         return html_of(self.summary().splitlines()[:1], self.to_frame(), self.left_out, self.warnings)

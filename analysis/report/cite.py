@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.errors import Code
 from analysis.fitting.fit import fit
 from analysis.fitting.result import Fit, html_of
-from analysis.forecasting.target import RECIPE
+from analysis.forecasting.defaults import RECIPE
 from analysis.laws.bibliography import bibtex
 from analysis.report.source import Source
 from analysis.report.units import units_of

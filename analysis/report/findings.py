@@ -14,10 +14,11 @@ import pandas as pd
 from analysis.detection.emergence import Emergence, emergence
 from analysis.errors import Code, UserError, Warn
 from analysis.fitting.options import FitOptions
+from analysis.forecasting.defaults import RECIPE
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate, used_rows
 from analysis.forecasting.promise import SAME
 from analysis.forecasting.score import Verification
-from analysis.forecasting.target import CUT, FEWEST, RECIPE, Target, choose_target, law_rows
+from analysis.forecasting.target import CUT, FEWEST, Target, choose_target, law_rows
 from analysis.progress import track
 from analysis.report.kept import Kept, along_tokens, by_size, kept_forecasts, of_ladder, with_law
 from analysis.report.noise import seed_noise

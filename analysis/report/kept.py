@@ -14,11 +14,12 @@ import pandas as pd
 from analysis.errors import Code, UserError, Warn
 from analysis.fitting.options import FitOptions
 from analysis.fitting.result import Fit
+from analysis.forecasting.defaults import RECIPE
 from analysis.forecasting.forecast import Prediction, extrapolate
 from analysis.forecasting.promise import SAME, row_hashes
 from analysis.forecasting.registry import registered
 from analysis.forecasting.score import Score, Verification, verify_table
-from analysis.forecasting.target import RECIPE, law_rows
+from analysis.forecasting.target import law_rows
 from analysis.report.source import Source
 from analysis.tables.load import load_table, tasks_of
 

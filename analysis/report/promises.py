@@ -6,9 +6,9 @@ from markupsafe import Markup
 
 from analysis.figures import style
 from analysis.fitting.result import Fit
+from analysis.forecasting.defaults import RECIPE
 from analysis.forecasting.score import KEYS, Score
 from analysis.forecasting.sensitivity import SHIFT
-from analysis.forecasting.target import RECIPE
 from analysis.report import html
 from analysis.report.findings import Findings, Ladders, Law
 from analysis.report.kept import Kept

@@ -13,7 +13,6 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.sources.json_files import read_object
 from analysis.sources.numbers import number
-from analysis.sources.run import Source
 
 _PERCENT = 100.0
 _AGGREGATE = "normalized_aggregate_score"  # a mean of subtasks that are rows themselves
@@ -88,6 +87,3 @@ def _questions(path: Path) -> float:
     task = path.parent.parent / "task.json"
     examples = read_object(task).get("examples") if task.is_file() else None
     return float(len(examples)) if isinstance(examples, list) else float("nan")
-
-
-SOURCE = Source("big_bench", "score files of BIG-bench: task scores", recognises, read)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources.json_files import flat, read_object
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 
 _STATE = "trainer_state.json"
 _EMBEDDING = re.compile(
@@ -41,16 +41,16 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path) -> list[TrackedRun]:
     """Read a state, or of every run below a folder the state of most steps."""
-    if not path.is_dir():
-        return [_run(path)]
     furthest: dict[Path, TrackedRun] = {}
-    for file in _states(path):
+    for file in _states(path) if path.is_dir() else [path]:
         folder, run = _folder(file), _run(file)
         before = furthest.get(folder)
         if before is None or float(str(run.config["global_step"])) >= float(
             str(before.config["global_step"])
         ):
             furthest[folder] = run
+    if all(run.history.empty for run in furthest.values()):
+        raise UserError(f"{path}: nothing has been logged in it (log_history is empty)")
     return list(furthest.values())
 
 
@@ -68,8 +68,8 @@ def _run(file: Path) -> TrackedRun:
     history, steps = state.get("log_history"), state.get("global_step")
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise UserError(f"{file}: log_history is no list of objects: is it a trainer_state.json?")
-    if not history or not isinstance(steps, int):
-        raise UserError(f"{file}: nothing has been logged in it (log_history is empty)")
+    if not isinstance(steps, int):
+        raise UserError(f"{file}: it has no global_step: is it a trainer_state.json?")
     rows = [
         {
             name: value
@@ -79,7 +79,7 @@ def _run(file: Path) -> TrackedRun:
         for row in history
         if _SUMMARY not in row
     ]
-    if not all("step" in row for row in rows) or not rows:
+    if not all("step" in row for row in rows):
         raise UserError(f"{file}: a row of log_history has no step")
     beside = [file.parent / "config.json", _folder(file) / "config.json"]
     config: dict[str, object] = flat(next((read_object(path) for path in beside if path.is_file()), {}))
@@ -96,7 +96,7 @@ def _run(file: Path) -> TrackedRun:
         if isinstance(flos, int | float) and flos > 0 and total > embeddings:
             config["tokens_per_step"] = flos / (6.0 * (total - embeddings)) / steps
     finished = isinstance(state.get("max_steps"), int) and steps >= state["max_steps"]
-    return TrackedRun(_folder(file).name, config, pd.DataFrame(rows), finished)
+    return TrackedRun(_folder(file).name, config, pd.DataFrame(rows or {"step": []}), finished)
 
 
 def _parameters(state: Path) -> tuple[int, int, int] | None:
@@ -124,8 +124,3 @@ def _header(file: Path) -> dict[str, int]:
         raise UserError(
             f"{file}: not whole ({error}); take it out of the folder, or another checkpoint"
         ) from None
-
-
-SOURCE = Source(
-    "hf_trainer", "trainer_state.json of Hugging Face's Trainer, or a folder of its runs", recognises, read
-)

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.sources import names
 from analysis.sources.json_files import flat, object_in, read_lines, read_object
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 
 _SETTINGS = ("config", "hparams", "args", "params", "hyperparameters", "settings", "run_config")
 _STEPS = frozenset({"step", "global_step", "iter", "iteration", "train_step", "steps"})
@@ -100,11 +100,3 @@ def _read(file: Path) -> dict[str, object]:
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())[:200]}") from None
     return flat(found) if isinstance(found, dict) else {}
-
-
-SOURCE = Source(
-    "history_files",
-    "a folder of runs, each with its history as JSON Lines or CSV and its settings as JSON or YAML",
-    recognises,
-    read,
-)

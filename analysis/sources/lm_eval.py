@@ -14,10 +14,10 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.sources.json_files import read_lines, read_object
 from analysis.sources.numbers import size_in
-from analysis.sources.run import Source
 
-_RESULTS = "results*.json"
-_REVISION = re.compile(r"step(\d+)")
+# What the model was called with, in the forms of the versions: "pretrained=NAME,revision=step1000", or an object.
+_ARGUMENT = re.compile(r"\b(pretrained|revision)['\"]?[=:] ?['\"]?([^,'\"}]+)")
+_STEP = re.compile(r"step(\d+)")
 _KEYS = ["run_id", "task", "variant", "metric"]
 
 
@@ -59,14 +59,16 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for depth in ("", "*/", "*/*/") for file in folder.glob(f"{depth}{_RESULTS}"))
+    return sorted(file for depth in ("", "*/", "*/*/") for file in folder.glob(f"{depth}*.json"))
 
 
 def _is_results(path: Path) -> bool:
     if path.suffix != ".json" or not path.is_file():
         return False
-    text = path.read_bytes()
-    return b'"results"' in text[:200] and (b'"n-shot"' in text or b'"versions"' in text)
+    with path.open("rb") as file:
+        text = file.read(200)
+        text += file.read() if b'"results"' in text else b""
+    return b'"results"' in text and (b'"n-shot"' in text or b'"versions"' in text)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -75,15 +77,17 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     if not isinstance(results, dict) or not all(isinstance(scores, dict) for scores in results.values()):
         raise UserError(f"{file}: results is no object of tasks")
     config = found.get("config") or {}
-    revision = str(config.get("model_revision") or "")
-    model = str(found.get("model_name") or config.get("model_args") or file.parent.name)
-    step = _REVISION.search(f"{revision} {config.get('model_args')}")
+    called = dict(_ARGUMENT.findall(str(config.get("model_args"))))
+    revision = str(config.get("model_revision") or called.get("revision") or "")
+    model = str(found.get("model_name") or called.get("pretrained") or file.parent.name)
+    step = _STEP.search(revision)
     groups = set(found.get("group_subtasks") or {}) & set(found.get("groups") or {})
     rows: list[dict[str, Any]] = []
     for task, scores in results.items():
         if task in groups:  # a mean of tasks that are rows themselves
             continue
-        shots = (found.get("n-shot") or {}).get(task)
+        # Before version 0.4 there was one number for all tasks.
+        shots = (found.get("n-shot") or {}).get(task, config.get("num_fewshot"))
         count = ((found.get("n-samples") or {}).get(task) or {}).get("effective")
         chance = _chance(file, task)
         for name, score in scores.items():
@@ -127,8 +131,3 @@ def _chance(file: Path, task: str) -> float:
         len(sample["resps"]) for sample in read_lines(samples) if isinstance(sample.get("resps"), list)
     ]
     return float(np.mean(1.0 / np.array(choices))) if choices and min(choices) > 1 else float("nan")
-
-
-SOURCE = Source(
-    "lm_eval", "results_*.json of lm-evaluation-harness, or a folder of them: task scores", recognises, read
-)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from analysis.errors import UserError
 from analysis.sources.logged import history_of, run_of
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 from analysis.sources.sql import opened
 
 _TABLES = {"runs", "metrics", "params", "tags"}
 _FINISHED = ("FINISHED", "3")  # the file store has its number
 
 
-def is_store(path: Path) -> bool:
+def recognises(path: Path) -> bool:
     """Say whether a file is a database with MLflow's tables, or a folder holds runs as its file store does."""
     try:
         if path.is_dir():
@@ -33,7 +33,7 @@ def is_store(path: Path) -> bool:
         return False
 
 
-def read_store(path: Path) -> list[TrackedRun]:
+def read(path: Path) -> list[TrackedRun]:
     """Read the runs that were not deleted. UserError, one line, where the database is damaged or there is none."""
     if path.is_dir():
         runs = [run for folder in _run_folders(path) if (run := _from_folder(folder))]
@@ -114,6 +114,3 @@ def _plain(text: str) -> object:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-SOURCE = Source("mlflow", "MLflow's SQLite database or its folder mlruns/", is_store, read_store)

@@ -1,6 +1,7 @@
 """Text logs of nanoGPT, nanochat and modded-nanogpt: what their training loops print."""
 
 import ast
+import math
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.sources.json_files import object_in
 from analysis.sources.numbers import number
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 
 _COUNT = r"([\d,]+)"
 _FLOAT = r"(-?(?:\d+\.?\d*(?:e[+-]?\d+)?|nan|inf))"
@@ -39,7 +40,7 @@ _SETTINGS = (
 )
 _OVERRIDE = re.compile(r"(?:Overriding: )?([a-z_0-9]+) = ([^#]+?)\s*(?:#.*)?")
 _STATED = frozenset({"train", "log", "output", "out", "stdout", "main", "run", "training"})
-_LOOKED_AT = 200_000
+_LOOKED_AT = 500_000  # modded-nanogpt and forks of nanochat print their source before anything else
 
 
 def recognises(path: Path) -> bool:
@@ -60,11 +61,11 @@ def read(path: Path) -> list[TrackedRun]:
     config: dict[str, object] = {}
     overriding = ended = False
     shape: list[str] | None = None
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line in map(str.strip, lines):
+    for row in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        line = row.strip()
         if shape is not None:
             shape.append(line)
-            if line == "}":
+            if row == "}":
                 config |= object_in("\n".join(shape))
                 shape = None
         elif line == "Model config:":
@@ -85,8 +86,11 @@ def read(path: Path) -> list[TrackedRun]:
         raise UserError(f"{path}: no step of nanoGPT, nanochat or modded-nanogpt in it")
     _add_params(config)
     name = path.parent.name if path.stem in _STATED and path.parent.name else path.stem
-    # nanochat ends with a summary, the others by doing all their steps.
-    return [TrackedRun(name, config, pd.DataFrame(rows), True if ended else None)]
+    # nanochat ends with a summary, the others by doing all their steps; a loss that is no number ends nothing.
+    diverged = any(math.isnan(value) for value in rows[-1].values())
+    notes = (f"run {name} diverged: the last loss of its log is not a number",) if diverged else ()
+    finished = False if diverged else True if ended else None
+    return [TrackedRun(name, config, pd.DataFrame(rows), finished, notes=notes)]
 
 
 def _literal(text: str) -> object:
@@ -105,6 +109,3 @@ def _add_params(config: dict[str, object]) -> None:
         config["num_params"] = sum(part for part in parts if isinstance(part, float))
     elif isinstance(rounded, float):
         config.setdefault("num_params", rounded * 1e6)
-
-
-SOURCE = Source("nano_log", "text logs of nanoGPT, nanochat and modded-nanogpt", recognises, read)

@@ -1,5 +1,6 @@
 """The formats by kind, and the one rule of which of them a file or a folder is."""
 
+import importlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -9,28 +10,16 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError, nearest
-from analysis.sources import (
-    big_bench,
-    hf_trainer,
-    history_files,
-    lm_eval,
-    mlflow,
-    nano_log,
-    sql,
-    tensorboard,
-    wandb_csv,
-    wandb_offline,
-)
+from analysis.sources.kinds import KINDS
 from analysis.sources.run import Source, TrackedRun, told_apart
 
-# In the order in which they are asked: the more particular first.
-SOURCES: tuple[Source, ...] = tuple(
-    module.SOURCE
-    for module in (
-        *(wandb_csv, tensorboard, mlflow, wandb_offline, hf_trainer, nano_log, lm_eval, big_bench, sql),
-        history_files,
-    )
-)
+
+def _source(kind: str, what: str) -> Source:
+    module = importlib.import_module(f"analysis.sources.{kind}")
+    return Source(kind, what, module.recognises, module.read)
+
+
+SOURCES = tuple(_source(kind, what) for kind, what in KINDS.items())
 # A folder of more files is not looked through: is it the right one?
 MOST_FILES = 20_000
 

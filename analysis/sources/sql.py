@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.sources.run import Source
 
 # Of several tables, the one of this name.
 _PREFERRED = "runs"
@@ -107,8 +106,3 @@ def _library(path: Path) -> Any:
     except ImportError:
         raise UserError(f"{path}: needs DuckDB: pip install 'lmscale[duckdb]'") from None
     return duckdb
-
-
-SOURCE = Source(
-    "sql", "the table of a SQLite or DuckDB file, or a SELECT in a .sql file (DuckDB)", recognises, read
-)

@@ -15,7 +15,7 @@ import numpy as np
 from analysis.errors import UserError
 from analysis.sources.json_files import flat, object_in
 from analysis.sources.logged import history_of, run_of
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 
 _MARK = b"brain.Event:"  # of the first record
 _FRAME = struct.Struct("<QI")  # length, its checksum; then the content and its checksum
@@ -27,7 +27,7 @@ _MOST_FILES = 20_000
 _TEXT_OF_CONFIG = re.compile(r"(^|/)(args|config|model_config|hparams)(/|$)")
 
 
-def is_events(path: Path) -> bool:
+def recognises(path: Path) -> bool:
     """Say whether a file begins as an event file, or a folder holds some and no trainer's own state."""
     if path.is_dir():
         names = [name for _, name in zip(range(_MOST_FILES), _names(path), strict=False)]
@@ -44,7 +44,7 @@ def _names(folder: Path) -> Iterator[str]:
         yield from names
 
 
-def read_events(path: Path) -> list[TrackedRun]:
+def read(path: Path) -> list[TrackedRun]:
     """Read a file, or each run of a folder: its files in the order in which they were begun.
 
     UserError where no file can be read. A file that is cut off or damaged is read as far as it is whole.
@@ -52,7 +52,7 @@ def read_events(path: Path) -> list[TrackedRun]:
     files = sorted(path.rglob("*tfevents*")) if path.is_dir() else [path]
     runs: dict[Path, list[tuple[float, str, Path]]] = {}
     for file in files:
-        if is_events(file):
+        if recognises(file):
             folder, prefix = _run_of(file.parent, path)
             with file.open("rb") as opened:
                 begun = struct.unpack_from("<d", opened.read(24).ljust(24, b"\0"), 13)[0]
@@ -199,6 +199,3 @@ def _scalar(value: Any, config: dict[str, object]) -> float | None:
         return None
     found = tensor_util.make_ndarray(tensor)
     return float(found) if found.size == 1 else None
-
-
-SOURCE = Source("tensorboard", "TensorBoard event files, or a folder of them", is_events, read_events)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources import names
-from analysis.sources.run import Source, TrackedRun, told_apart
+from analysis.sources.run import TrackedRun, told_apart
 from analysis.sources.tokens import horizon_steps
 
 _FINISHED = {
@@ -30,7 +30,7 @@ _META = frozenset(
         *("GPU Count", "GPU Type"),
     ]
 )
-_TIMES = ("time", "timestamp", "runtime", "wall")
+_TIMES = frozenset({"time", "timestamp", "runtime", "wall"})
 _BOUNDS = ("__MIN", "__MAX")
 
 
@@ -96,7 +96,8 @@ def _kind(path: Path) -> str:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return ""
     header = _header(path)
-    if {"Name", "State"} <= set(header) and {"Created", "Runtime", "Notes", "User", "ID"} & set(header):
+    # Which of its columns a table has is chosen on its page.
+    if "Name" in header and len(_META & set(header)) > 2:
         return "runs"
     curves = [name for name in header[1:] if not name.endswith(_BOUNDS)]
     bounded = set(header) & {f"{name}{bound}" for name in curves for bound in _BOUNDS}
@@ -125,7 +126,7 @@ def _table(path: Path) -> pd.DataFrame:
 def _chart(path: Path) -> Iterator[TrackedRun]:
     table = _table(path)
     x = str(table.columns[0])
-    if any(word in names.plain(x) for word in _TIMES):
+    if _TIMES & set(names.plain(x).split("_")):
         raise UserError(
             f"{path}: the curves are drawn over {x}; set the chart's x axis to Step and export again"
         )
@@ -164,7 +165,7 @@ def _runs(path: Path) -> Iterator[TrackedRun]:
     for row in table.to_dict("records"):
         values = {str(name): value for name, value in row.items() if not pd.isna(value)}
         name, state = str(values.get("Name", "")), str(values.get("State", "")).lower()
-        if state not in _FINISHED:
+        if "State" in table and state not in _FINISHED:
             raise UserError(f"{path}: run {name!r}: State is {state!r}; W&B writes {', '.join(_FINISHED)}")
         config = {key: value for key, value in values.items() if key not in _META}
         # Last values stand among the settings; which is which is told by their names alone.
@@ -174,7 +175,7 @@ def _runs(path: Path) -> Iterator[TrackedRun]:
         ]
         step = config.get("_step")
         horizon = horizon_steps(config)
-        if step is None and horizon and _FINISHED[state]:
+        if step is None and horizon and _FINISHED.get(state, True):
             step = horizon[0]
         history = pd.DataFrame(
             [{"step": np.nan if step is None else step, **{m: config[m] for m in metrics}}]
@@ -183,14 +184,6 @@ def _runs(path: Path) -> Iterator[TrackedRun]:
             name,
             {key: value for key, value in config.items() if key not in metrics},
             history,
-            _FINISHED[state],
+            _FINISHED.get(state),
             str(values.get("Group", "")),
         )
-
-
-SOURCE = Source(
-    "wandb_csv",
-    "CSV files that W&B exports: charts, the table of runs, or a folder of both",
-    recognises,
-    read,
-)

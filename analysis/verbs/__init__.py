@@ -1,6 +1,7 @@
 """One module a verb, listed in `catalogue`: `add_arguments(parser)` and `run(table, args) -> Answer`.
 
-The command line is their only caller; the work itself is in `analysis`, as functions.
+The command line is their only caller; the work itself is in `analysis`, as functions. What computes (pandas, scipy,
+matplotlib and all that imports them) is imported in `run`, so that --help and a mistake are answered at once.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The verbs by name: what each does in a line, and commands that work, for `--help`.
 
-Here and not in the verbs' modules, which import what they compute with: a list of them prints at once.
+Here and not in the verbs' modules: a list of them prints without importing any.
 """
 
 from dataclasses import dataclass

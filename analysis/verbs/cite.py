@@ -2,15 +2,15 @@
 
 import argparse
 from dataclasses import replace
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.fitting.options import FitOptions
-from analysis.forecasting.target import RECIPE
-from analysis.report.cite import cite
-from analysis.report.source import Source
+from analysis.forecasting.defaults import RECIPE
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fit_options(parser, replace(FitOptions(), form=RECIPE.form, regime=RECIPE.regime, level=RECIPE.level))
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Fit, and say what must be stated."""
+    from analysis.report.cite import cite
+    from analysis.report.source import Source
+
     said = cite(table, Source(args.table, args.columns, args.where, args.same), **fit_options(args))
     return Answer(said.to_json(), said.summary())

@@ -2,19 +2,17 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from analysis.detection.emergence import emergence
 from analysis.errors import UserError
-from analysis.forecasting.compare import Comparison, compare
-from analysis.forecasting.ranking import Ranking, compare_all
-from analysis.forecasting.recipes import with_seconds
-from analysis.forecasting.thresholds import Moved, moved_thresholds
-from analysis.tables.load import is_run_folder, load_table, tasks_of
-from analysis.tables.science import COLUMN
-from analysis.tables.where import no_such_column
 from analysis.verbs import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.forecasting.compare import Comparison
+    from analysis.forecasting.ranking import Ranking
+    from analysis.forecasting.thresholds import Moved
 
 # Draws of a task's tests: enough for a least p of a thousandth.
 TASK_DRAWS = 1000
@@ -42,8 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plots", metavar="FOLDER", help="write compare.svg and compare.png there")
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Compare, and say so."""
+    from analysis.forecasting.compare import compare
+    from analysis.forecasting.ranking import compare_all
+
     tables = _split(table, args.by, args.others) if args.by else _loaded(table, args)
     differs = [name.strip() for name in args.differs.split(",") if name.strip()]
     if args.by and not differs and args.by not in table:
@@ -76,7 +77,10 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
     return Answer(found.to_json(), text)
 
 
-def _loaded(table: pd.DataFrame, args: argparse.Namespace) -> dict[str, pd.DataFrame]:
+def _loaded(table: "pd.DataFrame", args: argparse.Namespace) -> "dict[str, pd.DataFrame]":
+    from analysis.forecasting.recipes import with_seconds
+    from analysis.tables.load import is_run_folder, load_table
+
     if not args.others:
         raise UserError(
             "one table: name another (analysis compare A B), or a column that splits it (--by COLUMN)"
@@ -94,8 +98,11 @@ def _loaded(table: pd.DataFrame, args: argparse.Namespace) -> dict[str, pd.DataF
     }
 
 
-def _split(table: pd.DataFrame, by: str, others: list[str]) -> dict[str, pd.DataFrame]:
+def _split(table: "pd.DataFrame", by: str, others: list[str]) -> "dict[str, pd.DataFrame]":
     """Split a table by a column, or by a field of its runs' sciences; the first value is the baseline."""
+    from analysis.tables.science import COLUMN
+    from analysis.tables.where import no_such_column
+
     if others:
         raise UserError(
             f"--by {by}: splits one table, and {' '.join(others)} is given besides; give one or the other"
@@ -119,9 +126,13 @@ def _split(table: pd.DataFrame, by: str, others: list[str]) -> dict[str, pd.Data
 
 
 def _tasks(
-    first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame], level: float, seed: int
-) -> tuple[Moved, ...]:
+    first: "tuple[str, pd.DataFrame]", second: "tuple[str, pd.DataFrame]", level: float, seed: int
+) -> "tuple[Moved, ...]":
     """The thresholds of the runs that are compared, for two folders with tasks."""
+    from analysis.detection.emergence import emergence
+    from analysis.forecasting.thresholds import moved_thresholds
+    from analysis.tables.load import tasks_of
+
     tables = []
     for source, runs in (first, second):
         scores = tasks_of(source)

@@ -2,12 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from analysis.curves.curves import curves
 from analysis.errors import UserError
 from analysis.verbs import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pictures", metavar="FOLDER", help="draw the curves and their collapse there")
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Fit, predict, and say so."""
+    from analysis.curves.curves import curves
+
     if args.pictures and not Path(args.pictures).is_dir():
         raise UserError(f"--pictures {args.pictures}: no such folder")
     found = curves(

@@ -1,17 +1,17 @@
 """`python -m analysis design TABLE --candidates FILE --at ... --budget F`: what to run next."""
 
 import argparse
-
-import numpy as np
-import pandas as pd
+import math
+from typing import TYPE_CHECKING
 
 from analysis.errors import UserError
-from analysis.forecasting.design import MOST_SEEDS, design
-from analysis.forecasting.forecast import DEFAULTS
-from analysis.tables.load import load_table
+from analysis.forecasting.defaults import EXTRAPOLATED, MOST_SEEDS
 from analysis.verbs import Answer
 from analysis.verbs.extrapolate import point
 from analysis.verbs.fit import add_fit_options, fit_options
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--at", metavar="NAME=VALUE,...", help="the target: params=1e9,tokens=2e10")
     parser.add_argument(
-        "--budget", type=float, default=np.inf, metavar="FLOPS", help="to be spent, in the cost's units"
+        "--budget", type=float, default=math.inf, metavar="FLOPS", help="to be spent, in the cost's units"
     )
     parser.add_argument(
         "--width", type=float, default=0.0, metavar="W", help="half-width wanted: .03 is +-3%% of loss"
@@ -36,11 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"most runs of one candidate ({MOST_SEEDS})",
     )
-    add_fit_options(parser, DEFAULTS)
+    add_fit_options(parser, EXTRAPOLATED)
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Choose the runs, and say so."""
+    from analysis.forecasting.design import design
+    from analysis.tables.load import load_table
+
     if not args.at:
         raise UserError("nothing to aim at: give the target, --at params=NUMBER,tokens=NUMBER")
     candidates = table

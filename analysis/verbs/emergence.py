@@ -2,12 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from analysis.detection.emergence import emergence
-from analysis.tables.run_folder import answer_lengths
 from analysis.verbs import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLE = "tasks"
 
@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pictures", metavar="FOLDER", help="draw the curves, the twins and the scores against loss there")
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
+    from analysis.detection.emergence import emergence
+    from analysis.tables.run_folder import answer_lengths
+
     lengths = answer_lengths(Path(args.table)) if Path(args.table).is_dir() else None
     found = emergence(
         table,

@@ -1,15 +1,15 @@
 """`python -m analysis extrapolate TABLE --budget F`: the loss of runs that were not made."""
 
 import argparse
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.errors import UserError
-from analysis.forecasting.forecast import DEFAULTS, extrapolate
-from analysis.tables.load import load_table
-from analysis.tables.renaming import parse_columns
+from analysis.forecasting.defaults import EXTRAPOLATED
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at", action="append", default=[], metavar="NAME=VALUE,...", help="params=1e9,tokens=2e10"
     )
     parser.add_argument("--targets", metavar="FILE", help="a table of runs to predict (params, tokens)")
-    add_fit_options(parser, DEFAULTS)
+    add_fit_options(parser, EXTRAPOLATED)
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Fit, predict, and say so."""
+    from analysis.forecasting.forecast import extrapolate
+    from analysis.tables.load import load_table
+
     forecast = extrapolate(
         table,
         budgets=args.budget,
@@ -44,6 +47,10 @@ def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
 
 def point(text: str, columns: str) -> dict[str, float]:
     """Read `params=1e9,tokens=2e10` as columns, under their own names or those that --columns renames."""
+    import pandas as pd
+
+    from analysis.tables.renaming import parse_columns
+
     point = {}
     for item in text.split(","):
         name, equals, value = item.partition("=")

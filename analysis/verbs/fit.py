@@ -2,13 +2,13 @@
 
 import argparse
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from analysis.fitting.fit import fit
 from analysis.fitting.options import FitOptions
 from analysis.verbs import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +41,10 @@ def fit_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name in names}
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Fit, and say so."""
+    from analysis.fitting.fit import fit
+
     fitted = fit(table, **fit_options(args))
     text = fitted.summary()
     if args.plots:

@@ -3,17 +3,16 @@
 import argparse
 import os
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.errors import UserError
-from analysis.forecasting.promise import Request, promise
-from analysis.forecasting.registry import head, register
-from analysis.forecasting.target import RECIPE
-from analysis.tables.load import load_table, tasks_of
+from analysis.forecasting.defaults import RECIPE
 from analysis.verbs import Answer
 from analysis.verbs.extrapolate import point
 from analysis.verbs.fit import add_fit_options, fit_options
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +49,12 @@ def forecasts_folder(table: str, given: str | None) -> Path:
     return (path if path.is_dir() else path.parent) / "forecasts"
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Forecast, register, and say so."""
+    from analysis.forecasting.promise import Request, promise
+    from analysis.forecasting.registry import head, register
+    from analysis.tables.load import load_table, tasks_of
+
     folder = forecasts_folder(args.table, args.out)
     source = {
         "table": os.path.relpath(args.table, folder),

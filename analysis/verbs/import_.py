@@ -3,14 +3,15 @@
 import argparse
 import json
 from pathlib import Path
-from typing import BinaryIO
-
-import pandas as pd
+from typing import TYPE_CHECKING, BinaryIO
 
 from analysis.errors import UserError
-from analysis.sources.registry import SOURCES
+from analysis.sources.kinds import KINDS
 from analysis.tables.atomic import check_target, write_whole
 from analysis.verbs import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ENDINGS = (".parquet", ".csv", ".jsonl")
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `import`."""
     add = parser.add_argument
     add("--out", metavar="FILE", type=_target, help="write the table there: .parquet, .csv or .jsonl")
-    kinds = "; ".join(f"{source.kind}: {source.what}" for source in SOURCES)
+    kinds = "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
     add(
         "--source",
         dest="source_kind",
@@ -35,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Write the table, and say what was taken for what."""
+
     if args.out:
         _write(table, args.out)
     runs = int(table["run_id"].nunique()) if "run_id" in table else None
@@ -65,7 +67,7 @@ def _target(name: str) -> Path:
     return path
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
+def _write(table: "pd.DataFrame", path: Path) -> None:
     """Write the table whole or not at all, in the form that the name's ending asks for."""
     plain = table.reset_index(drop=True)
     plain.attrs = {}

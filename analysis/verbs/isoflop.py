@@ -1,13 +1,15 @@
 """`python -m analysis isoflop TABLE`: compute-optimal sizes and their exponents."""
 
 import argparse
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.fitting.options import FitOptions
-from analysis.forecasting.isoflop import METHODS, isoflop
+from analysis.forecasting.defaults import METHODS
 from analysis.verbs import Answer
 from analysis.verbs.fit import add_fit_options, fit_options
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fit_options(parser, FitOptions(), ("bootstrap", "group", "seed", "level"))
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Find the optima, and say so."""
+    from analysis.forecasting.isoflop import isoflop
+
     found = isoflop(table, method=args.method, **fit_options(args))
     return Answer(found.to_json(), found.summary())

@@ -2,17 +2,15 @@
 
 import argparse
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.errors import UserError
-from analysis.figures import style
-from analysis.report.beside import figures_in
-from analysis.report.findings import ladders
-from analysis.report.pictures import every_picture
-from analysis.report.source import Source
-from analysis.tables.load import is_run_folder
 from analysis.verbs import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.report.source import Source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +27,8 @@ def add_out(parser: argparse.ArgumentParser) -> None:
 
 def out_folder(args: argparse.Namespace) -> Path:
     """Return the folder to write into, made if it is not there."""
+    from analysis.tables.load import is_run_folder
+
     if args.out is None and not is_run_folder(args.table):
         raise UserError(f"--out: name a folder for what is written about {args.table}, e.g. --out report")
     folder = Path(args.out) if args.out is not None else Path(args.table) / "report"
@@ -42,13 +42,20 @@ def out_folder(args: argparse.Namespace) -> Path:
     return folder
 
 
-def source_of(args: argparse.Namespace) -> Source:
+def source_of(args: argparse.Namespace) -> "Source":
     """Return the table as it was asked for, so that the answer can say how to ask again."""
+    from analysis.report.source import Source
+
     return Source(args.table, args.columns, args.where, args.same, args.out or "")
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Draw them all, and say which files were written."""
+    from analysis.figures import style
+    from analysis.report.beside import figures_in
+    from analysis.report.findings import ladders
+    from analysis.report.pictures import every_picture
+
     folder = out_folder(args)
     told = ladders(table, source_of(args))
     with style.styled():

@@ -2,12 +2,13 @@
 
 import argparse
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from analysis.report.page import report, summary, to_json
 from analysis.verbs import Answer
 from analysis.verbs.plots import add_out, out_folder, source_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser)
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Write the page, and say its headline."""
+    from analysis.report.page import report, summary, to_json
+
     path, told = report(table, source_of(args), out_folder(args), datetime.now(UTC).date())
     return Answer(to_json(told, path), summary(told, path))

@@ -1,11 +1,12 @@
 """`python -m analysis tune TABLE`: the best rate of every rung and horizon, and how far a rule was from it."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from analysis.forecasting.tune import tune
 from analysis.verbs import Answer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plots", metavar="FOLDER", help="write tune.svg and tune.png there")
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Find the optima, and say so."""
+    from analysis.forecasting.tune import tune
+
     found = tune(table, rule=args.rule, level=args.level)
     text = found.summary()
     if args.plots:

@@ -1,12 +1,13 @@
 """`python -m analysis verify TABLE`: every registered forecast against what was measured."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from analysis.forecasting.score import verify_table
 from analysis.verbs import Answer
 from analysis.verbs.forecast import add_out, forecasts_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "--forecasts")
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Score, draw, and say so."""
+    from analysis.forecasting.score import verify_table
+
     folder = forecasts_folder(args.table, args.forecasts)
     found = verify_table(args.table, table, folder)
     text = found.summary()

@@ -4,12 +4,13 @@ import argparse
 import contextlib
 import os
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.errors import UserError
 from analysis.verbs import Answer
-from analysis.watch.serve import Watch, server
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The folder may not be there yet.
 TABLE = None
@@ -20,8 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (one that is free)")
 
 
-def run(table: pd.DataFrame, args: argparse.Namespace) -> Answer:
+def run(table: "pd.DataFrame", args: argparse.Namespace) -> Answer:
     """Serve until Ctrl-C."""
+    from analysis.watch.serve import Watch, server
+
     folder = Path(args.table)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: watch follows a folder of runs, runs/<experiment>; this is a file")

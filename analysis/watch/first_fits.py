@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError
+from analysis.forecasting.defaults import RECIPE
 from analysis.forecasting.forecast import Forecast, Prediction, extrapolate
-from analysis.forecasting.target import FEWEST, RECIPE, law_rows
+from analysis.forecasting.target import FEWEST, law_rows
 from analysis.tables.finished import finished_rows
 from analysis.tables.run_folder import read_runs
 from analysis.tables.science import largest_science

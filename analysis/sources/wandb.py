@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.sources.json_files import flat
 from analysis.sources.logged import run_of
-from analysis.sources.run import Source, TrackedRun
+from analysis.sources.run import TrackedRun
 
 _HEADER = b":W&B"
 _BLOCK = 32768
@@ -22,11 +22,11 @@ _PIECE = struct.Struct("<IHB")  # checksum, length, kind
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
-def is_offline(path: Path) -> bool:
+def recognises(path: Path) -> bool:
     """Say whether a file is a run's log, or a folder holds some: a run's, a wandb folder, or the one it lies in."""
     try:
         if path.is_dir():
-            return any(is_offline(file) for file in _logs(path))
+            return any(recognises(file) for file in _logs(path))
         with path.open("rb") as file:
             return file.read(4) == _HEADER
     except OSError:
@@ -38,7 +38,7 @@ def _logs(folder: Path) -> list[Path]:
     return sorted({file.resolve(): file for file in found if "latest-run" not in file.parts}.values())
 
 
-def read_offline(path: Path) -> list[TrackedRun]:
+def read(path: Path) -> list[TrackedRun]:
     """Read a run's log, or those of a folder: the logs of one id, which restarts leave, are one run."""
     runs: dict[str, list[_Log]] = {}
     for file in _logs(path) if path.is_dir() else [path]:
@@ -154,8 +154,3 @@ def _joined(logs: list[_Log]) -> TrackedRun:
     history = pd.DataFrame(rows, columns=None if rows else ["step"])
     named = {"group": last.group, **config} if last.group else config
     return run_of(last.name or last.id, {"run_id": last.id} | named, history, last.finished, note)
-
-
-SOURCE = Source(
-    "wandb", "offline folders of Weights & Biases (wandb/offline-run-*)", is_offline, read_offline
-)
