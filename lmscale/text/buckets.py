@@ -77,6 +77,7 @@ def kept(data: DataConfig, folder: Path, remove: bool = False) -> Iterator[Kept 
             text = content[begin : begin + size]
             yield Kept(place, python, source, name, text, heldout=place < border or first)
             first = False
+        content = b""  # before the next one is read
 
 
 def _bucket(folder: Path, number: int) -> Path:
