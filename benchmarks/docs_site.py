@@ -1,4 +1,4 @@
-"""A hook of mkdocs: pages that the site has from elsewhere in the checkout, and links that leave docs/.
+"""A hook of mkdocs: pages that the site has from elsewhere in the checkout, links that leave docs/, sessions.
 
 The front page is README.md, the tutorials are examples/*.py, so neither is written twice.
 """
@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from griffe import Extension, Object
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,20 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Name a file of the checkout in place of a link to it: the site does not have it."""
     return re.sub(r"\[([^\]]*)\]\((?:\.\./|(?=results/))([^)]*)\)", r"\1 (`\2`)", markdown)
+
+
+class Sessions(Extension):
+    """Show the examples of docstrings as what was typed: in Markdown `>>>` is a quotation of a quotation."""
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        """Change what the page of an object says."""
+        if obj.docstring:
+            obj.docstring.value = fenced(obj.docstring.value)
+
+
+def fenced(text: str) -> str:
+    """Put every session of a docstring, from its first >>> to a blank line, into a fence."""
+    return re.sub(r"^>>> (?:.+\n?)+", lambda typed: f"```pycon\n{typed[0].rstrip()}\n```\n", text, flags=re.M)
 
 
 def _moved(text: str) -> str:

@@ -1,6 +1,7 @@
 """The command `lmscale` (`python -m lmscale`): answers what needs no Hydra, and hands over to `lmscale.launch`."""
 
 import importlib.util
+import os
 import sys
 
 from lmscale.usage import usage
@@ -12,7 +13,10 @@ def main() -> int:
     """Run the application; 2 with one line where what it needs is not installed."""
     asked = set(sys.argv[1:])
     if asked & {"-h", "--help"}:
-        print(usage())
+        try:
+            print(usage(), flush=True)
+        except BrokenPipeError:  # `| head` has read enough; Python would complain again when it closes stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if "--version" in asked:
         import lmscale

@@ -132,6 +132,11 @@ def _check_options(typed: list[str]) -> None:
         if option.startswith("--") and not any(name.startswith(option) for name in known):
             meant = did_you_mean(option, known) or "lmscale --help lists them"
             raise UserError(f"{option}: no such option; {meant}")
+    modes = [
+        word for word in typed if re.fullmatch(r"-[mrci]|--(multirun|run|cfg|info|shell-completion)", word)
+    ]
+    if len(modes) > 1:
+        raise UserError(f"{' '.join(modes)}: only one of them at a time")
 
 
 def _whose_sweeps(typed: list[str]) -> None:
@@ -157,7 +162,8 @@ def _unreadable(error: OverrideParseException) -> str:
     """The sentence for an argument that Hydra cannot read."""
     word = error.override
     if "=" not in word:
-        if meant := did_you_mean(word, ACTIONS, "action="):
+        experiments = [file.stem for file in SWEEPS.glob("experiment/*.yaml")]
+        if meant := did_you_mean(word, ACTIONS, "action=") or did_you_mean(word, experiments, "experiment="):
             return f"{word}: give NAME=VALUE; {meant}"
         remedy = "give NAME=VALUE; a value with blanks goes between quotes, name='two words'"
         return f"{word}: {remedy} (in make: ARGS=\"'name=two words'\")"
@@ -174,6 +180,8 @@ def _unknown_key(error: Exception) -> str | None:
         known = [str(name) for name in node if not str(name).startswith("_")] if node is not None else []
         parent = named[1][: named[1].find(f".{key}") + 1]
         return f"{named[1]}: unknown key; {nearest(parent, str(key), known)}" if known else None
+    if named and (meant := did_you_mean(named[1], ["experiment"])):  # a group, and no field
+        return f"{named[1]}: unknown key; {meant}"
     return unknown_key(SweepConfig, named[1]) if named else None
 
 

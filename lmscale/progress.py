@@ -152,11 +152,16 @@ class Display:
 
     def _table(self, done: set[str], left: str) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=f"{len(done)} of {len(self.plan.packs)} packs done, {left} left", box=None)
+        every, running = len(self.plan.packs), self._running(done)
+        title = f"{len(done)} of {every} packs done" + (f", {left} left" if left != "-" else "")
+        if not running:  # a head without rows tells nothing
+            return Text(title if len(done) == every else f"{title}; no step yet of the next")
+        table = Table(title=title, title_justify="left", box=None)
         for name in ("rung", "kind", "seed", "step", "loss", "tokens/s", "GFLOP/s", "on"):
             table.add_column(name, justify="right")
-        for pack, line in self._running(done):
+        for pack, line in running:
             run = pack.runs[0]
             table.add_row(
                 str(run.dial),

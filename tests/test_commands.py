@@ -54,6 +54,15 @@ def test_analysis_answers_where_nothing_that_trains_is_installed(tmp_path: Path)
     assert ended.stdout.startswith("chinchilla: L = E + A / N^alpha") and ended.stderr == ""
 
 
+def test_a_checkout_whose_python_has_nothing_installed_says_so_in_one_line() -> None:
+    code = (
+        WITHOUT.format(names={"pandas"}) + "import runpy\nrunpy.run_module('analysis', run_name='__main__')"
+    )
+    ended = python(code, "fit", "runs.csv")
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("analysis: pandas is not installed for ")
+
+
 def test_training_without_its_extra_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +134,20 @@ def test_every_verb_is_listed_and_its_examples_can_be_typed() -> None:
 def test_an_option_that_hydra_does_not_have(word: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         launch._check_options(["--info", "searchpath", "--config-dir=x", word, "job"])
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error() -> None:
+    asked = [sys.executable, "-m", "lmscale", "--help"]
+    with subprocess.Popen(asked, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_two_things_that_hydra_does_one_at_a_time() -> None:
+    with pytest.raises(UserError, match="-m --cfg: only one of them"):
+        launch._check_options(["-m", "optim.b2=.95,.98", "--cfg", "job"])
 
 
 def test_words_that_are_nearly_right_are_guessed() -> None:

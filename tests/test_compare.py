@@ -1,12 +1,14 @@
 """Two recipes: known multipliers are found, equal ones are not called, unlike ones are refused, tuning is seen."""
 
 import json
+import re
 from pathlib import Path
 
 import made_ladder
 import numpy as np
 import pandas as pd
 import pytest
+from mute import mute
 
 from analysis.cli import main
 from analysis.errors import Code, UserError
@@ -142,6 +144,7 @@ def test_a_law_of_compute_stands_in_where_tokens_go_with_size() -> None:
     found = compare(*tables, targets=[3e18])
     assert found.paths.alone and found.multipliers[-1].lower < 1.5 < found.multipliers[-1].upper
     plain = compare(*(t[["flops", "loss"]] for t in tables), targets=[3e18])
+    assert mute(found.plot()) == mute(plain.plot()) == []
     assert plain.paths.alone and plain.verdict == "better"
 
 
@@ -233,7 +236,12 @@ def test_run_folders_say_in_what_they_differ(
         1, rel=0.01
     )
     assert answer["seconds"]["speed"] == pytest.approx(1) and answer["tuned"]["b"] is False
-    assert (tmp_path / "compare.svg").stat().st_size > 10_000
+    drawn = (tmp_path / "compare.svg").read_text()
+    data = pd.read_csv(tmp_path / "compare.csv")
+    for which, name in (("A", "adamw"), ("B", "muon")):
+        runs = data[(data["recipe"] == which) & (data["series"] == "run")]
+        told = re.findall(rf"<title>([^:<]*): [^<]*, loss [^<]*, {name}</title>", drawn)
+        assert sorted(told) == sorted(runs["run_id"]) and len(told) > 5
     tasks = {t["task"]: t for t in answer["tasks"]}
     assert tasks["copy"]["lower"] < 1 < tasks["copy"]["upper"]
     assert main(["compare", str(a), str(b), "--differs", "schedule"]) == 2

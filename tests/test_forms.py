@@ -1,6 +1,7 @@
 """Each form computes what its paper says, with the right derivatives and translations."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -138,6 +139,18 @@ def test_a_function_without_a_known_derivative_is_named() -> None:
 def test_an_unknown_form_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match="chinchilla6"):
         get_form("chinchila")
+
+
+def test_a_law_that_its_file_does_not_have_is_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "law.py"
+    file.write_text("from analysis import own_form\n")
+    with pytest.raises(UserError, match="product is no law of this file"):
+        get_form(f"{file}:product")
+    made_law = 'product = own_form(lambda p, x: p.E + p.G / x.params, {"E": (0, 5), "G": (1, 9)})\n'
+    file.write_text("from analysis import own_form\n" + made_law)
+    with pytest.raises(UserError, match="prodct is no law of this file; did you mean product"):
+        get_form(f"{file}:prodct")
+    assert isinstance(get_form(f"{file}:product"), Form)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ def test_overrides_stand_together_before_the_options() -> None:
     [
         (["runs=my", "runs"], "runs: give NAME=VALUE; a value with blanks goes between quotes"),
         (["data.files=[a"], "data.files=[a: not readable"),
+        (["smoke"], "smoke: give NAME=VALUE; did you mean experiment=smoke?"),
+        (["experimnt=smoke"], "experimnt: unknown key; did you mean experiment?"),
     ],
 )
 def test_what_cannot_be_read_says_how_to_quote(tmp_path: Path, overrides: list[str], sentence: str) -> None:
@@ -193,6 +196,13 @@ def test_a_terminal_that_goes_away_stops_the_talk_and_not_the_training(
         progress.Display.say(progress.Display.__new__(Silent), "a line")  # type: ignore[type-var]
         monkeypatch.undo()
         assert hushed == [True]
+
+
+def test_a_display_shows_no_head_of_a_table_without_rows() -> None:
+    shown = progress.Display.__new__(progress.Display)
+    shown.plan, shown._running = SimpleNamespace(packs=[1, 2]), lambda done: []
+    assert str(shown._table({"a"}, "-")) == "1 of 2 packs done; no step yet of the next"
+    assert str(shown._table({"a", "b"}, "0s")) == "2 of 2 packs done, 0s left"
 
 
 class Silent(progress.Display):

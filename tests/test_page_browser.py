@@ -2,10 +2,12 @@
 
 import functools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,9 @@ def _forecast(table: pd.DataFrame, *, budgets: Any = (), targets: Any = None, **
     said = [
         Prediction(n, d, c, loss, 0.96 * loss, 1.05 * loss, 0.9, c / table.flops.max())
         for n, d, c, loss in zip(
-            asked.params, asked.tokens, asked.flops, _law().fit.predict(asked), strict=True
+            *(asked[name].tolist() for name in ("params", "tokens", "flops")),
+            _law().fit.predict(asked).tolist(),
+            strict=True,
         )
     ]
     return replace(_law(), predictions=tuple(said))
@@ -195,6 +199,7 @@ def test_nothing_is_asked_for_cut_or_on_top_of_another(
         assert window.ask(CUT) == []
         assert window.ask(OVERLAPS) == []
         assert window.ask(FAINT) == []
+        assert window.ask(BLANK) == [] and window.ask("document.querySelectorAll('p:empty').length") == 0
     window.open(pages[shape], dark=True)
     assert window.ask(FAINT) == []
     assert window.ask("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
@@ -207,7 +212,31 @@ def test_paper_holds_every_column(window: Browser, pages: dict[str, Path], shape
     assert window.ask(CUT) == [] and window.ask(OVERLAPS) == []
     assert window.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not window.ask("document.querySelector('nav').checkVisibility()")
+    # No heading is left behind alone by what does not break.
+    kept = "summary + :is(figure, .answer, .warn), summary + .small + .answer"
+    short = f"""[...document.querySelectorAll('{kept}')].filter(next => {{
+        const room = getComputedStyle(next.parentElement.firstElementChild).paddingBottom;
+        const start = next.parentElement.firstElementChild.getBoundingClientRect().bottom - parseFloat(room);
+        return Math.min(next.getBoundingClientRect().bottom - start, 420) > parseFloat(room);
+    }}).map(next => next.innerText)"""
+    assert window.ask(short) == []
+    # Small print is smaller than the sentences that it belongs to.
+    size = "parseFloat(getComputedStyle(document.querySelector('%s')).fontSize)"
+    assert [round(window.ask(size % what), 1) for what in ("body", ".about")] == [13.3, 11.5]
     assert window.pdf().startswith(b"%PDF")
+
+
+# Rows that say nothing, or of which more than three lines are empty.
+BLANK = """[...document.querySelectorAll("tbody tr")].filter(row => row.checkVisibility()).filter(row => {
+  const said = document.createRange();
+  said.selectNodeContents(row);
+  const ends = [...said.getClientRects()].map(box => box.bottom);
+  const words = [...row.cells].map(cell => {
+    said.selectNodeContents(cell);
+    return said.getBoundingClientRect().bottom;
+  });
+  return !row.innerText.trim() || row.getBoundingClientRect().bottom - Math.max(...words, 0) > 50 || !ends.length;
+}).map(row => row.innerText.slice(0, 40))"""
 
 
 def test_the_caveats_of_tasks_are_seen_at_every_width(window: Browser, pages: dict[str, Path]) -> None:
@@ -252,6 +281,16 @@ def test_points_tell_their_run_to_mouse_and_keyboard(window: Browser, pages: dic
     assert len({words.split(": ")[0] for words in told}) == 3 and {w.split(": ")[0] for w in told} <= runs
     window.key("Escape")
     assert window.ask("document.getElementById('tip').hidden")
+
+
+def test_a_command_breaks_between_its_words(window: Browser, pages: dict[str, Path]) -> None:
+    written = re.findall(r"<code>(.*?)</code>", pages["parts"].read_text(encoding="utf-8"))
+    window.open(pages["parts"], 400)
+    codes = "[...document.querySelectorAll('code')]"
+    assert window.ask(f"{codes}.map(code => code.textContent)") == list(map(unescape, written))
+    lines = f"{codes}.flatMap(c => [...c.children]).filter(w => w.textContent.length < 25)"
+    assert window.ask(f"{lines}.length") > 50
+    assert window.ask(f"{lines}.filter(w => w.offsetHeight > 30).map(w => w.textContent)") == []
 
 
 def test_tables_sort_by_what_their_cells_mean(window: Browser, pages: dict[str, Path]) -> None:

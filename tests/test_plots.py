@@ -1,5 +1,6 @@
 """The pictures: written as files, drawn for odd tables too, labels that say what they should."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -11,11 +12,17 @@ from hypothesis import strategies as st
 from made_curves import CURVES, scores
 from made_ladder import TASKS, write_ladder
 from matplotlib.figure import Figure
+from mute import mute
 
-from analysis import emergence, load_table
+from analysis import emergence, fit, load_table
 from analysis.cli import main
 from analysis.detection.noise import level_and_error
 from analysis.figures import ladder, style, task_data, tasks
+from analysis.figures.forecast import loss_compute, loss_compute_data
+from analysis.figures.growing import loss_curves
+from analysis.figures.law import plot_contours, plot_fit, plot_residuals
+from analysis.forecasting.forecast import extrapolate
+from analysis.report import findings as module
 from analysis.report.findings import findings
 from analysis.report.pictures import pictures
 from analysis.report.source import Source
@@ -35,6 +42,33 @@ def test_every_picture_is_written_as_svg_and_png(tmp_path: Path, capsys: pytest.
         assert {".svg": b"<?xml", ".png": b"\x89PNG", ".csv": b",", ".json": b"[{"}[
             Path(line).suffix
         ] in start
+
+
+def test_every_point_of_every_picture_tells_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "extrapolate", functools.partial(extrapolate, bootstrap=20))
+    monkeypatch.setattr(module, "emergence", functools.partial(emergence, draws=200))
+    folder = write_ladder(tmp_path / "made", widths=(16, 24, 32), seeds=(0,), diverge=[(32, 0)])
+    told = findings(load_table(folder), Source(str(folder)))
+    scored = emergence(scores({name: CURVES[name] for name in ("smooth_line", "emergent_step")}), draws=200)
+    rows = told.rows.assign(ngram_bigram=2.0, kl_bigram=0.5)
+    ngrams = ladder.ngrams(ladder.ngrams_data(rows, ["bigram"]), "loss", "size")
+    law = fit(told.rows, "chinchilla", bootstrap=0)
+    growing = told.rows.assign(series="evaluated")
+    with style.styled():
+        drawn = {picture.name: picture.figure for picture in pictures(told)}
+        assert {"loss_compute", "next_budgets", "residuals", "components", "tasks", "twins"} <= set(drawn)
+        drawn |= {"ngrams": ngrams, "emergence": tasks.plot(scored), "fit": plot_fit(law)}
+        drawn |= {"law_residuals": plot_residuals(law), "contours": plot_contours(law)}
+        drawn |= {"growing": loss_curves(growing)}
+        assert {name: found for name, figure in drawn.items() if (found := mute(figure))} == {}
+    # One model has one size in all pictures of a page.
+    sizes = set(told.rows["params"])
+    for picture in pictures(told):
+        seen = picture.data.get("size", picture.data.get("params")).dropna()
+        seen = seen[picture.data["series"].isin(["run", "seed"])] if "series" in picture.data else seen
+        assert set(seen) <= sizes, picture.name
 
 
 def test_the_folder_to_write_in_is_checked_before_any_work(
@@ -117,15 +151,56 @@ def test_the_least_possible_loss_of_a_component_is_drawn(tmp_path: Path) -> None
     assert levels == [[0.25], []]
 
 
+def test_names_of_components_are_whole() -> None:
+    names = ["text.identifier_repeated", "text.comment_word", "averyveryverylongname"]
+    rows = pd.DataFrame({"run_id": ["a", "b"], "params": [1e5, 1e6], "tokens": 1e7, "loss": [2.0, 1.5]})
+    rows = rows.assign(**{f"loss_{name}": 1.0 for name in names})
+    with style.styled():
+        figure = ladder.components(ladder.components_data(rows, names), "loss", "size")
+    assert [ax.get_title().replace("\n", "") for ax in figure.axes] == names
+
+
 def test_lost_runs_are_crosses_where_they_stopped(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 32), seeds=(0,), diverge=[(32, 0)])
     found = findings(load_table(folder), Source(str(folder)))
     fig = next(picture.figure for picture in pictures(found) if picture.name == "loss_compute")
-    crosses = [line for ax in fig.axes for line in ax.lines if line.get_marker() == "X"]
+    crosses = [drawn for drawn in fig.axes[0].collections if "diverged" in str(drawn.get_urls())]
     lost = found.table[found.table.outcome == "diverged"].groupby("run_id").flops.max()
-    drawn = np.concatenate([np.asarray(line.get_xdata(), float) for line in crosses])
+    drawn = np.concatenate([np.asarray(cross.get_offsets())[:, 0] for cross in crosses])
     assert len(lost) and np.isin(lost.to_numpy(), drawn).all()
+    assert all(name in str(cross.get_urls()) for cross in crosses for name in lost.index)
     assert "diverged or failed" in [text.get_text() for legend in fig.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("highest", [2.3, 9.0, 400.0])
+def test_the_name_of_the_lowest_run_is_clear_of_the_axis(highest: float) -> None:
+    rows = pd.DataFrame({"params": [1e6, 1e7, 3.2e8], "loss": [highest, (1.3 * highest) ** 0.5, 1.3]})
+    rows = rows.assign(tokens=2e7, flops=6 * rows.params * 2e7, seed=0, run_id=["a", "b", "c"])
+    with style.styled():
+        figure = loss_compute(loss_compute_data(rows, rows.iloc[:0], None, None), "6ND", "loss")
+        figure.draw_without_rendering()
+        ax = figure.axes[0]
+        named = {text.get_text(): text.get_window_extent() for text in ax.texts}
+        assert named["N = 320M"].y0 > ax.bbox.y0 + 2
+
+
+def test_the_names_of_ngrams_are_clear_of_their_lines() -> None:
+    rows = pd.DataFrame({"run_id": ["a", "b"], "params": [1e5, 1e6], "tokens": 1e7, "loss": [2.0, 1.5]})
+    data = ladder.ngrams_data(rows.assign(ngram_unigram=3.0, kl_unigram=[0.5, 0.7]), ["unigram"])
+    with style.styled():
+        figure = ladder.ngrams(data, "loss", "size")
+        figure.draw_without_rendering()
+        (name,) = figure.axes[0].texts
+        level = figure.axes[0].transData.transform((1e6, 3.0))[1]
+        assert level < name.get_window_extent().y0 - 1 < level + 5
+
+
+def test_no_caveat_of_a_task_is_cut_from_its_picture() -> None:
+    found = emergence(scores({"a": CURVES["smooth_line"]}), draws=200)
+    said = "u-shaped (expected saturated), under its shortcut, one seed, underpowered, seeds part"
+    with style.styled():
+        figure = tasks.score_page(task_data.small_curves_data(found).assign(said=said), "size")
+        assert said in [text.get_text().replace("\n", " ") for text in figure.axes[0].texts]
 
 
 def test_twins_are_variants_of_a_task_and_tasks_with_a_common_stem(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from made_ladder import LAW, SEED_NOISE, TASKS, text_loss, write_ladder
 
 from analysis import load_table
 from analysis.cli import main
+from analysis.figures.style import count
 from analysis.forecasting.target import CUT, RULE, choose_target, law_rows
 from analysis.report.findings import Findings, hold_target_out
 from analysis.report.noise import seed_noise
@@ -142,6 +143,11 @@ def test_every_task_and_every_loss_of_a_run_is_shown(written: tuple[str, Finding
     assert all(run in text for run in found.table.run_id.unique())
     assert "1 diverged" in text
     assert "loss over 6 sigma for 64 steps" in text
+    rungs = written[0].split("Rungs and horizons</caption>")[1].split("</table>")[0]
+    assert ">rate</th>" in rungs
+    rates = found.table.groupby("params")["learning_rate"].first()
+    for params, rate in rates.items():
+        assert f">{count(params)}</td>" in rungs and f">{rate:.3g}</td>" in rungs
 
 
 def test_what_the_runs_call_themselves_is_escaped(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_ladder import BATCH_TOKENS, LAW, param_groups, text_loss, write_ladder
+from mute import mute
 
 from analysis import load_table
 from analysis.cli import main
@@ -216,6 +217,7 @@ def test_the_pictures_have_the_name_of_their_ladder_and_both_intervals(
         drawn = {shown.name: shown for shown in every_picture(written[1])}
     assert {"known_loss_compute", "text_loss_compute", "tasks_tasks", "calibration"} <= set(drawn)
     assert "tasks_residuals" not in drawn
+    assert {name: found for name, shown in drawn.items() if (found := mute(shown.figure))} == {}
     figure = drawn["known_loss_compute"].figure
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"forecast from C/10", "forecast from C/30", "measured target"} <= set(labels)

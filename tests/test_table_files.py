@@ -407,6 +407,8 @@ def test_targets_need_not_have_every_column(tmp_path: Path) -> None:
     assert set(load_table(path, columns="params=N,tokens=D,loss=L", partial=True)) == {"params", "tokens"}
     with pytest.raises(UserError, match="no column 'L'"):
         load_table(path, columns="params=N,tokens=D,loss=L")
+    with pytest.raises(UserError, match="the new name first: did you mean params=N"):
+        load_table(path, columns="N=params,tokens=D")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mute import mute
 
 from analysis.cli import main
 from analysis.errors import Code, UserError
@@ -184,9 +185,11 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_picture_shows_every_rung() -> None:
     found = tune(sweep(0), rule="0.002")
+    assert mute(plot_tuning(found)) == []
     left, right = plot_tuning(found).axes
-    assert sum(line.get_marker() == "o" for line in left.lines) == len(found.rungs)
-    assert sum(line.get_marker() == "x" for line in right.lines) == len(found.rungs)
+    told = [words for drawn in right.collections for words in drawn.get_urls() if words]
+    assert len(left.collections) == sum("optimum" in words for words in told) == len(found.rungs)
+    assert sum("the rule's rate 0.002" in words for words in told) == len(found.rungs)
 
 
 def test_published_rates_of_li_2025() -> None:

@@ -26,7 +26,9 @@ ANALYSIS = (
     "fitting detection",
     "forecasting curves",
     "figures",
-    "report watch",
+    "report",
+    # Its page is of the report's parts.
+    "watch",
     "verbs cli __main__ __init__",
 )
 TRAINER = ("text", "tasks", "data")

@@ -22,6 +22,7 @@ from made_ladder import LAW, write_ladder
 from analysis.cli import main
 from analysis.errors import UserError
 from analysis.tables.run_folder import read_runs
+from analysis.watch import serve
 from analysis.watch.first_fits import first_fit
 from analysis.watch.follow import Ladder, seconds_left
 from analysis.watch.page import duration
@@ -156,7 +157,7 @@ def test_the_page_says_what_is_there_and_writes_nothing(tmp_path: Path) -> None:
     harm = '<script>alert("x")</script>'
     with serving(folder) as address:
         status, page, _ = get(f"{address}/")
-        assert status == 200 and "http" not in page.lower() and "<b>" not in page
+        assert status == 200 and "http" not in page.lower() and "<b>" not in page and "Reading" in page
         assert "waits for it" in get(f"{address}/state")[1]
         run = plan(folder, "a", seed=harm)
         (run / "records.jsonl").write_text(record(10, 3.0) + "\n" + record(20, 2.5) + "\n")
@@ -174,12 +175,35 @@ def test_the_page_says_what_is_there_and_writes_nothing(tmp_path: Path) -> None:
             server(Watch(folder), int(address.rsplit(":", 1)[1]))
 
 
+def test_the_curves_show_what_came_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing changes any more once they may be drawn again."""
+    run = plan(tmp_path, "a")
+    (run / "records.jsonl").write_text(record(10, 3.0) + "\n" + record(20, 2.5) + "\n")
+    watch = Watch(tmp_path, every=0.0)
+    watch.state()
+    with (run / "records.jsonl").open("a") as file:
+        file.write(record(30, 1.25) + "\n")
+    (run / "outcome.json").write_text(json.dumps({"outcome": "done", "step": 30}))
+    early, state = watch.state()
+    assert "down to 2.5" in state and "1 done" in state
+    monkeypatch.setattr(serve, "REDRAW", 0.0)
+    late, state = watch.state()
+    assert late != early and "down to 1.25" in state and watch.state()[0] == late
+
+
+def test_runs_of_one_ladder_have_no_column_for_its_name(tmp_path: Path) -> None:
+    plan(tmp_path, "a")
+    assert "<th" in (state := Watch(tmp_path).state()[1]) and ">ladder<" not in state
+    (tmp_path / "parts.json").write_text(json.dumps({"a": "text"}))
+    assert ">ladder<" in Watch(tmp_path).state()[1]
+
+
 def test_a_first_fit_waits_for_runs_and_then_says_its_width(tmp_path: Path) -> None:
     folder = write_ladder(tmp_path / "made", widths=(16, 24, 32, 48), seeds=(0, 1), evaluations=1)
     table = read_runs(sorted(path.parent for path in folder.glob("*/spec.json"))).runs
     ends = table[table["kind"] == "branch"]
     few = first_fit("", ends.head(5), [])
-    assert few.forecast == "5 runs have ended; 8 are needed for a first fit."
+    assert few.forecast == "5 finished runs can carry a law; 8 are needed."
     flat = first_fit("", ends[ends["tokens"] == ends.groupby("params")["tokens"].transform("max")], [])
     assert "two horizons" in str(flat.forecast)
     found = first_fit("text", ends, [(1e6, 1e8), (1e4, 1e6)], few.widths)
@@ -225,9 +249,20 @@ def test_a_browser_keeps_its_folds_and_says_when_nobody_answers(tmp_path: Path) 
             assert window.ask(f"{fold}.open") and not window.ask(gone)
             # What is the same is not put there anew.
             assert window.ask("window.curves.isConnected")
-            assert window.ask("document.documentElement.scrollWidth") <= 400
+            # Letters of 7.5 points or more can be read on a phone.
+            scales = window.ask(
+                "[...document.querySelectorAll('.panels > svg')].map(s => s.getScreenCTM().a)"
+            )
+            assert min(scales) * 7.5 >= 6.8
+            for width in (1400, 800, 400):
+                window.size(width)
+                assert window.ask("document.documentElement.scrollWidth") <= width
+            said = "document.querySelector('#curves .told title').textContent"
+            assert window.ask(said).endswith("800 parameters, 20k tokens, loss 2.5")
             methods = {event.get("method") for event in window.events}
-            assert not methods & {"Log.entryAdded", "Runtime.exceptionThrown"}
+            assert not methods & {"Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"}
+            asked = [e["params"]["request"]["url"] for e in window.events if "request" in e.get("params", {})]
+            assert len(asked) > 1 and all(url.startswith(address) for url in asked)
         until(window, gone)
         assert window.ask(f"{fold}.querySelectorAll('tbody tr').length") == 2
 

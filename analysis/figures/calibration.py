@@ -15,6 +15,7 @@ from analysis.forecasting.score import STANDINGS, Verification
 # Levels whose coverage is drawn, and the forecasts from which a histogram says more than dots.
 LEVELS = np.linspace(0.05, 0.95, 19)
 ENOUGH, BINS = 20, 10
+MEASURED = ("forecast", "measured", "error", "pit")
 COLOURS = dict(zip(STANDINGS, (style.BLUE, style.ORANGE, style.RED), strict=True))
 
 
@@ -24,14 +25,14 @@ def calibration_data(found: Verification) -> pd.DataFrame:
         {
             "standing": standing,
             "id": score.id,
-            "forecast": score.forecast,
-            "measured": score.measured,
-            "pit": score.pit,
+            "params": score.target["params"],
+            "tokens": score.target["tokens"],
+            **{name: getattr(score, name) for name in MEASURED},
         }
         for standing in STANDINGS
         for score in found.of(standing)
     ]
-    return pd.DataFrame(rows, columns=["standing", "id", "forecast", "measured", "pit"])
+    return pd.DataFrame(rows, columns=["standing", "id", "params", "tokens", *MEASURED])
 
 
 def plot_calibration(found: Verification, ax: Any = None) -> Figure:
@@ -54,19 +55,24 @@ def draw_calibration(data: pd.DataFrame, ax: Any = None) -> Figure:
         if len(values):
             share = [float(np.mean(np.abs(values - 0.5) <= level / 2)) for level in LEVELS]
             label = f"{standing} ({len(values)})"
-            left.plot(LEVELS, share, "o-", ms=3, lw=1.2, color=COLOURS[standing], label=label)
+            left.plot(LEVELS, share, lw=1.2, color=COLOURS[standing], label=label)
+            inside = [
+                f"{standing}, {level:.0%} intervals, {count * len(values):.0f} of {len(values)} inside"
+                for level, count in zip(LEVELS, share, strict=True)
+            ]
+            style.seed_dots(left, LEVELS, share, COLOURS[standing], inside)
     left.set(
         xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="level of the interval", ylabel="share of forecasts inside"
     )
     left.set_title("coverage; bands: 50 and 90% of calibrated forecasters", loc="left")
     left.legend(loc="best")
-    _pit(right, pits)
+    _pit(right, data)
     return fig
 
 
-def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
+def _pit(ax: Axes, data: pd.DataFrame) -> None:
     """Draw the share of each forecast below the measured value: a histogram where there are enough, else dots."""
-    values = pits["registered"]
+    values = data[data["standing"] == "registered"]["pit"].to_numpy(dtype=float)
     n = len(values)
     if n >= ENOUGH:
         ax.hist(values, bins=BINS, range=(0, 1), color=style.BLUE, alpha=0.8, edgecolor=style.PAPER)
@@ -76,11 +82,19 @@ def _pit(ax: Axes, pits: dict[str, np.ndarray]) -> None:
         ax.set_ylabel("registered forecasts")
         ax.set_title("measured values; band: 90% of calibrated forecasters", loc="left")
     else:
-        for row, (standing, found) in enumerate(pits.items()):
-            style.seed_dots(ax, found, np.full(len(found), float(-row)), COLOURS[standing])
+        for row, standing in enumerate(STANDINGS):
+            found = data[data["standing"] == standing]
+            look: dict[str, Any] = {"s": 25, "color": COLOURS[standing], "linewidths": 0, "zorder": 3}
+            drawn = ax.scatter(found["pit"], np.full(len(found), float(-row)), **look)
+            words = [
+                f"{f.id}: {standing} forecast of {style.count(f.params)} parameters, {style.count(f.tokens)} "
+                f"tokens, loss {f.forecast:.4g}, measured {f.measured:.4g}, error {100 * f.error:+.2f}%"
+                for f in style.marks(found)
+            ]
+            style.tell(drawn, words)
         ax.axvspan(0.05, 0.95, color=style.FAINT, alpha=0.5, lw=0)
         ax.axvspan(0.25, 0.75, color=style.FAINT, alpha=0.9, lw=0)
-        ax.set_yticks([0, -1, -2], list(pits))
+        ax.set_yticks([0, -1, -2], STANDINGS)
         ax.set_ylim(-2.5, 0.5)
         ax.set_title("measured values; bands: 50 and 90% intervals", loc="left")
     ax.set(xlim=(-0.02, 1.02), xlabel="share of the forecast below the measured loss (PIT)")

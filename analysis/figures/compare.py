@@ -37,7 +37,8 @@ def comparison_data(found: Comparison) -> pd.DataFrame:
         rows = recipe.observations
         log = np.asarray([np.interp(np.log(budgets), np.log(found.paths.budgets), row) for row in curves])
         low, middle, high = np.exp(np.percentile(log, wanted, axis=0))
-        parts.append(pd.DataFrame({"series": "run", "flops": rows.flops, "value": rows.loss}))
+        runs = style.about(recipe.rows).drop(columns="loss")
+        parts.append(runs.assign(series="run", flops=rows.flops, value=rows.loss))
         parts.append(
             pd.DataFrame({"series": "law", "flops": budgets, "value": middle, "lower": low, "upper": high})
         )
@@ -78,7 +79,8 @@ def draw_comparison(data: pd.DataFrame, ax: Any = None) -> Figure:
         names.append(str(law["name"].iloc[0]))
         left.fill_between(law["flops"], law["lower"], law["upper"], color=colour, alpha=0.2, lw=0)
         left.plot(law["flops"], law["value"], color=colour, lw=1.2, label=names[-1])
-        style.seed_dots(left, run["flops"], run["value"], colour)
+        words = [f"{said}, {names[-1]}" for said in style.told(run.assign(loss=run["value"]))]
+        style.seed_dots(left, run["flops"], run["value"], colour, words)
     left.set(xlabel="FLOPs", ylabel="loss", title="best split of compute, by each law")
     left.legend()
     _multipliers(right, data, *names)
@@ -103,6 +105,8 @@ def _multipliers(ax: Axes, data: pd.DataFrame, first: str, second: str) -> None:
     ax.axhline(1.0, color=style.INK, lw=0.8)
     ax.axvline(observed["flops"].iloc[-1], color=style.GREY, lw=0.8, ls="--")
     for m in style.marks(targets):
-        style.interval_bar(ax, m.flops, m.value, m.lower, m.upper)
+        said = f"{m.value:.3g} times ({m.level:.0%} interval {m.lower:.3g} to {m.upper:.3g})"
+        words = f"{style.power(m.flops)} FLOPs of {first} / of {second} at equal loss, {said}"
+        style.interval_bar(ax, m.flops, m.value, m.lower, m.upper, words)
     title = f"compute of {first} / of {second} at equal loss"
     ax.set(xlabel=f"FLOPs of {first}", ylabel="compute multiplier", title=title)

@@ -84,7 +84,11 @@ def draw_curves(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
     for series, mark in (("constant", "hollow"), ("falls", "filled")):
         style.points(axis, data[data["series"] == series], "tokens", "loss", colours, mark)
     for p in style.marks(data[data["series"] == "forecast"]):
-        style.interval_bar(axis, p.tokens, p.loss, p.lower, p.upper)
+        words = (
+            f"forecast, {style.count(p.params)} parameters, {style.count(p.tokens)} tokens, loss {p.loss:.4g}"
+        )
+        said = f"{words} ({p.lower:.4g} to {p.upper:.4g})"
+        style.interval_bar(axis, p.tokens, p.loss, p.lower, p.upper, said)
     style.log_axis(axis, "x", counts=True)
     style.log_axis(axis, "y")
     count = int(data["series"].isin(["constant", "falls"]).sum())

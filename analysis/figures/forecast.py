@@ -66,7 +66,11 @@ def loss_compute_data(
             }
             for cut, p in law.said
         ]
-        measured = [{"series": "measured", "loss": loss} for loss in target.losses]
+        seeds = target.seeds or (None,) * len(target.losses)
+        measured = [
+            {"series": "measured", "loss": loss, "seed": seed}
+            for loss, seed in zip(target.losses, seeds, strict=True)
+        ]
         parts.append(pd.DataFrame([*said, *measured]).assign(**about_target))
     data = pd.concat([part for part in parts if len(part)], ignore_index=True)
     columns = ["series", "use", *style.about(rows).columns, "cut", "lower", "upper", "level"]
@@ -105,9 +109,11 @@ def loss_compute(data: pd.DataFrame, compute: str, loss_name: str, ax: Any = Non
         _target(main, said, measured)
         most = max(most, float(said["flops"].iloc[0]))
     main.set_xlim(rows["flops"].min() / 1.6, most * 1.8)
-    main.set_ylim(low * 0.94, top * 1.03)
+    # Of the lowest run the name hangs above the axis.
+    bottom = low * min(0.94, (low / top) ** 0.1)
+    main.set_ylim(bottom, top * 1.03)
     if len(said):
-        _magnified(axes[1], said, measured, np.log(top * 1.03 / (low * 0.94)))
+        _magnified(axes[1], said, measured, np.log(top * 1.03 / bottom))
     style.log_axis(main, "x")
     style.log_axis(main, "y")
     main.set_xlabel(f"training compute C (FLOPs, {compute})")
@@ -151,15 +157,25 @@ def _crosses(ax: Axes, lost: pd.DataFrame, top: float) -> None:
     known = lost[lost["flops"].gt(0)] if "flops" in lost.columns else lost.iloc[:0]
     if len(known):
         height = known["loss"].fillna(np.inf).clip(upper=top)
-        ax.plot(known["flops"], height, "X", ms=8, color=style.RED, mec=style.PAPER, mew=0.6, zorder=5)
+        look: dict[str, Any] = {"marker": "X", "s": 64, "color": style.RED, "edgecolors": style.PAPER}
+        drawn = ax.scatter(known["flops"], height, linewidths=0.6, zorder=5, **look)
+        style.tell(drawn, [f"{said}, diverged or failed" for said in style.told(known)])
 
 
 def _target(ax: Axes, said: pd.DataFrame, measured: pd.DataFrame) -> None:
     for n, p in enumerate(style.marks(said)):
         # Side by side, as in the magnified panel.
         x = p.flops * 1.13 ** (n - (len(said) - 1) / 2)
-        style.interval_bar(ax, x, p.loss, p.lower, p.upper, COLOURS[n % len(COLOURS)])
-    ax.plot(measured["flops"], measured["loss"], "*", ms=9, color=style.INK, zorder=7)
+        words = f"forecast from {_of(p.cut)}, {style.between(p.loss, p.lower, p.upper, p.level)}"
+        style.interval_bar(ax, x, p.loss, p.lower, p.upper, words, COLOURS[n % len(COLOURS)])
+    _stars(ax, measured["flops"].tolist(), measured, 81)
+
+
+def _stars(ax: Axes, x: Sequence[float], measured: pd.DataFrame, size: float) -> None:
+    """Draw what was measured of the target, each run a star of so many square points."""
+    drawn = ax.scatter(x, measured["loss"], marker="*", s=size, color=style.INK, linewidths=0, zorder=7)
+    named = style.told(measured.assign(run_id=""))
+    style.tell(drawn, [f"measured target, {said.removeprefix(': ')}" for said in named])
 
 
 def _magnified(ax: Axes, forecasts: pd.DataFrame, measured: pd.DataFrame, around: float) -> None:
@@ -184,7 +200,7 @@ def _magnified(ax: Axes, forecasts: pd.DataFrame, measured: pd.DataFrame, around
         ax.plot([left, right], [p.loss, p.loss], color=colour, lw=1.4, solid_capstyle="butt")
     reach = 0.08 if gap else 0.2
     across = np.linspace(0.5 - reach, 0.5 + reach, len(losses)) if len(losses) > 1 else [0.5]
-    ax.plot(across[: len(losses)], losses, "*", ms=11, color=style.INK, zorder=3)
+    _stars(ax, list(across[: len(losses)]), measured, 121)
     ax.set_xlim(0, 1)
     ax.set_xticks([])
     ax.set_ylim(low, high)

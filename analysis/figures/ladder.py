@@ -94,7 +94,7 @@ def _marked(ax: Axes, point: Any, ends: float) -> None:
             [point.flops] * 2, bounds, color=style.GREY, lw=5, alpha=0.35, solid_capstyle="butt", label=label
         )
     upper = point.upper if math.isfinite(point.upper) else math.inf
-    style.interval_bar(ax, point.flops, point.loss, point.lower, upper)
+    style.interval_bar(ax, point.flops, point.loss, point.lower, upper, _next(point))
     ax.annotate(
         f"{point.flops / ends:.3g}×",
         (point.flops, point.loss),
@@ -107,13 +107,27 @@ def _marked(ax: Axes, point: Any, ends: float) -> None:
     )
 
 
+def _next(point: Any) -> str:
+    """Tell a budget beyond the runs: its loss by the law, and the size and tokens that reach it."""
+    split = [
+        f"{style.count(value)} {name}"
+        for name, value in (("parameters", point.params), ("tokens", point.tokens))
+        if math.isfinite(value)
+    ]
+    said = style.between(point.loss, point.lower, point.upper, point.level)
+    return ", ".join([f"{point.flops_ratio:.3g} times the largest run's compute", *split, said])
+
+
 def _best_split(ax: Axes, path: pd.DataFrame, marked: pd.DataFrame, ends: float) -> None:
     for name, label, colour, marker in (
         ("params", "parameters N", style.BLUE, "o"),
         ("tokens", "tokens D", style.ORANGE, "s"),
     ):
         ax.plot(path["flops"], path[name], color=colour, lw=1.4, label=label)
-        ax.plot(marked["flops"], marked[name], marker, ms=5.5, color=colour, mfc=style.PAPER, mew=1.4)
+        look: dict[str, Any] = {"marker": marker, "facecolors": style.PAPER, "edgecolors": colour}
+        known = marked[marked[name].notna()]
+        drawn = ax.scatter(known["flops"], known[name], s=30, linewidths=1.4, zorder=3, **look)
+        style.tell(drawn, [_next(point) for point in style.marks(known)])
     values = path[["params", "tokens"]].to_numpy()
     values = values[np.isfinite(values)]
     # A law that cannot tell N from D splits no budget; its axes stay empty, and say so.
@@ -276,7 +290,9 @@ def ngrams(data: pd.DataFrame, loss_name: str, size_name: str, ax: Any = None) -
         for level in model["loss"].dropna().tolist():
             left.axhline(level, color=style.GREY, lw=1, ls=line)
             corner = (float(mean["params"].max()), level)
-            left.annotate(str(order), corner, ha="right", va="bottom", fontsize=8)
+            # Above the line, with the letters that reach below their own.
+            about: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8}
+            left.annotate(str(order), corner, xytext=(0, 1.5), textcoords="offset points", **about)
         far = model[model["kl"].notna()]
         right.plot(far["params"], far["kl"], color=style.BLUE, lw=1.3, ls=line, label=str(order))
     left.set_ylabel(loss_name)

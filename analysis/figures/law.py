@@ -48,7 +48,7 @@ def fit_data(fitted: Fit) -> pd.DataFrame:
     loss, predicted loss, and log(loss / predicted) in percent."""
     rows = fitted.observations
     columns = {**rows.x, "flops": rows.flops, "loss": rows.loss, "predicted": fitted.predict(rows.x)}
-    return pd.DataFrame(columns).assign(percent=100 * fitted.residuals())
+    return pd.DataFrame(columns, index=rows.labels).assign(percent=100 * fitted.residuals())
 
 
 def plot_fit(fitted: Fit, ax: Axes | None = None) -> Figure:
@@ -64,6 +64,7 @@ def draw_fit(data: pd.DataFrame, title: str, ax: Axes | None = None) -> Figure:
     points = axis.scatter(
         data["predicted"], data["loss"], c=colour, s=14, cmap=style.SIZES if known else None
     )
+    style.tell(points, style.told(style.about(data)))
     ends = [data["predicted"].min(), data["predicted"].max()]
     axis.plot(ends, ends, color=style.GREY, linewidth=1, zorder=0, label="observed = predicted")
     axis.set(xscale="log", yscale="log", xlabel="predicted loss", ylabel="observed loss", title=title)
@@ -92,6 +93,7 @@ def draw_residuals(data: pd.DataFrame, title: str, ax: Axes | None = None) -> Fi
         c=shade,
         cmap=None if shade is None else style.SIZES,
     )
+    style.tell(points, style.told(style.about(data)))
     axis.axhline(0.0, color=style.GREY, linewidth=1)
     spread = np.median(np.abs(data["percent"])) * 1.4826
     label = f"± {spread:.2g}%: a standard deviation, from the median size"
@@ -165,7 +167,7 @@ def contours_data(fitted: Fit) -> pd.DataFrame:
     grid = pd.DataFrame({"series": "grid", "params": np.repeat(n, GRID), "tokens": np.tile(d, GRID)})
     parts = [
         grid.assign(loss=fitted.predict(grid)),
-        pd.DataFrame({"series": "run", "params": params, "tokens": tokens, "loss": observations.loss}),
+        style.about(fit_data(fitted)).drop(columns="flops").assign(series="run"),
     ]
     if np.isfinite(observations.flops).all():
         cost = cost_model(observations)
@@ -191,7 +193,8 @@ def draw_contours(data: pd.DataFrame, title: str, ax: Axes | None = None) -> Fig
     n, d = grid.columns.to_numpy(dtype=float), grid.index.to_numpy(dtype=float)
     lines = axis.contour(n, d, grid.to_numpy(), levels=14, linewidths=0.8, cmap=style.SIZES)
     axis.clabel(lines, fontsize=7, colors=style.INK)
-    axis.scatter(runs["params"], runs["tokens"], s=10, color=style.INK, zorder=3, label="runs")
+    points = axis.scatter(runs["params"], runs["tokens"], s=10, color=style.INK, zorder=3, label="runs")
+    style.tell(points, style.told(runs))
     if len(path):
         label = path["cost"].iloc[0]
         axis.plot(path["params"], path["tokens"], color=style.RED, linewidth=2, label=label)

@@ -144,21 +144,44 @@ def marks(rows: pd.DataFrame) -> list[Any]:
     return list(rows.itertuples())
 
 
-def tell(drawn: Collection, words: Sequence[str]) -> None:
-    """Give each point of a scatter its words, for a browser to show; a PNG has none, nor have very many points."""
-    if 0 < len(words) <= MANY:
+def tell(drawn: Collection | Line2D, words: Sequence[str]) -> None:
+    """Give each point of a scatter its words, or a line the first of them, for a browser to show; a PNG has none,
+    nor have very many points."""
+    if not 0 < len(words) <= MANY:
+        return
+    if isinstance(drawn, Line2D):
+        drawn.set_url(f"told:{words[0]}")
+    else:
         drawn.set_urls([f"told:{said}" for said in words])
 
 
+_OF_RUN: dict[str, Callable[[Any], str]] = {
+    "params": lambda params: f"{count(params)} parameters",
+    "tokens": lambda tokens: f"{count(tokens)} tokens",
+    "compute": lambda flops: f"{power(flops)} FLOPs",
+    "seed": lambda seed: f"seed {seed}",
+    "loss": lambda loss: f"loss {loss:.4g}",
+}
+
+
 def told(rows: pd.DataFrame) -> list[str]:
-    """Say of each row of a picture's table (`about`) which run it is: its name, size, tokens, seed and loss."""
-    seeds = rows["seed"] if "seed" in rows else [None] * len(rows)
-    about = zip(rows["run_id"], rows["params"], rows["tokens"], seeds, rows["loss"], strict=True)
-    return [
-        f"{name}: {count(params)} parameters, {count(tokens)} tokens"
-        f"{'' if seed is None else f', seed {seed}'}, loss {loss:.4g}"
-        for name, params, tokens, seed, loss in about
-    ]
+    """Say of each row of a picture's table (`about`) which run it is: its name, and its size, tokens, seed and loss
+    as far as they are known. Words of a point that is no run have no colon."""
+    if len(rows) > MANY:
+        return []
+    said = []
+    for row in rows.to_dict("records"):
+        known = {str(name): value for name, value in row.items() if pd.notna(value)}
+        if not {"params", "tokens"} & set(known) and "flops" in known:
+            known["compute"] = known["flops"]
+        parts = [of_run(known[name]) for name, of_run in _OF_RUN.items() if name in known]
+        said.append(f"{row['run_id']}: {', '.join(parts)}")
+    return said
+
+
+def between(loss: float, lower: float, upper: float, level: float) -> str:
+    """Say a forecast's loss and interval."""
+    return f"loss {loss:.4g} ({level:.0%} interval {lower:.4g} to {upper:.4g})"
 
 
 def write(fig: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
@@ -217,22 +240,17 @@ def points(ax: Axes, rows: pd.DataFrame, x: str, y: str, colours: dict[float, Co
     tell(ax.scatter(rows[x], rows[y], s=25, rasterized=len(rows) > MANY, **look), told(rows))
 
 
-def interval_bar(ax: Axes, x: float, value: float, lower: float, upper: float, colour: str = RED) -> None:
-    """Draw a forecast as a diamond with its interval; bounds beyond a factor of 100 are cut there."""
+def interval_bar(
+    ax: Axes, x: float, value: float, lower: float, upper: float, words: str, colour: str = RED
+) -> None:
+    """Draw a forecast as a diamond that tells `words`, with its interval; bounds beyond a factor of 100 are cut
+    there."""
     error = [[min(value - lower, 0.99 * value)], [min(upper - value, 99.0 * value)]]
     ax.errorbar(
-        [x],
-        [value],
-        yerr=error,
-        fmt="D",
-        ms=5.5,
-        color=colour,
-        mfc=PAPER,
-        mew=1.4,
-        capsize=4,
-        lw=1.4,
-        zorder=6,
+        [x], [value], yerr=error, fmt="none", ecolor=colour, capsize=4, capthick=1.4, lw=1.4, zorder=6
     )
+    look: dict[str, Any] = {"marker": "D", "s": 30, "facecolors": PAPER, "edgecolors": colour}
+    tell(ax.scatter([x], [value], linewidths=1.4, zorder=6, **look), [words])
 
 
 def count(value: float) -> str:
@@ -287,14 +305,17 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
     return ticks or [low, high]
 
 
-def size_legend(ax: Axes, colours: dict[float, Colour], title: str) -> None:
-    """Draw swatches for the sizes, right of the axes; of many sizes, every few."""
+def size_swatches(colours: dict[float, Colour]) -> list[Line2D]:
+    """Make a legend's entry of each size; of many sizes, every few."""
     sizes = sorted(colours, reverse=True)
     shown = sizes if len(sizes) <= 12 else [sizes[i] for i in np.linspace(0, len(sizes) - 1, 10).astype(int)]
-    handles = [Line2D([], [], marker="o", ls="", color=colours[size], label=count(size)) for size in shown]
-    legend = ax.legend(
-        handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1.0), handletextpad=0.2
-    )
+    return [Line2D([], [], marker="o", ls="", color=colours[size], label=count(size)) for size in shown]
+
+
+def size_legend(ax: Axes, colours: dict[float, Colour], title: str) -> None:
+    """Draw swatches for the sizes, right of the axes."""
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "handletextpad": 0.2}
+    legend = ax.legend(handles=size_swatches(colours), title=title, **beside)
     legend.get_title().set_fontsize(8)
 
 

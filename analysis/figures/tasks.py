@@ -128,7 +128,9 @@ def loss_curves(data: pd.DataFrame, ax: Any = None) -> Figure:
     figure, axes = _grid(data["panel"].nunique(), 1.85, ax, "loss (nats), falling")
     for axis, (_, rows) in zip(axes, data.groupby("panel"), strict=True):
         label = str(rows["class"].iloc[0])
-        style.seed_dots(axis, rows["loss"], rows["score"], COLOURS[label])
+        known = rows[rows["loss"].notna() & rows["score"].notna()]
+        words = [f"{said}, loss {loss:.4g}" for said, loss in zip(_told(known), known["loss"], strict=True)]
+        style.seed_dots(axis, known["loss"], known["score"], COLOURS[label], words)
         axis.invert_xaxis()
         _titled(axis, str(rows["name"].iloc[0]), label)
     return figure
@@ -138,10 +140,13 @@ def _draw_scores(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
     """Draw what was measured: a dot a seed, the line of their mean, the band of two standard errors."""
     mean, seeds = (rows[rows["series"] == series] for series in ("mean", "seed"))
     ax.fill_between(mean["size"], mean["lower"], mean["upper"], color=colour, alpha=0.18, lw=0)
-    about = zip(seeds["size"].tolist(), seeds["seed"].tolist(), seeds["score"].tolist(), strict=True)
-    words = [f"{style.count(size)} parameters, seed {seed}: score {score:.3g}" for size, seed, score in about]
-    style.seed_dots(ax, seeds["size"], seeds["score"], colour, words)
+    style.seed_dots(ax, seeds["size"], seeds["score"], colour, _told(seeds))
     ax.plot(mean["size"], mean["score"], color=colour, lw=1.2)
+
+
+def _told(seeds: pd.DataFrame) -> list[str]:
+    about = zip(seeds["size"].tolist(), seeds["seed"].tolist(), seeds["score"].tolist(), strict=True)
+    return [f"{style.count(size)} parameters, seed {seed}: score {score:.3g}" for size, seed, score in about]
 
 
 def _draw_levels(ax: Axes, rows: pd.DataFrame) -> None:
@@ -153,7 +158,7 @@ def _draw_levels(ax: Axes, rows: pd.DataFrame) -> None:
 
 def _titled(ax: Axes, name: str, said: str) -> None:
     """Write the name above a plot and the class below it, as wide as the plot: what sticks out would squeeze it."""
-    lines = textwrap.wrap(said, 30, max_lines=2, placeholder=" ...")
+    lines = textwrap.wrap(said, 30, max_lines=4, placeholder=" ...")
     ax.set_title(_wrapped(name, 24) + "\n" * len(lines), loc="left", fontsize=9)
     below = ax.text(0, 1.03, "\n".join(lines), transform=ax.transAxes, fontsize=7.5)
     below.set_in_layout(False)

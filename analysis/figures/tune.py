@@ -61,7 +61,13 @@ def draw_tuning(data: pd.DataFrame, ax: Any = None) -> Figure:
     for _, rung in data.groupby("rung"):
         colour = colours[rung["params"].iloc[0]]
         tried, curve = (rung[rung["series"] == series] for series in ("tried", "curve"))
-        left.plot(tried["rate"] / tried["optimum"], tried["above"], "o", ms=3, color=colour, mew=0)
+        about = (
+            f"{style.count(rung['params'].iloc[0])} parameters, {style.count(rung['tokens'].iloc[0])} tokens"
+        )
+        words = [
+            f"{about}, rate {rate:.3g}: {above:+.2g}%" for rate, above in tried[["rate", "above"]].to_numpy()
+        ]
+        style.seed_dots(left, tried["rate"] / tried["optimum"], tried["above"], colour, words)
         left.plot(curve["rate"] / curve["optimum"], curve["above"], color=colour, lw=0.8, alpha=0.6)
     for params, optima in data[data["series"] == "optimum"].groupby("params"):
         _optima(right, optima.sort_values("tokens"), colours[params])
@@ -87,8 +93,12 @@ def _optima(ax: Axes, optima: pd.DataFrame, colour: style.Colour) -> None:
     """Draw a size's optima with their intervals, the rule's rates, and the trend through them."""
     for best in style.marks(optima):
         ax.plot([best.tokens] * 2, [best.lower, best.upper], color=colour, lw=1.0, alpha=0.6)
-        ax.plot(best.tokens, best.rate, "o", ms=4, color=colour, mfc=style.PAPER if best.edge else colour)
+        about = f"{style.count(best.params)} parameters, {style.count(best.tokens)} tokens"
+        look: dict[str, Any] = {"facecolors": style.PAPER if best.edge else colour, "edgecolors": colour}
+        drawn = ax.scatter([best.tokens], [best.rate], s=16, zorder=3, **look)
+        style.tell(drawn, [f"{about}, optimum {best.rate:.3g} ({best.lower:.3g} to {best.upper:.3g})"])
         if best.rule > 0:
-            ax.plot(best.tokens, best.rule, "x", ms=4, color=style.RED, mew=1.0)
+            rule = ax.scatter([best.tokens], [best.rule], s=16, marker="x", color=style.RED, linewidths=1.0)
+            style.tell(rule, [f"{about}, the rule's rate {best.rule:.3g}"])
     ends = optima.iloc[[0, -1]]
     ax.plot(ends["tokens"], ends["trend"], color=colour, lw=0.6, alpha=0.5)

@@ -45,7 +45,7 @@ class Prediction:
 
     def holds(self, loss: float) -> bool:
         """True where a measured loss lies in the interval."""
-        return self.lower <= loss <= self.upper
+        return bool(self.lower <= loss <= self.upper)  # numpy's numbers make numpy's truth
 
     def to_json(self) -> dict[str, Any]:
         """Make one entry of `predictions`."""

@@ -271,7 +271,9 @@ def _from_file(path: Path, name: str) -> Form:
         raise UserError(f"form = {path}:{name}: the file fails: {type(error).__name__}: {error}") from None
     found = scope.get(name)
     if not isinstance(found, Form):
-        raise UserError(f"form = {path}:{name}: {name} must be a Form, as analysis.own_form makes them")
+        laws = [known for known, value in scope.items() if isinstance(value, Form)]
+        meant = f"{nearest(name, laws)}it has {', '.join(laws)}" if laws else "analysis.own_form makes one"
+        raise UserError(f"form = {path}:{name}: {name} is no law of this file; {meant}")
     return found
 
 

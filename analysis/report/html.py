@@ -57,8 +57,9 @@ def number(value: object, digits: int = 3) -> str:
 
 
 def paragraph(*sentences: str, kind: str = "") -> Markup:
-    """Write sentences as a paragraph."""
-    return _part("paragraph", " ".join(s for s in sentences if s), kind)
+    """Write sentences as a paragraph; without any, nothing."""
+    said = " ".join(s for s in sentences if s)
+    return _part("paragraph", said, kind) if said else Markup()
 
 
 def box(kind: str, *paragraphs: str) -> Markup:

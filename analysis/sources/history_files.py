@@ -60,7 +60,7 @@ def _run(file: Path, project: Path) -> TrackedRun:
     history = rows.assign(step=pd.to_numeric(rows[step], errors="coerce"))
     if history["step"].isna().any():
         row = int(history["step"].isna().to_numpy().argmax())
-        raise UserError(f"{file}: row {row + 1}: {step} is {rows[step].iloc[row]!r}, not a number")
+        raise UserError(f"{file}: row {row + 1}: {step} is {str(rows[step].iloc[row])!r}, not a number")
     numeric = history.select_dtypes("number")
     lone = file.parent != project and file.stem in _COMMON
     config = _settings(file.parent) if file.parent != project or not project.is_dir() else _settings_of(file)

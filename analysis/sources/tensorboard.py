@@ -116,7 +116,9 @@ def _events(file: Path) -> tuple[list[Any], str]:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto import event_pb2
     except ImportError as error:
-        raise UserError(f"{file}: event files need tensorboard: pip install -e '.[tensorboard]'") from error
+        raise UserError(
+            f"{file}: event files need tensorboard: pip install 'lmscale[tensorboard]'"
+        ) from error
     data = file.read_bytes()
     frames, read = _frames(data)
     events = []

@@ -132,7 +132,7 @@ def _chart(path: Path) -> Iterator[TrackedRun]:
     step = pd.to_numeric(table[x], errors="coerce")
     if step.isna().any():
         row = int(step.isna().to_numpy().argmax())
-        raise UserError(f"{path}: line {row + 2}: {x} is {table[x].iloc[row]!r}, not a number")
+        raise UserError(f"{path}: line {row + 2}: {x} is {str(table[x].iloc[row])!r}, not a number")
     by_run: dict[str, dict[str, pd.Series]] = {}
     spread: dict[str, int] = {}
     for column in map(str, table.columns[1:]):

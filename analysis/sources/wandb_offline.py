@@ -67,7 +67,7 @@ def _read(file: Path) -> _Log:
         from google.protobuf.message import DecodeError
         from wandb.proto import wandb_internal_pb2
     except ImportError as error:
-        raise UserError(f"{file}: reading offline runs needs wandb: pip install -e '.[wandb]'") from error
+        raise UserError(f"{file}: reading offline runs needs wandb: pip install 'lmscale[wandb]'") from error
     data = file.read_bytes()
     records, whole = _records(data)
     log = _Log(file)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.sources.numbers import number
+from analysis.tables.columns import NUMBERS
 from analysis.tables.where import no_such_column
 
 _QUOTED = re.compile(r"""(["'`])(.*)\1""")
@@ -35,6 +36,10 @@ def parse_columns(
         if column not in table.columns and not (products and _is_product(column, table)):
             if partial:
                 continue
+            if column in NUMBERS and name in table.columns:
+                raise UserError(
+                    f"--columns {name}={column}: the new name first: did you mean {column}={name}?"
+                )
             raise no_such_column(column, table.columns, f"--columns {name}={column}")
         renames[name] = column
     return renames

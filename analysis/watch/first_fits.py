@@ -97,7 +97,7 @@ def first_fit(
         return FirstFit(part, 0, f"{error}.")
     count = len(rows)
     if count < FEWEST:
-        return FirstFit(part, count, f"{count} runs have ended; {FEWEST} are needed for a first fit.")
+        return FirstFit(part, count, f"{count} finished runs can carry a law; {FEWEST} are needed.")
     if rows["params"].nunique() < 2 or rows.groupby("params")["tokens"].nunique().max() < 2:
         return FirstFit(part, count, "a law needs two sizes and two horizons of a size.")
     params, tokens = max(waiting, key=lambda run: run[0] * run[1], default=(0.0, 0.0))

@@ -67,7 +67,8 @@ def shell(name: str, every: float, nonce: str) -> str:
     return _SHELL.format(
         name=name,
         style=html.stylesheet() + Markup(_STYLE),
-        empty=html.joined(*(_section(part) for part in PARTS)),
+        # A large folder takes a while to read where all cores train.
+        empty=html.joined(_section(PARTS[0], html.paragraph("Reading ...")), *map(_section, PARTS[1:])),
         nonce=nonce,
         script=Markup(_SCRIPT.replace("SECONDS", f"{every:g}")),
     )
@@ -126,18 +127,17 @@ def _progress(ladder: Ladder, runs: Sequence[Run]) -> Markup:
     lines[-1] += "." if math.isnan(left) else f"; about {duration(left)} left at these speeds."
     if counts["silent"]:
         lines.append("Silent: a process holds the run and has not been heard of for a minute.")
-    header = ["ladder", "N", *states, "tokens", "of"]
+    lines.append("N counts all parameters, embeddings included.")
+    header = ["ladder", "N", *states, "tokens"]
     rows = []
     for key in dict.fromkeys((run.part, run.params) for run in runs):
         mine = [run for run in runs if (run.part, run.params) == key]
         own = Counter(run.state for run in mine)
         known = [run for run in mine if math.isfinite(run.planned)]
-        tokens = [sum(run.seen for run in known), sum(run.planned for run in known)]
-        rows.append(
-            [key[0], style.count(key[1]), *(own[state] for state in states), *map(style.count, tokens)]
-        )
+        tokens = f"{style.count(sum(r.seen for r in known))} of {style.count(sum(r.planned for r in known))}"
+        rows.append([key[0], style.count(key[1]), *(own[state] for state in states), tokens])
     bar = Markup('<progress max="1" value="{:.4f}" aria-label="{:.0%} of the tokens"></progress>')
-    return html.joined(bar.format(share, share), *map(html.paragraph, lines), html.table(header, rows))
+    return html.joined(bar.format(share, share), *map(html.paragraph, lines), _table(header, rows))
 
 
 def _going(runs: Sequence[Run]) -> Markup:
@@ -151,7 +151,7 @@ def _going(runs: Sequence[Run]) -> Markup:
         counts = [style.count(run.planned_in_all), done, style.count(run.tokens_per_second)]
         rows.append([*_about(run), *counts, html.number(loss, 4), run.state])
     header = ["run", "ladder", "N", "kind", "seed", "D", "done", "tokens/s", "loss of the batch", "state"]
-    return _titled("At work", html.table(header, rows))
+    return _titled("At work", _table(header, rows))
 
 
 def _ended(runs: Sequence[Run]) -> Markup:
@@ -171,8 +171,14 @@ def _ended(runs: Sequence[Run]) -> Markup:
     return _titled(
         "Ended",
         html.box("warn", *lost[:MOST_ROWS]) if lost else Markup(),
-        html.folded(f"{len(runs)} runs{more}", html.table(header, rows), mark="all-ended"),
+        html.folded(f"{len(runs)} runs{more}", _table(header, rows), mark="all-ended"),
     )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
+    """Write a table of runs; of one ladder without the column that names it."""
+    kept = [i for i, title in enumerate(header) if title != "ladder" or any(row[i] for row in rows)]
+    return html.table([header[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _about(run: Run) -> list[object]:

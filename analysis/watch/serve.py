@@ -28,7 +28,7 @@ class Watch:
         self.ladder, self.fits, self.every = Ladder(folder), FirstFits(folder), every
         self._lock = threading.Lock()
         self._written: tuple[str, str] = ("", "")
-        self._curves, self._drawn = Markup(), 0.0
+        self._curves, self._drawn, self._drawn_of = Markup(), 0.0, -1
 
     def state(self) -> tuple[str, str]:
         """Return the version of what is known, and the page's parts that say it."""
@@ -36,10 +36,13 @@ class Watch:
             if time.time() - self.ladder.looked >= self.every:
                 self.ladder.look()
                 self.fits.start(list(self.ladder.runs.values()))
-            version = f"{self.ladder.version}.{self.fits.version}.{self.fits.busy:d}"
+            # What came last is drawn too, though nothing else changes any more.
+            known = self.ladder.version
+            if self._drawn_of != known and (time.time() - self._drawn >= REDRAW or not self._curves):
+                self._curves, self._drawn = curves(in_order(self.ladder)), time.time()
+                self._drawn_of = known
+            version = f"{known}.{self.fits.version}.{self.fits.busy:d}.{self._drawn_of}"
             if self._written[0] != version:
-                if time.time() - self._drawn >= REDRAW or not self._curves:
-                    self._curves, self._drawn = curves(in_order(self.ladder)), time.time()
                 fits = [self.fits.found[part] for part in sorted(self.fits.found)]
                 self._written = version, state(self.ladder, fits, self.fits.busy, self._curves)
             return self._written

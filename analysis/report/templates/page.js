@@ -1,5 +1,5 @@
 "use strict";
-// The page reads whole without this: it sorts tables, tells points, folds and unfolds.
+// The page reads whole without this: it sorts tables, tells points, keeps words whole, folds and unfolds.
 
 // Tables sort by a click on a heading, or Enter on it; numbers as this report writes them: 1.58k, 6.1×10¹⁰, -2%.
 const value = text => {
@@ -87,6 +87,12 @@ for (const figure of document.querySelectorAll("figure")) {
     tell(whole, points[(next + points.length) % points.length]);
   });
   whole.addEventListener("blur", hide);
+}
+
+// A command breaks between its words, not after the hyphens of an option.
+for (const code of document.querySelectorAll("code")) {
+  const word = text => Object.assign(document.createElement("span"), { textContent: text });
+  code.replaceChildren(...code.textContent.split(/( )/).map(part => part.trim() ? word(part) : part));
 }
 
 // All sections fold at once, and what a link leads to unfolds.
