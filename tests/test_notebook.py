@@ -154,7 +154,7 @@ def test_tasks_are_asked_for_in_one_line(tmp_path: Path) -> None:
         ("nothing of the kind: 3 -- 4", "nothing of the kind: 3 -- 4"),
     ],
 )
-def test_python_is_advised_in_python(command: str, python: str) -> None:
+def test_a_notebook_is_advised_in_python(command: str, python: str) -> None:
     assert in_python(command) == python
     assert UserError(command)._render_traceback_() == [f"UserError: {python}"]
     assert str(UserError(command)) == python
