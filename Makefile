@@ -7,7 +7,8 @@ PY := .venv/bin/python
 # one word for the shell, whatever it holds
 quote = '$(subst ','\'',$(1))'
 HERE := $(if $(filter ~/%,$(RUNS)),$(patsubst ~/%,$(HOME)/%,$(RUNS)),$(RUNS))
-RUN := $(call quote,$(HERE)/$(EXPERIMENT))
+# the folder's name: an experiment's, or ARGS="name=..."
+RUN := $(call quote,$(HERE)/$(or $(patsubst name=%,%,$(lastword $(filter name=%,$(ARGS)))),$(EXPERIMENT)))
 LAUNCH := $(PY) -m lmscale.launch $(call quote,experiment=$(EXPERIMENT)) $(call quote,runs="$(subst ",\",$(HERE))") $(if $(PART),$(call quote,part=$(PART)))
 # one ladder of an experiment that has several
 LADDER := $(if $(PART),--where $(call quote,part == "$(PART)"))

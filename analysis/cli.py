@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import UserError, nearest
+from analysis.errors import UserError, as_command, nearest
 from analysis.progress import Bars
 from analysis.tables.atomic import as_json, check_target, write_text
 from analysis.verbs.catalogue import VERBS
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EXIT = "exit status: 0, or 2 with one line that says what is wrong and where"
 
 
+@as_command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; 0, 2 with one line on stderr that says what is wrong and where, or 130 after Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)

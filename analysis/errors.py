@@ -4,35 +4,66 @@ Every warning and status is registered here with its sentence; the tables of doc
 (`python -m benchmarks.docs_tables`).
 """
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class UserError(Exception):
-    """A person's mistake: one line that names the field or row, its value and what would be right. Exit 2."""
+    """A person's mistake: one line that names the field or row, its value and what would be right. Exit 2.
+
+    Messages are written in the command's options. In Python, where they are not what a person types, `str` says
+    them in arguments.
+    """
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return message if _commanded else in_python(message)
 
     def _render_traceback_(self) -> list[str]:
-        """Show the line alone in a notebook, in the words of Python: IPython asks for this."""
-        return [f"{type(self).__name__}: {in_python(str(self))}"]
+        """Show the line alone in a notebook: IPython asks for this."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+_commanded = False
+
+
+@contextlib.contextmanager
+def as_command() -> Iterator[None]:
+    """Let errors speak of options: what the body does was asked for by a command."""
+    global _commanded
+    before, _commanded = _commanded, True
+    try:
+        yield
+    finally:
+        _commanded = before
 
 
 _BESIDE = re.compile(r" \(--[a-z][^()]*(?:\([^()]*\)[^()]*)*\)")
-_FLAG = re.compile(r"--([a-z]\w*)(?: (?=['\"]|[\w.:]+=|[A-Z]{2,}\b|[\d.]))?")
+_VERB = re.compile(r"`import (--[^`]*)`")
+_PAIRS = r"\w+=[^\s,;:()]+(?:,[^\s,;:()]+)*"
+_FLAG = re.compile(rf"--([a-z][\w-]*)(?: ({_PAIRS})| (?=['\"]|[A-Z]{{2,}}\b|[\d.]))?")
 # Options whose arguments in Python have other names.
-_NAMES = {"budget": "budgets", "rung": "dial"}
+_NAMES = {"budget": "budgets", "target": "targets", "source": "source_kind"}
+_MAPPINGS = ("at", "schedule")
 
 
 def in_python(message: str) -> str:
     """Say a message with Python's arguments in place of the command's options: where="...", not --where "..."."""
 
     def argument(found: re.Match[str]) -> str:
-        name = _NAMES.get(found[1], found[1])
+        name = _NAMES.get(found[1], found[1].replace("-", "_"))
+        if found[2] and name in _MAPPINGS:
+            pairs = (pair.partition("=") for pair in found[2].split(","))
+            return f"{name}={{{', '.join(f'{chr(34)}{key}{chr(34)}: {value}' for key, _, value in pairs)}}}"
+        if found[2]:
+            return f'{name}="{found[2]}"'
         return f"{name}=" if found[0].endswith(" ") else name
 
-    return _FLAG.sub(argument, _BESIDE.sub("", message))
+    return _FLAG.sub(argument, _BESIDE.sub("", _VERB.sub(r"\1", message)))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -274,7 +274,7 @@ BAD = {
     "a share of two": (lambda t: t.assign(decay_share=2.0), {}, "decay_share between 0 and 1"),
     "two sizes": (lambda t: t[t.params < 2e4], {}, "needs three sizes"),
     "stated twice": (lambda t: t, {"schedule": {"warmup_tokens": 1}}, "leave it out here"),
-    "stated nonsense": (lambda t: t, {"schedule": {"warmup": 1}}, "--schedule warmup=1: no such column"),
+    "stated nonsense": (lambda t: t, {"schedule": {"warmup": 1}}, 'schedule={"warmup": 1}: no such column'),
     "no tokens": (lambda t: t, {"at": [{"params": 1e4}]}, "give tokens"),
     "a word": (lambda t: t, {"at": [{"params": "big", "tokens": 1e6}]}, "params is 'big', not a number"),
     "in the warm-up": (lambda t: t, {"at": [{"params": 1e4, "tokens": 1e5}]}, "warm-ups of the beginning"),

@@ -196,11 +196,11 @@ def test_when_to_stop() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "--budget"),
-        ({"budget": -1.0}, "--budget"),
+        ({}, "give a budget or a half-width"),
+        ({"budget": -1.0}, "budget = -1: "),
         ({"budget": 1.0}, "buys no candidate"),
-        ({"width": 2.0}, "--width"),
-        ({"budget": 1e20, "most_seeds": 0}, "--seeds"),
+        ({"width": 2.0}, "width = 2: "),
+        ({"budget": 1e20, "most_seeds": 0}, "most_seeds = 0: "),
         ({"budget": 1e20, "bootstrap": 5}, "bootstrap = 5"),
         ({"budget": 1e20, "at": {"params": 1e9}}, "tokens = nan"),
         ({"budget": 1e20, "at": {"params": 2e7, "tokens": 4e8}}, "inside the data"),

@@ -87,7 +87,7 @@ def test_shorter_horizons_are_counted_and_named() -> None:
 
 def test_a_column_that_tells_runs_apart_is_named() -> None:
     table = replicates().rename(columns={"seed": "trial"})
-    assert "--columns seed=trial" in refused(table)
+    assert 'columns="seed=trial"' in refused(table)
 
 
 def test_duplicated_rows_are_refused_with_both_rows() -> None:
@@ -213,7 +213,7 @@ def test_lmeval_na_names_the_filter() -> None:
     table = scored({"a": JUMP, "b": SLOPE})
     table.loc[15:, "stderr"] = np.nan
     said = refused(table)
-    assert "row 15" in said and '--where "stderr >= 0"' in said and "9 such rows" in said and "total" in said
+    assert "row 15" in said and 'where="stderr >= 0"' in said and "9 such rows" in said and "total" in said
     found = emergence(table[table["stderr"] >= 0], draws=100)
     assert len(found.tasks) == 2
     table.loc[15:, "total"] = 800
@@ -224,7 +224,7 @@ def test_no_stderr_says_how_to_give_the_number_of_questions() -> None:
     table = scored({"a": JUMP}).drop(columns="stderr")
     said = refused(table)
     assert "total" in said and "stderr" in said
-    assert '--columns "total=n_samples"' in refused(table.assign(n_samples=800))
+    assert 'columns="total=n_samples"' in refused(table.assign(n_samples=800))
     # A score and the number of questions behind it are counts.
     counts = scores({"a": JUMP}, 800)
     given, told = (
@@ -238,7 +238,7 @@ def test_stderr_zero_is_never_taken_for_exact(rows: slice) -> None:
     table = scored({"hard": 0.33 - 0.03 * X}, 120)
     table.loc[table.index[rows], "stderr"] = 0.0
     said = refused(table)
-    assert "stderr is 0 at score 0.3" in said and "total" in said and '--where "stderr > 0"' in said
+    assert "stderr is 0 at score 0.3" in said and "total" in said and 'where="stderr > 0"' in said
 
 
 def test_stderr_zero_at_the_ends_is_what_harnesses_print() -> None:
@@ -327,7 +327,7 @@ def test_n_as_a_float_is_a_number_and_half_a_question_is_none() -> None:
 def test_a_share_called_correct_is_told_from_a_count() -> None:
     table = scores({"t": JUMP}, 400)
     said = refused(table.assign(correct=table["correct"] / 400))
-    assert "--columns score=correct" in said
+    assert 'columns="score=correct"' in said
 
 
 def test_counts_beside_scores_in_one_task_are_all_used() -> None:
@@ -364,7 +364,7 @@ def test_sizes_as_text_are_numbers_or_refused(tmp_path: Path) -> None:
     ],
 )
 def test_harness_columns_are_named_in_the_remedy(names: dict[str, str], hint: str) -> None:
-    assert f'--columns "{hint}"' in refused(scored({"t": JUMP}).rename(columns=names))
+    assert f'columns="{hint}"' in refused(scored({"t": JUMP}).rename(columns=names))
 
 
 def test_a_folder_read_as_runs_says_how_to_read_its_tasks(tmp_path: Path) -> None:

@@ -349,7 +349,7 @@ def test_bad_tables_are_refused_by_name(change: object, says: str) -> None:
         ({"bootstrap": -1}, "bootstrap = -1"),
         ({"regime": "some"}, "regime = some"),
         ({"seed": -1}, "seed = -1"),
-        ({"group": "trunk"}, "group trunk"),
+        ({"group": "trunk"}, "group = trunk: no such column"),
         ({"form": "power", "x": "compute"}, "column compute is missing"),
     ],
 )

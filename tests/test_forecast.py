@@ -248,8 +248,8 @@ def test_one_variable_laws_predict_at_a_budget() -> None:
     ("options", "says"),
     [
         ({}, "nothing to predict"),
-        ({"budgets": [-1e20]}, "--budget"),
-        ({"budgets": [float("nan")]}, "--budget"),
+        ({"budgets": [-1e20]}, "budgets=1e21"),
+        ({"budgets": [float("nan")]}, "budgets=1e21"),
         ({"at": [{"params": 1e9}]}, "needs tokens"),
         ({"at": [{"params": 1e9, "tokens": 0.0}]}, "tokens = 0"),
         ({"at": [{"params": 1e9, "tokens": 1e10}], "bootstrap": 5}, "bootstrap = 5"),

@@ -95,7 +95,7 @@ def test_two_losses_of_one_rank_are_asked_about() -> None:
 
 def test_a_project_without_losses_is_one_line() -> None:
     with pytest.raises(
-        UserError, match="no metric is a loss by its name; there are acc, lr; say it with --columns"
+        UserError, match="no metric is a loss by its name; there are acc, lr; say it with columns="
     ):
         runs_table([run(acc=[0.1, 0.2, 0.3], lr=[1.0, 1, 1])])
 
@@ -126,7 +126,7 @@ def test_the_loss_of_a_run_is_a_choice_that_is_named(at: str, value: float) -> N
 
 
 def test_an_unknown_choice_of_the_loss_is_one_line() -> None:
-    with pytest.raises(UserError, match="--loss-at median: write last, min, or mean:K"):
+    with pytest.raises(UserError, match="loss_at median: write last, min, or mean:K"):
         runs_table([run()], loss_at="median")
 
 
@@ -180,7 +180,7 @@ def test_tokens_of_a_step_from_settings(config: dict, tokens: float) -> None:
 def test_what_cannot_be_known_is_asked_for() -> None:
     with pytest.raises(UserError, match="no setting says how many there were"):
         runs_table([replace(run(), config={"n_params": 1, "per_device_train_batch_size": 8, "seq_len": 512})])
-    with pytest.raises(UserError, match=r'tokens cannot be known .* say --columns "tokens=METRIC"'):
+    with pytest.raises(UserError, match=r'tokens cannot be known .* say columns="tokens=METRIC"'):
         runs_table([replace(run(), config={"n_params": 1})])
     with pytest.raises(UserError, match=r"params cannot be known .* params=size_in_name"):
         runs_table([replace(run(), config={"tokens_per_step": 1})])

@@ -53,7 +53,7 @@ def test_the_table_of_runs_alone(folder: Path, runs: list[Made]) -> None:
 
 def test_a_chart_alone_asks_for_what_it_lacks(folder: Path, runs: list[Made]) -> None:
     chart = folder / "wandb_export_chart.csv"
-    with pytest.raises(UserError, match=r"params cannot be known .* say --columns"):
+    with pytest.raises(UserError, match=r"params cannot be known .* say columns="):
         load_table(chart)
     table = load_table(chart, columns="params=1e6,tokens=step*491520")
     assert ends(table)["tokens"].tolist() == [run.tokens for run in runs]

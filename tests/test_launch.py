@@ -90,6 +90,13 @@ def test_make_hands_folders_on_whole(runs: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_reports_the_folder_that_was_trained() -> None:
+    command = ["make", "-n", "-o", ".venv/installed", "sweep", "ARGS=name=mine data=text data.files=[name=x]"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "analysis report 'runs/mine'" in printed and "runs/cpu" not in printed
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_make_reads_a_tilde_as_home() -> None:
     command = ["make", "-n", "-o", ".venv/installed", "RUNS=~/somewhere", "fit"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

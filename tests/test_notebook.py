@@ -1,9 +1,15 @@
 """Answers in a notebook and at a prompt: frames, short HTML, given axes, Python's words, examples that run."""
 
+import ast
+import contextlib
+import dataclasses
 import doctest
 import importlib
 import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,8 +20,10 @@ from matplotlib.figure import Figure
 import analysis
 from analysis import emergence, extrapolate, fit, load_table
 from analysis.curves.curves import Curves
-from analysis.errors import UserError, in_python
+from analysis.errors import UserError, as_command, in_python
 from analysis.figures.law import fit_data, plot_contours, plot_residuals
+from analysis.fitting.options import FitOptions
+from analysis.forecasting.promise import promise
 from analysis.forecasting.score import Verification
 from analysis.shown import MOST_LINES, MOST_ROWS
 
@@ -127,7 +135,7 @@ def test_tasks_are_asked_for_in_one_line(tmp_path: Path) -> None:
     [
         (
             "rename one with --columns params=COLUMN (there are N)",
-            "rename one with columns=params=COLUMN (there are N)",
+            'rename one with columns="params=COLUMN" (there are N)',
         ),
         ("--where 'flops < 1': keeps none of the 9 rows", "where='flops < 1': keeps none of the 9 rows"),
         (
@@ -136,9 +144,66 @@ def test_tasks_are_asked_for_in_one_line(tmp_path: Path) -> None:
         ),
         ("give budgets (--budget FLOPS), at (--at params=...) or none", "give budgets, at or none"),
         ('try form="auto" (--form), or leave out rows', 'try form="auto", or leave out rows'),
+        ("give both, --at params=1e9,tokens=NUMBER", 'give both, at={"params": 1e9, "tokens": NUMBER}'),
+        ("--loss-at median: write last", "loss_at median: write last"),
+        ("choose one with `import --source KIND`", "choose one with source_kind=KIND"),
         ("nothing of the kind: 3 -- 4", "nothing of the kind: 3 -- 4"),
     ],
 )
 def test_a_notebook_is_advised_in_python(command: str, python: str) -> None:
     assert in_python(command) == python
     assert UserError(command)._render_traceback_() == [f"UserError: {python}"]
+    assert str(UserError(command)) == python
+    with as_command():
+        assert str(UserError(command)) == command
+
+
+def test_every_option_that_a_message_names_is_an_argument() -> None:
+    """Of the messages that Python can meet: those outside of the commands, and of the files that these write."""
+    arguments = {field.name for field in dataclasses.fields(FitOptions)} | {
+        *inspect.signature(promise).parameters
+    }
+    for name in analysis.__all__:
+        with contextlib.suppress(ValueError):  # an exception has no signature
+            arguments |= set(inspect.signature(getattr(analysis, name)).parameters)
+    root = Path(analysis.__file__).parent
+    apart = {"cli.py", "__main__.py", "verbs", "watch", "report", "figures"}
+    named = set()
+    for path in root.rglob("*.py"):
+        if path.relative_to(root).parts[0] in apart:
+            continue
+        tree = ast.parse(path.read_text())
+        for node in (
+            n for raised in ast.walk(tree) if isinstance(raised, ast.Raise) for n in ast.walk(raised)
+        ):
+            if isinstance(node, ast.JoinedStr | ast.Constant):
+                named |= {
+                    (found[1], in_python(found[0]))
+                    for found in re.finditer(r"(?<!\()--([a-z][\w-]*)", ast.unparse(node))
+                }
+    assert len(named) > 10
+    assert {argument for _, argument in named} <= arguments, named
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        (lambda t: fit(t.drop(columns="params")), 'columns="params=COLUMN"'),
+        (lambda t: fit(t, floor="known"), "floor_value"),
+        (lambda t: fit(t, group="nothing"), "group = nothing: no such column"),
+        (lambda t: extrapolate(t), "nothing to predict: give budgets, at or targets"),
+        (lambda t: extrapolate(t, budgets=[-1.0], bootstrap=20), "give positive FLOPs, e.g. budgets=1e21"),
+        (lambda t: analysis.isoflop(t, method="parametrix"), "method = "),
+        (
+            lambda t: analysis.design(t, t, at={"params": 1e9}, budget=1e18),
+            'at={"params": NUMBER, "tokens": NUMBER}',
+        ),
+        (lambda t: analysis.compare(t, t, targets=[-1.0]), "e.g. targets=1e21"),
+        (lambda t: analysis.tune(t), 'columns="learning_rate=COLUMN"'),
+        (lambda t: analysis.curves(t, schedule={"x": 1}), 'schedule={"x": 1}: no such column'),
+    ],
+)
+def test_a_script_that_is_wrong_is_told_arguments(wrong: Callable[[pd.DataFrame], Any], advice: str) -> None:
+    with pytest.raises(UserError) as said:
+        wrong(runs())
+    assert advice in str(said.value) and "--" not in str(said.value), str(said.value)

@@ -80,12 +80,12 @@ def test_runs_of_two_sciences_are_told_apart(case: tuple[Change, str], tmp_path:
     assert set(table.science[second]) != set(table.science[~second])
     with pytest.raises(UserError) as error:
         finished_rows(table)
-    for part in ("2 sciences among 16 finished runs", said, "--where \"science == '"):
+    for part in ("2 sciences among 16 finished runs", said, "where=\"science == '"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"--where \"part == '(text|tasks)'\""):
+    with pytest.raises(UserError, match=r"where=\"part == '(text|tasks)'\""):
         finished_rows(table.assign(part=np.where(second, "tasks", "text")))
-    with pytest.raises(UserError, match=r"--where \"science == '"):
+    with pytest.raises(UserError, match=r"where=\"science == '"):
         finished_rows(table.assign(part="text"))
 
 

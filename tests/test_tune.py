@@ -107,7 +107,7 @@ def test_a_rule_is_a_rate_or_a_rate_over_a_column() -> None:
     for rule, expected in (("0.002", 0.002), ("2000/params", 2000.0 / 1e6)):
         assert tune(table, rule=rule).rungs[0].rule == pytest.approx(expected)
     for wrong in ("fast", "-1", "0.3/width"):
-        with pytest.raises(UserError, match="--rule"):
+        with pytest.raises(UserError, match="rule = "):
             tune(table, rule=wrong)
 
 

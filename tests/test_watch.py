@@ -171,7 +171,7 @@ def test_the_page_says_what_is_there_and_writes_nothing(tmp_path: Path) -> None:
         assert sorted((str(p), p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
         assert get(f"{address}/etc/passwd")[0] == 404
         assert get(f"{address}/", Host="elsewhere.example")[0] == 403
-        with pytest.raises(UserError, match=r"--port .*: cannot be had .* leave it out for a free one"):
+        with pytest.raises(UserError, match=r"port=.*: cannot be had .* leave it out for a free one"):
             server(Watch(folder), int(address.rsplit(":", 1)[1]))
 
 

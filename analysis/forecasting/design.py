@@ -300,13 +300,13 @@ def _check(
             "nothing says when to stop: give a budget (--budget FLOPS) or a half-width (--width .03)"
         )
     if not budget > 0:
-        raise UserError(f"budget = {budget:g} (--budget): give a positive number, e.g. --budget 1e18")
+        raise UserError(f"budget = {budget:g} (--budget): give a positive number, e.g. 1e18")
     if not 0 <= width < 1:
         raise UserError(
             f"width = {width:g} (--width): half the interval as a share of loss, e.g. .03 for +-3%"
         )
     if seeds < 1:
-        raise UserError(f"seeds = {seeds} (--seeds): each candidate is run at least once")
+        raise UserError(f"most_seeds = {seeds} (--seeds): each candidate is run at least once")
     if bootstrap < FEWEST_RESAMPLES:
         raise UserError(f"bootstrap = {bootstrap}: a design needs at least {FEWEST_RESAMPLES} resamples")
     for name in ("params", "tokens", *([] if cost_column == "flops" else [cost_column])):

@@ -219,8 +219,8 @@ def _target(
         least = float(rows["flops"].min())
         if not (np.isfinite(request.budget) and request.budget > least):
             raise UserError(
-                f"--budget {request.budget:g}: smaller than the smallest run ({least:.3g} FLOPs); give FLOPs "
-                f"beyond the largest ({rows['flops'].max():.3g})"
+                f"budget = {request.budget:g} (--budget): smaller than the smallest run ({least:.3g} FLOPs); give "
+                f"FLOPs beyond the largest ({rows['flops'].max():.3g})"
             )
         return {"params": np.nan, "tokens": np.nan, "flops": request.budget}
     if planned is not None:

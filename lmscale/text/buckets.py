@@ -48,15 +48,18 @@ def fill_buckets(data: DataConfig, folder: Path) -> dict[str, Any]:
     return read
 
 
-def kept(data: DataConfig, folder: Path) -> Iterator[Kept | None]:
+def kept(data: DataConfig, folder: Path, remove: bool = False) -> Iterator[Kept | None]:
     """Read the documents in the order of their places, a bucket at a time in memory; None for a duplicate.
 
-    The first places are held out, and the very first document whatever its place.
+    The first places are held out, and the very first document whatever its place. remove: also each bucket once it
+    is read, so that the tokens made of it take its place on the disk.
     """
     border = int(data.heldout_share * 2**128).to_bytes(16)
     first = True
     for number in range(BUCKETS):
         content = _bucket(folder, number).read_bytes()
+        if remove:
+            _bucket(folder, number).unlink()
         found = []
         at = 0
         while at < len(content):
@@ -74,12 +77,7 @@ def kept(data: DataConfig, folder: Path) -> Iterator[Kept | None]:
             text = content[begin : begin + size]
             yield Kept(place, python, source, name, text, heldout=place < border or first)
             first = False
-
-
-def remove_buckets(folder: Path) -> None:
-    """Remove the buckets from a folder."""
-    for number in range(BUCKETS):
-        _bucket(folder, number).unlink(missing_ok=True)
+        content = b""  # before the next one is read
 
 
 def _bucket(folder: Path, number: int) -> Path:

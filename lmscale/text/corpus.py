@@ -3,8 +3,12 @@
 What is shuffled, split and freed of exact copies is `buckets`'s; what a recipe removes besides, `cleaning`'s.
 """
 
+import contextlib
+import functools
+import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +16,17 @@ from typing import Any
 import numpy as np
 
 from lmscale.config import DataConfig
-from lmscale.durable import explained, sha256_of
+from lmscale.durable import explained
 from lmscale.errors import UserError
 from lmscale.jsonfiles import digest
-from lmscale.text.buckets import Kept, fill_buckets, kept, remove_buckets
+from lmscale.text.buckets import Kept, fill_buckets, kept
 from lmscale.text.cleaning import Cleaned, clean, cleaning_key
 from lmscale.text.documents import fingerprint
 from lmscale.text.encoders import encoder
 from lmscale.text.known_entropy import chain_key, sampled
 from lmscale.text.meter import Meter, bar
+from lmscale.text.second_thread import BLOCK, Gathered, in_order
+from lmscale.text.shared_lines import SharedLines
 from lmscale.text.staging import put_in_place, remove_abandoned, staging
 from lmscale.text.tokenizer import name_of
 
@@ -32,8 +38,6 @@ TEXT_VERSION = {
     "mixture": 1,
     "tokens": 1,
 }  # a change makes the tokens again
-SHORT_LINE = 20  # bytes: shorter lines are the same in many files and say nothing of copies
-MOST_LINES = 1_000_000  # held-out lines that are looked for in training text
 SPLITS = ("heldout", "train")
 
 
@@ -78,9 +82,7 @@ def scan_text(data: DataConfig, folder: Path) -> dict[str, Any]:
 def _documents(data: DataConfig, folder: Path) -> dict[str, Any]:
     read = fill_buckets(data, folder)
     cleaned = clean(data, folder) if data.clean else None
-    written = _write_tokens(data, folder, read, cleaned)
-    remove_buckets(folder)
-    return {**read, **written}
+    return {**read, **_write_tokens(data, folder, read, cleaned)}
 
 
 def _write_tokens(
@@ -91,27 +93,44 @@ def _write_tokens(
     sources = sorted(data.mixture)
     trained = ["train", *(f"train{number}" for number in range(1, len(sources)))]
     beside = ["classes", *["sources"] * bool(sources), *["widths"] * (data.tokenizer != "bytes")]
-    streams = {name: (folder / f"{name}.bin").open("wb") for name in ("heldout", *beside, *trained)}
-    tokens, count = dict.fromkeys(streams, 0), dict.fromkeys(streams, 0)
+    hashes = {split: hashlib.sha256() for split in SPLITS}
+    tokens, count = Counter[str](), Counter[str]()
     duplicates = 0
-    lines = _Lines()
+    lines = SharedLines()
     meter = Meter()
     meter.expect([read["bytes"]])
     meter.begin(lambda: seen)
     seen = 0
-    try:
-        with bar(f"writing tokens of {data.name}") as move:
+
+    def write(name: str, pieces: list[memoryview]) -> None:
+        block = b"".join(pieces)
+        streams[name].write(block)
+        if name in hashes:
+            hashes[name].update(block)
+
+    with contextlib.ExitStack() as stack:
+        names = ("heldout", *beside, *trained)
+        streams = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in names}
+        with in_order() as give, bar(f"writing tokens of {data.name}") as move:
+            file = {name: Gathered(give, functools.partial(write, name)) for name in names}
+            text = {
+                heldout: Gathered(give, functools.partial(lines.see, heldout=heldout))
+                for heldout in (True, False)
+            }
             for document, written in encoding.encode(_staying(data, folder, cleaned)):
                 if document is None or written is None:
                     duplicates += 1
                     continue
                 split = "heldout" if document.heldout else trained[document.source]
-                streams[split].write(written.tokens.data)
+                file[split].add(written.tokens.data)
                 tokens[split] += len(written.tokens)
                 count[split] += 1
                 seen += len(document.data)
                 move(meter)
-                lines.see(written.text, document.heldout)
+                if not document.heldout:
+                    text[True].flush()  # comes first
+                if written.text:
+                    text[document.heldout].add(written.text)
                 if document.heldout:
                     of_each: dict[str, Any] = {
                         "classes": written.kinds,
@@ -119,27 +138,28 @@ def _write_tokens(
                         "widths": None if written.width is None else written.width.astype(np.uint32),
                     }
                     for name in beside:
-                        streams[name].write(of_each[name])
-    finally:
-        for stream in streams.values():
-            stream.close()
-    segments = {source: tokens[name] for source, name in zip(sources, trained, strict=False)}
-    for name in trained[1:]:
-        with (folder / f"{name}.bin").open("rb") as part, (folder / "train.bin").open("ab") as whole:
-            shutil.copyfileobj(part, whole)
-        (folder / f"{name}.bin").unlink()
-        tokens["train"], count["train"] = tokens["train"] + tokens[name], count["train"] + count[name]
+                        file[name].add(of_each[name].data)
+            for gathered in (*file.values(), *text.values()):
+                gathered.flush()
+        segments = {source: tokens[name] for source, name in zip(sources, trained, strict=False)}
+        for name in trained[1:]:
+            streams[name].flush()
+            with (folder / f"{name}.bin").open("rb") as part:
+                while block := part.read(BLOCK):
+                    write("train", [memoryview(block)])
+            (folder / f"{name}.bin").unlink()
+            tokens["train"], count["train"] = tokens["train"] + tokens[name], count["train"] + count[name]
     if not all(count[split] for split in SPLITS):
         raise _too_few(data, count["heldout"] + count["train"], duplicates, read)
     return {
         **encoding.report(),
         "duplicates": duplicates,
-        "heldout_lines_also_in_train": lines.shared(),
+        "heldout_lines_also_in_train": lines.share(),
         **{
             split: {
                 "documents": count[split],
                 "tokens": tokens[split],
-                "sha256": sha256_of(folder / f"{split}.bin"),
+                "sha256": hashes[split].hexdigest(),
             }
             for split in SPLITS
         },
@@ -151,29 +171,10 @@ def _write_tokens(
 def _staying(data: DataConfig, folder: Path, cleaned: Cleaned | None) -> Iterator[Kept | None]:
     """The documents of the buckets that cleaning leaves, and None for each duplicate."""
     number = 0
-    for document in kept(data, folder):
+    for document in kept(data, folder, remove=True):
         number += document is not None
         if not (document and cleaned and cleaned.reason[number - 1]):
             yield document
-
-
-class _Lines:
-    """Held-out lines, and those of them that stand in training text as well; held-out documents come first."""
-
-    def __init__(self) -> None:
-        self.heldout: set[bytes] = set()
-        self.found: set[bytes] = set()
-
-    def see(self, text: bytes, heldout: bool) -> None:
-        lines = map(bytes.strip, text.split(b"\n"))
-        if not heldout:  # their length need not be asked: only long ones are looked for
-            self.found |= self.heldout.intersection(lines)
-        elif len(self.heldout) < MOST_LINES:
-            self.heldout.update(line for line in lines if len(line) >= SHORT_LINE)
-
-    def shared(self) -> float | None:
-        """The share of the held-out lines; None where there are none, as of tokens without their bytes."""
-        return len(self.found) / len(self.heldout) if self.heldout else None
 
 
 def _too_few(data: DataConfig, different: int, copies: int, read: dict[str, int]) -> UserError:

@@ -161,7 +161,7 @@ def _packages() -> list[tuple[str, Path]]:
 
 def _file(path: Path, field: str, piece: int, meter: Meter) -> Iterator[Document]:
     with formats.opened(path) as found:
-        meter.begin(found.raw.tell)
+        meter.begin(found.position)
         if found.kind == "parquet":
             yield from _parquet(path, field, meter)
         elif found.kind == "json":

@@ -28,12 +28,19 @@ def find_files(patterns: tuple[str, ...]) -> list[Path]:
                 path.is_dir() for path in matches
             ):  # else files are meant, and folders beside them are not
                 matches = [path for folder in matches for path in _below(folder)]
-            for path in matches:
-                if path.is_symlink() and not path.exists():
+            links = {path for path in matches if path.is_symlink()}
+            for path in links:
+                if not path.exists():
                     raise UserError(
                         f"data.files={pattern}: {path} is a link to nothing; restore or remove it"
                     )
-            files = [path.resolve() for path in matches if path.is_file()]
+            # to follow every part of every path takes longer than to read short files
+            whole = {folder: folder.resolve() for folder in {path.parent for path in matches}}
+            files = [
+                path.resolve() if path in links else whole[path.parent] / path.name
+                for path in matches
+                if path.is_file()
+            ]
             if files:
                 found.update(files)
                 continue
@@ -43,7 +50,12 @@ def find_files(patterns: tuple[str, ...]) -> list[Path]:
             raise UserError(
                 f"data.files={pattern}: no such file; give a path or a pattern such as texts/*.txt"
             )
-    return sorted(found)
+    return sorted(found, key=_parts)
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    """The order of paths, faster than their own."""
+    return path.parts
 
 
 def _below(folder: Path) -> list[Path]:
@@ -53,7 +65,7 @@ def _below(folder: Path) -> list[Path]:
     seen: set[Path] = set()
     folders = [folder]
     while folders:
-        for path in sorted(folders.pop().iterdir()):
+        for path in sorted(folders.pop().iterdir(), key=_parts):
             if path.name.startswith("."):
                 continue
             if not path.is_dir():

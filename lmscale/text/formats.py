@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from lmscale.durable import explained
 from lmscale.errors import UserError
+from lmscale.text.second_thread import ReadAhead
 
 HEAD = 1 << 16  # bytes that are looked at
 NESTED = 4  # how often a file may be packed
@@ -61,12 +62,12 @@ _BINARY = (
 
 class Opened(NamedTuple):
     """A file that was found out. kind: text, json or parquet. suffix: its name's, without .gz and the like.
-    raw: the file itself, packed as it is."""
+    position: says how far it was read, in bytes of the file as it is packed."""
 
     stream: BinaryIO
     kind: str
     suffix: str
-    raw: BinaryIO
+    position: Callable[[], int]
 
 
 @contextlib.contextmanager
@@ -80,7 +81,7 @@ def opened(path: Path) -> Iterator[Opened]:
     with explained(path, "read"), contextlib.ExitStack() as stack:
         try:
             raw: BinaryIO = stack.enter_context(path.open("rb", buffering=HEAD))
-            stream = raw
+            stream, position = raw, raw.tell
             packed = None
             for _ in range(NESTED):
                 packing = _packing(_head(stream))
@@ -90,13 +91,16 @@ def opened(path: Path) -> Iterator[Opened]:
                 what = f"{packed} file"
                 inner = stack.enter_context(contextlib.closing(unpack(stream)))
                 stream = cast(BinaryIO, io.BufferedReader(inner, HEAD))
+            if packed:
+                ahead = stack.enter_context(contextlib.closing(ReadAhead(stream, raw)))
+                stream, position = cast(BinaryIO, io.BufferedReader(ahead, HEAD)), lambda: ahead.position
             suffix = _suffix(path, packed)
             if _head(stream).startswith(b"PAR1"):
                 if packed:
                     raise _refused(
                         path, f"a Parquet file packed as {packed}; unpack it (it is packed itself)"
                     )
-                yield Opened(stream, "parquet", suffix, raw)
+                yield Opened(stream, "parquet", suffix, position)
                 return
             if encoding := _encoding(_head(stream)):
                 what = f"{encoding} text"
@@ -104,7 +108,7 @@ def opened(path: Path) -> Iterator[Opened]:
             head = _head(stream)
             if reason := _no_text(head, suffix):
                 raise _refused(path, reason)
-            yield Opened(stream, "json" if _is_json(head, suffix) else "text", suffix, raw)
+            yield Opened(stream, "json" if _is_json(head, suffix) else "text", suffix, position)
         except DAMAGED as error:
             raise unreadable(path, f"not a whole {what}", error) from error
         except OSError as error:

@@ -36,7 +36,7 @@ def _is_whole(line: bytes) -> bool:
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(stream, 1):
-        if not line.strip():
+        if line.isspace():
             continue
         try:
             yield f"line {number}", DECODER.decode(line.decode())
