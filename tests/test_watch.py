@@ -270,10 +270,20 @@ def test_a_browser_keeps_its_folds_and_says_when_nobody_answers(tmp_path: Path) 
 @pytest.mark.slow
 def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "analysis", "watch", str(tmp_path / "none")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
-        said = process.stdout.readline()
-        assert said.startswith("http://127.0.0.1:") and "is not there yet" in said
-        assert "waits for it" in get(f"{said.split()[0]}state")[1]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0 and process.stderr.read() == ""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell in the background has Ctrl-C ignored, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            said = process.stdout.readline()
+            assert said.startswith("http://127.0.0.1:") and "is not there yet" in said
+            assert "waits for it" in get(f"{said.split()[0]}state")[1]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0 and process.stderr.read() == ""
+        finally:
+            process.kill()
