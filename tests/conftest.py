@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before numpy is imported. Two workers on two cores, each with two threads of BLAS, take three times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from jaxtyping import install_import_hook
 
