@@ -82,7 +82,7 @@ def test_a_plain_table_is_taken_whole_with_6nd() -> None:
     ("table", "said"),
     [
         ({"param": [1.0], "tokens": [1.0], "loss": [1.0]}, "did you mean param"),
-        ({"params": [1.0], "tokens": [1.0]}, "--columns loss=COLUMN"),
+        ({"params": [1.0], "tokens": [1.0]}, 'columns="loss=COLUMN"'),
         ({"params": [1.0, 2.0], "tokens": ["1", "many"], "loss": [1.0, 1.0]}, "row 1: tokens is 'many'"),
     ],
 )
