@@ -269,15 +269,10 @@ def test_a_browser_keeps_its_folds_and_says_when_nobody_answers(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "analysis", "watch", str(tmp_path / "none")]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell in the background has Ctrl-C ignored, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
+    # A shell in the background has Ctrl-C ignored, and so would its children.
+    run = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); import analysis.cli as c; exit(c.main())"
+    command = [sys.executable, "-c", run, "watch", str(tmp_path / "none")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             said = process.stdout.readline()
