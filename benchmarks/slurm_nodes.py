@@ -160,8 +160,11 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def wait_for_nodes(self, seconds: float = 60.0) -> None:
-        """Wait until every node can be given jobs. Raises NoCluster with the nodes' states and SLURM's reasons."""
+    def wait_for_nodes(self, seconds: float = 240.0) -> None:
+        """Wait until every node can be given jobs. Raises NoCluster with the nodes' states and SLURM's reasons.
+
+        A node that was away when its job ended is completing until SLURM asks it again: 82 s have been seen.
+        """
         try:
             wait(self._nodes_up, seconds, "both nodes up")
         except NoCluster as error:
