@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 MOST_ROWS, MOST_LINES = 30, 8
 
 
-class Shown:
+class Shown(Protocol):
     """An answer whose `repr` is the first line of its summary: with all its arrays it would be pages."""
 
     def summary(self) -> str:
         """Write the answer for a person."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.summary().partition(chr(10))[0]}>"
